@@ -1,0 +1,1 @@
+"""moeplan: capacity and memory planning for Mixture-of-Experts language models."""
