@@ -1,1 +1,38 @@
-"""moeplan: capacity and memory planning for Mixture-of-Experts language models."""
+"""moeplan: capacity and memory planning for Mixture-of-Experts language models.
+
+The verbs of the command line are functions here: `moeplan.estimate("mixtral-8x7b", gpu="h100")`. Each is loaded
+when it is first asked for, so that `import moeplan` costs nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from moeplan.version import __version__
+
+if TYPE_CHECKING:
+    from moeplan.estimate import estimate
+
+__all__ = ["__version__", "estimate"]
+
+_VERBS = ("estimate",)
+
+
+class _Package(ModuleType):
+    """A verb's module and its function share one name; the package always offers the function."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _VERBS and isinstance(value, ModuleType) and hasattr(value, name):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _VERBS:
+            return getattr(import_module(f"moeplan.{name}"), name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+
+sys.modules[__name__].__class__ = _Package

@@ -12,16 +12,19 @@ from typing import Any
 ROLES = (
     ("towers", r"visual|vision|audio_tower|mm_projector|multi_modal_projector|embed_vision|embed_audio|talker|code2wav|aligner"),
     ("lm_head", r"lm_head\."),
-    ("embedding", r"embed_tokens\.|wte\.|word_embeddings\.|model\.shared\.|^shared\.|embed_in\."),
+    ("embedding", r"embed_tokens\.|wte\.|word_embeddings\.|model\.shared\.|^shared\.|embed_in\.|model\.embeddings\."),
     ("moe_latent", r"latent_proj"),
     ("shared_experts", r"shared_expert|shared_mlp|share_expert"),
+    ("other", r"\.(mlp|experts)\.bias$"),
+    ("router", r"expert_bias|experts\.router"),
     ("routed_experts", r"experts\.|\.input_linear|\.output_linear"),
     ("router", r"\.gate\.|router"),
-    ("other", r"_hc\.|hc_head|relative_attention_bias"),
-    ("recurrent", r"linear_attn|mamba|\.mixer\.|conv1d|A_log|dt_bias|\.conv\.|\.ssm"),
-    ("attention", r"attn|attention|\.mixer\.[qkvo]_proj"),
+    ("other", r"_hc\.|hc_head"),
+    ("norm", r"mamba\.(dt|b|c)_layernorm|\.post_attention_layernorm|(attn|attention|ff)_layer_norm|linear_attn\.norm\."),
+    ("recurrent", r"linear_attn|mamba|\.mixer\.(?!(q|k|v|o|up|down)_proj)|conv1d|A_log|dt_bias|\.conv\.|\.ssm"),
+    ("attention", r"attn|[aA]ttention|\.mixer\.[qkvo]_proj"),
     ("norm", r"norm"),
-    ("dense_mlp", r"mlp|feed_forward|ffn|DenseReluDense|\.fc[12]"),
+    ("dense_mlp", r"mlp|\.mixer\.(up|down)_proj|feed_forward|ffn|DenseReluDense|\.fc[12]"),
 )  # fmt: skip
 
 

@@ -84,7 +84,7 @@ class GroupedAttention(NamedTuple):
     value_is_key: bool = False
     """True when values are the keys' projection and there is no `v_proj` (both are still cached)."""
     shares_cache_of: int | None = None
-    """Number of the layer whose cache this layer reads; such a layer owns no cache."""
+    """Number of the layer whose cache this layer reads; such a layer owns no cache and no key or value projection."""
     extras: tuple[Weight, ...] = ()
     name: str = "self_attn"
 
@@ -116,6 +116,14 @@ class Indexer(NamedTuple):
     num_heads: int
     head_dim: int
     top_k: int
+    pooled: bool = False
+    """True when keys are pooled before they are scored (GLM-5.3): a gate score per channel is cached beside the key."""
+
+    @property
+    def cached_elements(self) -> int:
+        """Elements per token in the cache: the key; when pooled also its gate scores and one mark of validity
+        (transformers 5.23.0 Glm5NextTextIndexer)."""
+        return 2 * self.head_dim + 1 if self.pooled else self.head_dim
 
 
 class LatentAttention(NamedTuple):
@@ -130,6 +138,9 @@ class LatentAttention(NamedTuple):
     indexer: Indexer | None = None
     qkv_bias: bool = False
     output_bias: bool = False
+    shares_cache_of: int | None = None
+    """Number of the layer whose latent this layer reads; such a layer has no `kv_a_proj_with_mqa` and caches no
+    latent, but where it has an indexer of its own it caches that one's keys."""
     extras: tuple[Weight, ...] = ()
     name: str = "self_attn"
 
@@ -161,6 +172,8 @@ class GatedDelta(NamedTuple):
     conv_kernel: int
     fused_projections: bool = True
     """True for `in_proj_qkvz`/`in_proj_ba`, False for four separate matrices."""
+    state_dtype: str | None = None
+    """Dtype that the config asks for the state in, where it does."""
     name: str = "linear_attn"
 
 
@@ -170,6 +183,10 @@ class KimiDelta(NamedTuple):
     num_heads: int
     head_dim: int
     conv_kernel: int
+    full_rank_gate: bool = False
+    """True for an output gate of one matrix `g_proj` (Kimi K3), False for a product of two narrow ones."""
+    full_rank_forget: bool = False
+    """True for a forget gate of one matrix `f_proj` (Ling hybrid), False for a product of two narrow ones."""
     name: str = "self_attn"
 
 

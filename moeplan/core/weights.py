@@ -110,8 +110,10 @@ def _grouped(a: GroupedAttention, hidden: int) -> tuple[Weight, ...]:
     q, k, v = a.num_heads * a.key_head_dim, a.num_kv_heads * a.key_head_dim, a.num_kv_heads * a.value_head_dim
     q_rows = 2 * q if a.gate == "elementwise" else q
     weights = linear("q_proj", "attention", q_rows, hidden, "column", a.num_heads, a.qkv_bias)
-    weights += linear("k_proj", "attention", k, hidden, "kv_heads", a.num_kv_heads, a.qkv_bias)
-    if not a.value_is_key:
+    owns_cache = a.shares_cache_of is None
+    if owns_cache:
+        weights += linear("k_proj", "attention", k, hidden, "kv_heads", a.num_kv_heads, a.qkv_bias)
+    if owns_cache and not a.value_is_key:
         weights += linear("v_proj", "attention", v, hidden, "kv_heads", a.num_kv_heads, a.qkv_bias)
     if a.gate == "headwise":
         weights += linear("g_proj", "attention", a.num_heads, hidden, "column", a.num_heads)
@@ -120,7 +122,8 @@ def _grouped(a: GroupedAttention, hidden: int) -> tuple[Weight, ...]:
     )
     if a.qk_norm == "head":
         weights += (vector("q_norm.weight", "attention", a.key_head_dim),)
-        weights += (vector("k_norm.weight", "attention", a.key_head_dim),)
+        if owns_cache:
+            weights += (vector("k_norm.weight", "attention", a.key_head_dim),)
     elif a.qk_norm == "full":
         weights += (vector("q_norm.weight", "attention", q), vector("k_norm.weight", "attention", k))
     if a.sinks:
@@ -166,10 +169,11 @@ def _latent(a: LatentAttention, hidden: int) -> tuple[Weight, ...]:
         weights += (vector("q_a_layernorm.weight", "attention", a.q_lora_rank),)
         weights += linear("q_b_proj", "attention", q_rows, a.q_lora_rank, "column", a.num_heads)
     kv_rows = a.num_heads * (a.qk_nope_head_dim + a.v_head_dim)
-    weights += linear(
-        "kv_a_proj_with_mqa", "attention", a.kv_lora_rank + a.qk_rope_head_dim, hidden, bias=a.qkv_bias
-    )
-    weights += (vector("kv_a_layernorm.weight", "attention", a.kv_lora_rank),)
+    if a.shares_cache_of is None:
+        weights += linear(
+            "kv_a_proj_with_mqa", "attention", a.kv_lora_rank + a.qk_rope_head_dim, hidden, bias=a.qkv_bias
+        )
+        weights += (vector("kv_a_layernorm.weight", "attention", a.kv_lora_rank),)
     weights += linear("kv_b_proj", "attention", kv_rows, a.kv_lora_rank, "column", a.num_heads)
     weights += linear(
         "o_proj", "attention", hidden, a.num_heads * a.v_head_dim, "row", a.num_heads, a.output_bias
@@ -228,7 +232,7 @@ def _gated_delta(a: GatedDelta, hidden: int) -> tuple[Weight, ...]:
         Weight("conv1d.weight", "recurrent", (2 * key + value, 1, a.conv_kernel), "column", a.num_key_heads),
         vector("dt_bias", "recurrent", a.num_value_heads, "column", a.num_value_heads),
         vector("A_log", "recurrent", a.num_value_heads, "column", a.num_value_heads),
-        vector("norm.weight", "recurrent", a.value_head_dim),
+        vector("norm.weight", "norm", a.value_head_dim),
         *linear("out_proj", "recurrent", hidden, value, "row", a.num_value_heads),
     )
 
@@ -241,15 +245,23 @@ def _kimi_delta(a: KimiDelta, hidden: int) -> tuple[Weight, ...]:
     for part in ("q", "k", "v"):
         weights += linear(f"{part}_proj", "attention", inner, hidden, "column", a.num_heads)
         weights += (Weight(f"{part}_conv1d.weight", "recurrent", (inner, 1, a.conv_kernel), "column", a.num_heads),)
+    if a.full_rank_gate:
+        gate = linear("g_proj", "attention", inner, hidden, "column", a.num_heads)
+    else:
+        gate = linear("g_a_proj", "attention", a.head_dim, hidden)
+        gate += linear("g_b_proj", "attention", inner, a.head_dim, "column", a.num_heads)
+    if a.full_rank_forget:
+        forget = linear("f_proj", "attention", inner, hidden, "column", a.num_heads)
+    else:
+        forget = linear("f_a_proj", "attention", a.head_dim, hidden)
+        forget += linear("f_b_proj", "attention", inner, a.head_dim, "column", a.num_heads)
     return (
         *weights,
         vector("A_log", "recurrent", a.num_heads, "column", a.num_heads),
         vector("dt_bias", "recurrent", inner, "column", a.num_heads),
-        *linear("f_a_proj", "attention", a.head_dim, hidden),
-        *linear("f_b_proj", "attention", inner, a.head_dim, "column", a.num_heads),
+        *forget,
         *linear("b_proj", "attention", a.num_heads, hidden, "column", a.num_heads),
-        *linear("g_a_proj", "attention", a.head_dim, hidden),
-        *linear("g_b_proj", "attention", inner, a.head_dim, "column", a.num_heads),
+        *gate,
         vector("o_norm.weight", "attention", a.head_dim),
         *linear("o_proj", "attention", hidden, inner, "row", a.num_heads),
     )
@@ -280,9 +292,9 @@ def _mamba1(a: Mamba1, hidden: int) -> tuple[Weight, ...]:
         weights += (vector("conv1d.bias", "recurrent", inner, "column", inner),)
     if a.inner_norms:
         weights += (
-            vector("dt_layernorm.weight", "recurrent", a.time_step_rank),
-            vector("b_layernorm.weight", "recurrent", a.state_size),
-            vector("c_layernorm.weight", "recurrent", a.state_size),
+            vector("dt_layernorm.weight", "norm", a.time_step_rank),
+            vector("b_layernorm.weight", "norm", a.state_size),
+            vector("c_layernorm.weight", "norm", a.state_size),
         )
     return weights
 
@@ -525,13 +537,15 @@ def parameters(spec: ModelSpec, owned: tuple[Owned, ...] | None = None) -> Param
             idle += elements - per_expert * chosen * weight.count // entrants
             idle_low += elements - per_expert * least
             idle_high += elements - per_expert * most
+    # A tied table also works as the head; other input tables (Gemma's per-layer inputs) never do.
+    tied_table = spec.vocab_size * spec.hidden_size if spec.tied_embedding else 0
     return Parameters(
         total=sum(by_role.values()),
         text_total=text_total,
         active=text_total - idle,
         active_low=text_total - idle_low,
         active_high=text_total - idle_high,
-        active_without_embedding=text_total - idle - (0 if spec.tied_embedding else embedding),
+        active_without_embedding=text_total - idle - (embedding - tied_table),
         active_without_embedding_and_head=text_total - idle - embedding - head,
         card_convention=spec.card_convention,
         buffers=buffers,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from moeplan.core.model import Layer, ModelSpec, MoeFfn
 from moeplan.sources.families.blocks import decoder_norms, finish, grouped_attention
 from moeplan.sources.families.fields import Fields
+from moeplan.sources.families.layer_types import need_kv_heads
 
 
 def mixtral(fields: Fields) -> ModelSpec:
     """mistralai/Mixtral-8x7B and kin."""
+    need_kv_heads(fields)
     attention = grouped_attention(fields, window_tokens=fields.optional("sliding_window", minimum=1))
     experts = MoeFfn(
         num_experts=fields.integer("num_local_experts"),

@@ -1,0 +1,113 @@
+"""The command line: parse, call one verb, hand the result to a report, choose the exit code.
+
+Each command is one module, imported only when it is asked for: `moeplan gpus` does not pay for `estimate`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from moeplan.core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, MoeplanError
+from moeplan.version import __version__
+
+COMMANDS: dict[str, str] = {
+    "estimate": "What one model needs, line by line, and whether it fits a GPU.",
+    "gpus": "The accelerators that moeplan knows, or one of them with its sources.",
+    "models": "The models that moeplan knows without the network.",
+}
+"""Name of each command, of its module and of its function, with its help line."""
+
+DEBUG = "MOEPLAN_DEBUG"
+
+# typer carries its own click; the error types are reached through the one that it exports.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+_ClickException: Any = _UsageError.__mro__[1]
+
+
+def application(asked: str | None) -> typer.Typer:
+    """The typer application; only the command that is asked for brings its options, unless none is."""
+    app = typer.Typer(
+        name="moeplan",
+        help="Capacity and memory planner for Mixture-of-Experts language models.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="Learn more: each command has --help. Exit codes: 0 done, 1 findings, 2 wrong input, 3 could not find out.",
+    )
+    app.callback()(_global_options)
+    complete = asked in COMMANDS
+    for name, summary in COMMANDS.items():
+        if complete and name != asked:
+            continue
+        if asked in COMMANDS or "_MOEPLAN_COMPLETE" in os.environ:
+            command = getattr(import_module(f"moeplan.cli.{name}"), name)
+            app.command(name)(command)
+        else:
+            # Help, version and mistyped names need no options, so no command's module is loaded for them.
+            app.command(name, help=summary)(_stub)
+    return app
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with the code that the outcome has (see README, Exit codes)."""
+    words = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_run(words))
+
+
+def _run(words: list[str]) -> int:
+    asked = next((word for word in words if not word.startswith("-")), None)
+    try:
+        outcome = application(asked)(words, prog_name="moeplan", standalone_mode=False)
+        sys.stdout.flush()
+    except MoeplanError as error:
+        return _report(error.message, error.hint, error.exit_code)
+    except _ClickException as error:
+        return _report(*_usage(error, asked), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _report("interrupted", "run it again to start over", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader went away (`| head`): nothing more to say, and nothing to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # the last line of defence: no traceback reaches a user who did not ask for one
+        if os.environ.get(DEBUG):
+            raise
+        what = f"internal error: {type(error).__name__}: {error}".replace("\n", " ")
+        return _report(what, f"please report it with the output of {DEBUG}=1 moeplan {' '.join(words)}", EXIT_INTERNAL)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _report(message: str, hint: str, code: int) -> int:
+    sys.stderr.write(f"error: {message}\n hint: {hint}\n")
+    return code
+
+
+def _usage(error: Any, asked: str | None) -> tuple[str, str]:
+    """A usage error in one line, and the way out: near names where there are any, else the command's help."""
+    message = " ".join(str(error.format_message()).split())
+    command = f"moeplan {asked}" if asked in COMMANDS else "moeplan"
+    return message[:1].lower() + message[1:], f"`{command} --help` shows what it takes"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"moeplan {__version__}")
+        raise typer.Exit
+
+
+def _global_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Options of moeplan itself; `--version` has already answered when this runs."""
+
+
+def _stub() -> None:
+    """Stands for a command in help and suggestions; never run."""

@@ -1,0 +1,93 @@
+"""`moeplan estimate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from moeplan.cli.options import Color, Format, Json, Output, Page, Profiles, Quiet, chosen_format, deliver, page
+from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN
+
+
+def estimate(
+    model: Annotated[str, typer.Argument(help="Folder, config.json, org/name, hf://org/name@revision, or catalogue name.")],
+    gpu: Annotated[str | None, typer.Option("--gpu", "-g", help="Accelerator and number: h100, 4xH100, H100:4.")] = None,
+    engine: Annotated[str, typer.Option("--engine", help="vllm or transformers.", show_default=True)] = "vllm",
+    utilization: Annotated[
+        float | None, typer.Option("--utilization", help="Share of the memory that the engine may use, 0 to 1.")
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option("--context", "-c", help="Tokens of one sequence: 32768, 32k (32,000), 32K (32,768).")
+    ] = None,
+    concurrency: Annotated[str | None, typer.Option("--concurrency", help="Sequences at the same time.")] = None,
+    encoder_tokens: Annotated[
+        str | None, typer.Option("--encoder-tokens", help="Encoder length of an encoder-decoder model.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="Dtype of what is not quantised: bfloat16, float16.")] = None,
+    quant: Annotated[
+        str | None, typer.Option("--quant", help="What if the weights were fp8, int4, nvfp4, q4_k_m, ... instead.")
+    ] = None,
+    kv_dtype: Annotated[str | None, typer.Option("--kv-dtype", help="Cache dtype: auto, fp8, bfloat16.")] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="A context beyond the model's maximum is an error.")] = False,
+    require_fit: Annotated[
+        bool, typer.Option("--require-fit", help="Exit 1 when it does not fit, 3 when that cannot be told.")
+    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show formula, inputs and source of each line.")] = False,
+    format: Format = "table",  # noqa: A002 - the option's name
+    json: Json = False,
+    output: Output = None,
+    profiles: Profiles = None,
+    quiet: Quiet = False,
+    color: Color = "auto",
+) -> int:
+    """What one model needs, line by line, and whether it fits a GPU.
+
+    \b
+    $ moeplan estimate mixtral-8x7b --gpu h100
+    $ moeplan estimate Qwen/Qwen3-30B-A3B --gpu 2xl40s --context 32K --concurrency 16 --json
+    $ moeplan estimate ./my-model/config.json --quant fp8 --gpu rtx-4090 --require-fit
+    """
+    chosen = chosen_format(format, json)
+    sheet = page(color, output)
+    from moeplan.estimate import estimate as verb
+
+    result = verb(
+        model,
+        gpu=gpu,
+        engine=engine,
+        utilization=utilization,
+        context=context,
+        concurrency=concurrency,
+        encoder_tokens=encoder_tokens,
+        dtype=dtype,
+        quant=quant,
+        kv_dtype=kv_dtype,
+        revision=revision,
+        offline=offline,
+        profiles=profiles or (),
+        strict=strict,
+    )
+    deliver(_rendered(result, chosen, sheet, explain=explain), output, quiet=quiet)
+    if not require_fit or result.verdict.fits is True:
+        return EXIT_DONE
+    return EXIT_UNKNOWN if result.verdict.fits is None else EXIT_FINDINGS
+
+
+def _rendered(result: object, chosen: str, sheet: Page, *, explain: bool) -> str:
+    from moeplan.estimate import Estimate
+
+    assert isinstance(result, Estimate)
+    if chosen == "json":
+        from moeplan.report.as_json import as_json
+
+        return as_json(result)
+    if chosen == "markdown":
+        from moeplan.report.estimate_markdown import estimate_markdown
+
+        return estimate_markdown(result, explain=explain)
+    from moeplan.report.estimate_table import estimate_table
+
+    return estimate_table(result, width=sheet.width, color=sheet.color, unicode=sheet.unicode, explain=explain)

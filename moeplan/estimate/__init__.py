@@ -1,0 +1,224 @@
+"""`moeplan estimate`: what one model needs, on which hardware, under which engine.
+
+The verb that all others ask. `question` reads what is asked, `judge` folds the one inventory into a ledger and a
+verdict, `ways_out` tries changes, `result` holds the types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from moeplan.core.errors import InputError
+from moeplan.core.kv_cache import cache_cost, stored_rows
+from moeplan.core.model import ModelSpec, MoeFfn, Remark
+from moeplan.core.quant import BY_DTYPE, Quantisation, weight_bytes
+from moeplan.core.units import gib, params
+from moeplan.core.weights import Parameters, parameters
+from moeplan.engines import ENGINES
+from moeplan.estimate.judge import judge
+from moeplan.estimate.question import Question, make_question, read_kv_dtype, read_limits
+from moeplan.estimate.result import (
+    SCHEMA,
+    Estimate,
+    HardwareUsed,
+    KvCache,
+    LeftOut,
+    ModelFacts,
+    Request,
+    WeightBytes,
+    WindowCost,
+)
+from moeplan.estimate.ways_out import ways_out
+from moeplan.sources.families.blocks import DTYPES
+from moeplan.sources.hardware_profiles import find_hardware
+from moeplan.sources.models import LoadedModel, find_model
+from moeplan.sources.quantisation import what_if
+
+__all__ = ["Estimate", "estimate"]
+
+
+def estimate(
+    model: str,
+    *,
+    gpu: str | None = None,
+    engine: str = "vllm",
+    utilization: float | None = None,
+    context: int | str | None = None,
+    concurrency: int | str | None = None,
+    encoder_tokens: int | str | None = None,
+    dtype: str | None = None,
+    quant: str | None = None,
+    kv_dtype: str | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+    profiles: Sequence[str | Path] = (),
+    strict: bool = False,
+) -> Estimate:
+    """Estimate what `model` needs: parameters, weights, cache, memory per GPU, and whether it fits `gpu`.
+
+    `context` and `concurrency` are numbers or texts such as `32k`. Raises the errors of `moeplan.core.errors`.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"unknown engine {engine!r}", hint=f"known engines: {', '.join(ENGINES)}")
+    if utilization is not None and not 0 < utilization <= 1:
+        raise InputError(f"utilization {utilization} must be above 0 and at most 1", hint="for instance --utilization 0.9")
+    folders = tuple(Path(folder) for folder in profiles)
+    loaded = find_model(model, revision=revision, offline=offline, profile_folders=folders)
+    spec, notes = loaded.spec, list(loaded.remarks)
+    if dtype is not None:
+        if dtype not in DTYPES:
+            raise InputError(f"unknown dtype {dtype!r}", hint=f"known dtypes: {', '.join(dict.fromkeys(DTYPES.values()))}")
+        spec = spec._replace(dtype=DTYPES[dtype], dtype_stated=True)
+    elif not spec.dtype_stated:
+        notes.append(Remark("dtype-assumed", "info", "the config states no dtype; weights are taken as bfloat16"))
+    hardware, num_devices = None, 1
+    if gpu is not None:
+        hardware, count = find_hardware(gpu, folders)
+        num_devices = count or 1
+        notes += [Remark("gpu-reading", "info", text) for text in hardware.reading]
+    limits, origins = read_limits(spec, context, concurrency, encoder_tokens, notes, strict=strict)
+    base = BY_DTYPE[spec.dtype]
+    quantisation = what_if(quant, spec) if quant else loaded.quantisation or Quantisation(base.name, base)
+    if dtype is not None and quant is None:
+        quantisation = quantisation._replace(base=base)
+    notes += quantisation.remarks
+    asked = read_kv_dtype(kv_dtype)
+    question = make_question(
+        spec, quantisation, engine, hardware, num_devices, limits._replace(kv_dtype=asked, utilization_fraction=utilization)
+    )
+    origins |= {
+        "quant": "stated" if quant else "inferred",
+        "kv_dtype": "stated" if asked else "inferred",
+        "dtype": "stated" if dtype or spec.dtype_stated else "default",
+        "engine": "default" if engine == "vllm" else "stated",
+    }
+    answer = judge(question)
+    verdict = answer.verdict
+    if verdict.fits is False:
+        verdict = verdict._replace(ways_out=ways_out(question, gpu))
+    counts = parameters(spec, question.owned)
+    notes += _doubts(question, counts)
+    deployment = question.deployment
+    return Estimate(
+        schema=SCHEMA,
+        request=Request(
+            context_tokens=deployment.context_tokens,
+            concurrency=deployment.concurrency,
+            encoder_tokens=deployment.encoder_tokens or None,
+            quant=quant,
+            kv_dtype=asked,
+            origins=origins,
+        ),
+        hardware=_hardware_used(question),
+        model=_model_facts(loaded, spec),
+        parameters=counts,
+        weights=_weights(question),
+        kv_cache=_kv_cache(question),
+        layout=answer.layout,
+        ranks=answer.ranks,
+        capacity=answer.capacity,
+        verdict=verdict,
+        speed=None,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _hardware_used(question: Question) -> HardwareUsed | None:
+    hardware, memory = question.hardware, question.memory
+    if hardware is None:
+        return None
+    return HardwareUsed(
+        name=hardware.name,
+        profile=hardware.profile,
+        num_devices=question.deployment.tp,
+        usable_bytes=memory.bytes if memory else None,
+        usable_low_bytes=memory.low_bytes if memory else None,
+        usable_high_bytes=memory.high_bytes if memory else None,
+        usable_basis=memory.basis if memory else None,
+        host_bytes=hardware.host_bytes,
+    )
+
+
+def _model_facts(loaded: LoadedModel, spec: ModelSpec) -> ModelFacts:
+    stacks = spec.layers + spec.encoder_layers
+    sparse = [ffn for layer in stacks for ffn in layer.ffns if isinstance(ffn, MoeFfn)]
+    first = sparse[0] if sparse else None
+    return ModelFacts(
+        id=loaded.id,
+        revision=loaded.revision,
+        source=loaded.source,
+        source_kind=loaded.source_kind,
+        model_type=spec.model_type,
+        family=spec.family,
+        num_layers=len(spec.layers),
+        num_encoder_layers=len(spec.encoder_layers),
+        num_moe_layers=sum(any(isinstance(ffn, MoeFfn) for ffn in layer.ffns) for layer in stacks),
+        num_experts=first.num_experts if first else None,
+        num_zero_experts=first.num_zero_experts if first else 0,
+        experts_per_token=first.experts_per_token if first else None,
+        num_shared_experts=first.num_shared_experts if first else 0,
+        max_context_tokens=spec.max_context_tokens,
+    )
+
+
+def _weights(question: Question) -> WeightBytes:
+    held = weight_bytes(question.owned, question.quantisation)
+    left_out = []
+    if held.mtp_bytes:
+        left_out.append(LeftOut("MTP layers, resident only with speculation", held.mtp_bytes))
+    if held.mtp_duplicate_bytes:
+        left_out.append(LeftOut("tables that MTP layers store a second time", held.mtp_duplicate_bytes))
+    return WeightBytes(
+        checkpoint_bytes=held.checkpoint_bytes,
+        resident_bytes=held.total_bytes,
+        by_role=held.by_role,
+        by_format=held.by_format,
+        left_out=tuple(left_out),
+        basis="derived",
+    )
+
+
+def _kv_cache(question: Question) -> KvCache:
+    asked, rules = question.deployment, question.rules
+    cost = cache_cost(question.rows, rules, asked.context_tokens, asked.encoder_tokens)
+    alternatives = {}
+    ways = question.engine.window_accountings(rules, question.constants)
+    if any(row.window_tokens is not None for row in question.rows) or len(ways) == 1:
+        for name, way in ways.items():
+            other = cache_cost(question.rows, way, asked.context_tokens, asked.encoder_tokens)
+            alternatives[name] = WindowCost(other.bytes_per_token, other.bytes_per_sequence)
+    return KvCache(
+        dtype=rules.kv_dtype,
+        accounting=rules.accounting,
+        alternatives=alternatives,
+        bytes_per_token=cost.bytes_per_token,
+        bytes_per_sequence=cost.bytes_per_sequence,
+        bytes_at_context=cost.bytes_at_context,
+        bytes_total=asked.concurrency * cost.bytes_at_context,
+        layers=stored_rows(question.rows, rules, asked.encoder_tokens or None),
+    )
+
+
+def _doubts(question: Question, counts: Parameters) -> list[Remark]:
+    """Remarks that belong to the question as a whole."""
+    notes = []
+    hardware = question.hardware
+    if counts.active != counts.text_total:
+        held = weight_bytes(question.owned, question.quantisation).total_bytes
+        naive = counts.active * held // counts.total
+        notes.append(
+            Remark(
+                "naive-active",
+                "info",
+                f"the {params(counts.active)} active parameters alone would be {gib(naive)}; the next token may choose "
+                f"other experts, so all {params(counts.total)} stay resident: {gib(held)}",
+            )
+        )
+    if question.deployment.tp > 1:
+        notes.append(
+            Remark("tensor-parallel", "info", f"{question.deployment.tp} GPUs are taken as one tensor-parallel group; figures are per GPU")
+        )
+    if hardware is not None and question.memory is not None and not question.memory.certain:
+        notes.append(Remark("memory-uncertain", "warning", f"usable memory of {hardware.name} is not certain: {question.memory.why.formula}"))
+    return notes

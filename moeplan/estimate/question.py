@@ -1,0 +1,126 @@
+"""What is asked, read to the end: model, format, engine, hardware and limits as values that can be judged."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from moeplan.core.deployment import Constants, Deployment, Origin
+from moeplan.core.errors import InputError
+from moeplan.core.hardware import Hardware, Usable, usable
+from moeplan.core.kv_cache import DTYPE_BITS, CacheRow, CacheRules, cache_rows
+from moeplan.core.model import ModelSpec, Remark
+from moeplan.core.quant import Quantisation
+from moeplan.core.units import parse_count
+from moeplan.core.weights import Owned, inventory
+from moeplan.engines import Engine, load
+from moeplan.sources.engine_constants import engine_constants
+
+DEFAULT_CONTEXT_TOKENS = 32_768
+KV_DTYPES = {
+    "auto": None,
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "half": "float16",
+    "fp32": "float32",
+    "fp8_e4m3": "fp8",
+    "fp8_e5m2": "fp8",
+}
+
+
+class Question(NamedTuple):
+    """One choice of model, format, hardware, engine and limits: what `judge` answers."""
+
+    spec: ModelSpec
+    owned: tuple[Owned, ...]
+    rows: tuple[CacheRow, ...]
+    quantisation: Quantisation
+    engine: Engine
+    constants: Constants
+    deployment: Deployment
+    rules: CacheRules
+    hardware: Hardware | None
+    memory: Usable | None
+
+
+def read_limits(
+    spec: ModelSpec,
+    context: int | str | None,
+    concurrency: int | str | None,
+    encoder_tokens: int | str | None,
+    notes: list[Remark],
+    *,
+    strict: bool,
+) -> tuple[Deployment, dict[str, Origin]]:
+    """Context, concurrency and encoder length as numbers, with their origins; remarks on how they were read."""
+    origins: dict[str, Origin] = {}
+    most = spec.max_context_tokens
+    values = {}
+    defaults = {"context": min(DEFAULT_CONTEXT_TOKENS, most or DEFAULT_CONTEXT_TOKENS), "concurrency": 1, "encoder-tokens": 0}
+    asked = {"context": context, "concurrency": concurrency, "encoder-tokens": encoder_tokens}
+    for name, value in asked.items():
+        field = {"context": "context_tokens", "encoder-tokens": "encoder_tokens"}.get(name, name)
+        origins[field] = "default" if value is None else "stated"
+        if value is None:
+            values[name] = defaults[name]
+            continue
+        count = parse_count(str(value), f"--{name}")
+        if count.reading:
+            notes.append(Remark("count-reading", "info", f"--{name} {count.reading} (k is 1000, K is 1024, as engines read them)"))
+        values[name] = count.value
+    if context is None:
+        limit = "the model's maximum" if most and most <= DEFAULT_CONTEXT_TOKENS else "moeplan's default"
+        notes.append(Remark("context-default", "info", f"context {values['context']:,} tokens: {limit}; say --context for another"))
+    if most is not None and values["context"] > most:
+        message = f"context {values['context']:,} is beyond the model's maximum of {most:,} tokens"
+        if strict:
+            raise InputError(message, hint=f"use --context {most}, or leave out --strict")
+        notes.append(Remark("context-beyond-maximum", "warning", message))
+    if spec.is_encoder_decoder and encoder_tokens is None:
+        values["encoder-tokens"] = values["context"]
+        notes.append(
+            Remark("encoder-default", "info", f"encoder length {values['context']:,} tokens: as the context; say --encoder-tokens")
+        )
+    return Deployment("", values["context"], values["concurrency"], values["encoder-tokens"]), origins
+
+
+def read_kv_dtype(asked: str | None) -> str | None:
+    """The cache dtype asked for, by its one name; None for the engine's `auto`. Raises InputError for unknown ones."""
+    if asked is None:
+        return None
+    if asked in KV_DTYPES:
+        return KV_DTYPES[asked]
+    if asked not in DTYPE_BITS:
+        known = ", ".join(["auto", *DTYPE_BITS])
+        raise InputError(f"unknown cache dtype {asked!r}", hint=f"known cache dtypes: {known}")
+    return asked
+
+
+def make_question(
+    spec: ModelSpec,
+    quantisation: Quantisation,
+    engine: str,
+    hardware: Hardware | None,
+    num_devices: int,
+    deployment: Deployment,
+) -> Question:
+    """Fold the model once and fetch what the engine and the hardware say about it."""
+    module = load(engine)
+    rules = module.cache_rules(
+        spec,
+        asked=deployment.kv_dtype,
+        scheme=quantisation.kv_cache_dtype,
+        weight_dtype=spec.dtype,
+        capability=hardware.compute_capability if hardware else None,
+    )
+    return Question(
+        spec=spec,
+        owned=inventory(spec),
+        rows=cache_rows(spec),
+        quantisation=quantisation,
+        engine=module,
+        constants=engine_constants(engine),
+        deployment=deployment._replace(engine=engine, tp=num_devices),
+        rules=rules,
+        hardware=hardware,
+        memory=usable(hardware) if hardware else None,
+    )

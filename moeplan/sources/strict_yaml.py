@@ -1,0 +1,175 @@
+"""YAML that people write by hand, read strictly: every problem is an error that names the file and the key.
+
+Unknown keys, keys given twice and values of the wrong type are refused; an absent key and a null are the same: unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from moeplan.core.errors import InputError
+
+MOST_BYTES = 1 << 20
+"""Files beyond this are refused unread: a profile has a few kilobytes."""
+
+
+def load(path: Path) -> Block:
+    """The mapping at the top of a YAML file. InputError when it cannot be read, is no YAML or no mapping."""
+    import yaml
+
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path} is larger than a profile can be", hint="name another file")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(f"{path} cannot be read: {reason}", hint="check the file and its permissions") from error
+    try:
+        value = _loader()(text).get_single_data()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise InputError(f"{where}: not valid YAML: {problem}", hint="correct that line") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid YAML: {type(error).__name__}", hint="correct the file") from error
+    if not isinstance(value, Mapping):
+        raise InputError(f"{path}: it holds no keys and values", hint="see docs/hardware-profiles.md for the keys")
+    return Block(value, str(path))
+
+
+def _loader() -> Any:
+    """The fast safe loader, or the slow one where libyaml is missing, that refuses a key given twice."""
+    import yaml
+
+    base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(base):  # type: ignore[misc, valid-type]
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                if key.value in seen:
+                    problem = f"the key `{key.value}` is given twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return Loader
+
+
+class Block:
+    """One mapping of a file. Each key is asked for by type; `done` refuses the keys that nobody asked for."""
+
+    def __init__(self, values: Mapping[Any, Any], where: str, path: str = "") -> None:
+        self.values = values
+        self.where = where
+        self.path = path
+        self.asked: dict[str, None] = {}
+
+    def wrong(self, key: str, problem: str, hint: str = "correct that key") -> InputError:
+        """The error for a key whose value cannot be meant."""
+        return InputError(f"{self.where}: `{self.path}{key}` {problem}", hint=hint)
+
+    def raw(self, key: str) -> Any:
+        """The value as it stands; None where absent or null."""
+        self.asked[key] = None
+        return self.values.get(key)
+
+    def text(self, key: str) -> str | None:
+        """A string that is not empty."""
+        value = self.raw(key)
+        if value is None or (isinstance(value, str) and value.strip()):
+            return value
+        raise self.wrong(key, f"is {shown(value)}, not text", "put it in quotes")
+
+    def integer(self, key: str, minimum: int = 0, maximum: int = 10**18) -> int | None:
+        """A whole number; 1.0e+12 counts as one."""
+        value = self.raw(key)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.wrong(key, f"is {shown(value)}, not a whole number", "write it out in digits, without a unit")
+        if not minimum <= value <= maximum:
+            raise self.wrong(key, f"is {value}; it must be between {minimum} and {maximum}")
+        return value
+
+    def number(self, key: str) -> float | None:
+        """A number that is not negative."""
+        value = self.raw(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 10**18:
+            raise self.wrong(key, f"is {shown(value)}, not a number of zero or more")
+        return float(value)
+
+    def flag(self, key: str) -> bool | None:
+        """A truth value: true or false."""
+        value = self.raw(key)
+        if value is not None and not isinstance(value, bool):
+            raise self.wrong(key, f"is {shown(value)}, not true or false")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of strings; empty where absent."""
+        items = self._items(key)
+        for item in items:
+            if not isinstance(item, str) or not item.strip():
+                raise self.wrong(key, f"holds {shown(item)}, not only text", "put each entry in quotes")
+        return tuple(items)
+
+    def integers(self, key: str, minimum: int = 1) -> tuple[int, ...]:
+        """A list of whole numbers; empty where absent."""
+        items = self._items(key)
+        for item in items:
+            if isinstance(item, bool) or not isinstance(item, int) or item < minimum:
+                raise self.wrong(key, f"holds {shown(item)}, not only whole numbers of {minimum} or more")
+        return tuple(items)
+
+    def block(self, key: str) -> Block | None:
+        """A mapping below this one."""
+        value = self.raw(key)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise self.wrong(key, f"is {shown(value)}, not a block of keys")
+        return Block(value, self.where, f"{self.path}{key}.")
+
+    def mappings(self, key: str) -> tuple[Mapping[str, Any], ...]:
+        """A list of mappings, kept as they are; empty where absent."""
+        items = self._items(key)
+        for item in items:
+            if not isinstance(item, Mapping):
+                raise self.wrong(key, f"holds {shown(item)}, not only blocks of keys")
+        return tuple(items)
+
+    def done(self) -> None:
+        """Raise InputError for the first key that was never asked for, with the nearest that is known."""
+        for key in self.values:
+            if key in self.asked:
+                continue
+            import difflib
+
+            near = difflib.get_close_matches(str(key), self.asked, n=1, cutoff=0.5)
+            hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(self.asked)}"
+            raise self.wrong(str(key), "is not a known key", hint)
+
+    def _items(self, key: str) -> Sequence[Any]:
+        value = self.raw(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list):
+            raise self.wrong(key, f"is {shown(value)}, not a list")
+        return value
+
+
+def shown(value: Any) -> str:
+    """A value as it may stand in a message: short."""
+    import reprlib
+
+    return reprlib.repr(value)
