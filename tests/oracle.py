@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 ROLES = (
-    ("towers", r"visual|vision|audio_tower|mm_projector|multi_modal_projector|embed_vision|embed_audio|talker|code2wav|aligner"),
+    ("towers", r"visual|vision|audio_tower|mm_projector|multi_modal_projector|embed_vision|embed_audio|talker|code2wav|aligner|resampler"),
     ("lm_head", r"lm_head\."),
     ("embedding", r"embed_tokens\.|wte\.|word_embeddings\.|model\.shared\.|^shared\.|embed_in\.|model\.embeddings\."),
     ("moe_latent", r"latent_proj"),

@@ -21,13 +21,14 @@ REPORT_SPREAD_BYTES = round(0.1 * GIB)
 
 HIDDEN_BYTES = round(0.55 * GIB)
 """What nvidia-smi shows as total and CUDA does not offer. Assumed, from the cards where both are known: T4 0.25 GiB,
-RTX 3090 0.31 to 0.42, H100 0.46, RTX 5090 0.48, L40S 0.60, RTX PRO 6000 0.62, H200 0.68, B200 0.71, A100 80GB 0.75."""
-HIDDEN_LOW_BYTES = round(0.25 * GIB)
+RTX 3090 0.31 to 0.42, H100 0.46, RTX 5090 0.48, L40S 0.60, RTX PRO 6000 0.62, H200 0.68, B200 0.71, A100 80GB 0.75.
+The band leaves out the T4 and the best RTX 3090, whose own report is known."""
+HIDDEN_LOW_BYTES = round(0.4 * GIB)
 HIDDEN_HIGH_BYTES = round(0.8 * GIB)
 
-NOMINAL_LOW, NOMINAL_HIGH = 0.91, 1.0
-"""Share of the nominal memory that engines report: MI300X 191.98 of 192 GiB at the top, L4 (1/16 goes to ECC)
-22.03 of 24 GiB at the bottom."""
+NOMINAL_LOW, NOMINAL_HIGH = 0.93, 1.0
+"""Share of the nominal memory that engines report: MI300X 191.98 of 192 GiB at the top, most
+cards above 0.93. GDDR6 cards that give 1/16 to ECC lie a little below (L40S 0.925, L4 0.918); their report is known."""
 
 UNIFIED_LOW, UNIFIED_MIDDLE, UNIFIED_HIGH = 2 / 3, 3 / 4, 0.95
 """Share of the memory that a device may use where the CPU lives in it too. Metal recommends two thirds of 32 GB
@@ -138,8 +139,8 @@ def usable(hardware: Hardware) -> Usable | None:
     1. the total that engines or PyTorch report for this device (`reported_bytes`; basis `measured`: it was read in
        logs), with the file's band or else plus and minus `REPORT_SPREAD_BYTES`;
     2. memory shared with the CPU: three quarters of the nominal size, from two thirds to 0.95 (`assumed`);
-    3. what nvidia-smi shows less `HIDDEN_BYTES`, 0.25 to 0.8 GiB (`assumed`);
-    4. the middle of 0.91 to 1.0 of the nominal size (`assumed`, and not certain).
+    3. what nvidia-smi shows less `HIDDEN_BYTES`, 0.4 to 0.8 GiB (`assumed`);
+    4. the middle of 0.93 to 1.0 of the nominal size (`assumed`, and not certain).
 
     This is the total, before an engine's own share of it and before what other processes hold.
     """

@@ -37,7 +37,8 @@ class Weight(NamedTuple):
     """`count` equal tensors of one `shape` that a block owns."""
 
     name: str
-    """Checkpoint name within the block, or full where the block has none; `{expert}` stands for a number."""
+    """Checkpoint name within the block, or full where the block has none; `{expert}` stands for a number. Parts of
+    one stored tensor (all experts in one, a fused projection) share its name."""
     role: Role
     shape: tuple[int, ...]
     """As stored: (out_features, in_features) for a linear weight."""

@@ -107,7 +107,7 @@ def _check_names(name: str, revision: str | None) -> None:
 
 def _host() -> str:
     """The Hub's host, as HF_ENDPOINT has it: without user and password."""
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
         parts = urlsplit(endpoint)
         host, port = parts.hostname, parts.port

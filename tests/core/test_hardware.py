@@ -42,19 +42,19 @@ def test_the_band_of_a_report_does_not_pass_what_the_card_has() -> None:
 
 
 def test_without_a_report_it_is_the_nvidia_smi_total_less_what_cuda_hides() -> None:
-    # An A10: 23028 MiB = 24146608128 bytes; 0.55 GiB = 590558003; 0.25 and 0.8 GiB = 268435456 and 858993459.
+    # An A10: 23028 MiB = 24146608128 bytes; 0.55 GiB = 590558003; 0.4 and 0.8 GiB = 429496730 and 858993459.
     found = usable(device(nominal_bytes=24 * GIB, visible_bytes=24_146_608_128))
     assert found is not None
     assert found.bytes == 23_556_050_125
-    assert (found.low_bytes, found.high_bytes) == (23_287_614_669, 23_878_172_672)
+    assert (found.low_bytes, found.high_bytes) == (23_287_614_669, 23_717_111_398)
     assert (found.basis, found.certain) == ("assumed", True)
 
 
 def test_from_the_nominal_size_alone_it_is_a_guess_and_says_so() -> None:
-    # 64 GiB = 68719476736 bytes; 0.91, 0.955 and 1.0 of it.
+    # 64 GiB = 68719476736 bytes; 0.93, 0.965 and 1.0 of it.
     found = usable(device(nominal_bytes=68_719_476_736))
     assert found is not None
-    assert (found.low_bytes, found.bytes, found.high_bytes) == (62_534_723_830, 65_627_100_283, 68_719_476_736)
+    assert (found.low_bytes, found.bytes, found.high_bytes) == (63_909_113_364, 66_314_295_050, 68_719_476_736)
     assert (found.basis, found.certain) == ("assumed", False)
     assert "nobody's report" in found.why.formula
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moeplan.core.model import Layer, ModelSpec, Mtp, Weight
 from moeplan.core.model import GroupedAttention as Attention
+from moeplan.core.model import Layer, ModelSpec, Mtp, Weight
 from moeplan.core.model import MoeFfn as Moe
 from moeplan.core.quant import (
     AWQ_INT4,
@@ -312,7 +312,7 @@ def test_a_list_may_name_all_experts_or_some():
     assert sum(part.num_tensors * len(part.layers) for part in some) == NUM_LAYERS * NUM_EXPERTS
 
 
-@pytest.mark.parametrize("pattern", ["model.layers.3.mlp.experts", "model.layers.3.mlp.experts.*", "re:.*[.]3.*experts.*"])
+@pytest.mark.parametrize("pattern", ["model.layers.3.mlp.experts", "model.layers.3.mlp.experts.*", "re:.*[.]3[.].*experts.*"])
 def test_a_pattern_may_name_the_experts_of_a_layer(pattern):
     parts = stored(entry("routed_experts", "text"), Quantisation("test", BF16, FP8, (pattern,)))
     assert {part.layers for part in parts if part.format is BF16} == {(3,)}
@@ -324,8 +324,7 @@ def test_every_layer_is_stored_once_whatever_is_ignored(exact, globbed):
     ignored += tuple(f"model.layers.{n}.self_attn.q*" for n in globbed)
     parts = stored(entry("attention", "text"), Quantisation("test", BF16, FP8, ignored))
     assert sorted(layer for part in parts for layer in part.layers) == list(range(NUM_LAYERS))
-    untouched = exact | {n for n in range(NUM_LAYERS) if any(str(n) == str(g) for g in globbed)}
-    assert {layer for part in parts if part.format is BF16 for layer in part.layers} == untouched
+    assert {layer for part in parts if part.format is BF16 for layer in part.layers} == exact | globbed
 
 
 def test_long_lists_are_folded_fast():

@@ -23,14 +23,24 @@ def assert_counts_agree(config: dict[str, Any], auto_class: str = "AutoModelForC
         told = SHARES_A_ROLE.get(role, role)
         ours[told] = ours.get(told, 0) + elements
     built = oracle.by_role(oracle.build(config, auto_class))
-    assert {role: elements for role, elements in ours.items() if elements} == built
+    unlike = _differences(ours, built)
+    assert not unlike, unlike
     assert counts.total == sum(built.values())
     return spec
 
 
 def assert_checkpoint_agrees(config: dict[str, Any], folder: Path, auto_class: str = "AutoModelForCausalLM") -> None:
     """Names and sizes equal those of the checkpoint that transformers writes, in the published naming."""
-    assert our_tensors(read_config(config)) == oracle_tensors(config, folder, auto_class)
+    unlike = _differences(our_tensors(read_config(config)), oracle_tensors(config, folder, auto_class))
+    assert not unlike, unlike
+
+
+def _differences(ours: dict[str, int], theirs: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Name to (ours, theirs) where they differ; a name that one side lacks counts 0."""
+    names = sorted(ours.keys() | theirs.keys())
+    return {
+        name: (ours.get(name, 0), theirs.get(name, 0)) for name in names if ours.get(name, 0) != theirs.get(name, 0)
+    }
 
 
 def grouped(spec: ModelSpec) -> list[GroupedAttention]:

@@ -42,6 +42,36 @@ PUBLISHED: dict[str, Any] = {
     "tie_word_embeddings": True,
     "use_bias": False,
 }
+# baidu/ERNIE-4.5-VL-28B-A3B-PT
+VL_PUBLISHED: dict[str, Any] = {
+    "model_type": "ernie4_5_vl_moe",
+    "text_config": {
+        "model_type": "ernie4_5_vl_moe_text",
+        "vocab_size": 103424,
+        "hidden_size": 2560,
+        "intermediate_size": 12288,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 20,
+        "num_key_value_heads": 4,
+        "moe_intermediate_size": [1536, 512],
+        "moe_num_experts": 64,
+        "moe_num_shared_experts": 2,
+        "moe_k": 6,
+        "mlp_layer_types": ["dense"] + ["sparse"] * 27,
+    },
+    "vision_config": {
+        "model_type": "ernie4_5_vl_moe_vision",
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "depth": 32,
+        "num_heads": 16,
+        "patch_size": 14,
+        "in_channels": 3,
+        "spatial_merge_size": 2,
+        "temporal_merge_size": 2,
+    },
+    "tie_word_embeddings": True,
+}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +92,20 @@ def test_counts(change: dict[str, Any]) -> None:
 
 def test_published_counts() -> None:
     assert_counts_agree(PUBLISHED)
+
+
+@pytest.mark.parametrize("change", [{}, {"use_bias": True}, {"mlp_layer_types": ["dense", "sparse", "dense"]}], ids=str)
+def test_vl_counts(change: dict[str, Any]) -> None:
+    text = VL_PUBLISHED["text_config"] | {"num_hidden_layers": 3, "mlp_layer_types": ["dense", "sparse", "sparse"]}
+    vision = VL_PUBLISHED["vision_config"] | {"depth": 2, "temporal_merge_size": 3}
+    config = VL_PUBLISHED | {"text_config": text | change, "vision_config": vision}
+    assert_counts_agree(config, "AutoModelForImageTextToText")
+
+
+def test_vl_published_counts() -> None:
+    spec = assert_counts_agree(VL_PUBLISHED, "AutoModelForImageTextToText")
+    # its name: A3B, experts of images not among them
+    assert round(parameters(spec).active / 1e9) == 3
 
 
 def test_checkpoint(tmp_path: Path) -> None:

@@ -70,7 +70,6 @@ SUPER: dict[str, Any] = {
         {"mlp_bias": True, "moe_latent_size": 18},
         {"mlp_bias": True},
         {"use_bias": True, "use_conv_bias": False},
-        {"tie_word_embeddings": True},
         {"hybrid_override_pattern": "M-*-", "num_hidden_layers": 4},
     ],
     ids=str,

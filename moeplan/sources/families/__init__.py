@@ -28,6 +28,7 @@ FAMILIES: dict[str, str] = {
     "deepseek_v4": "deepseek.deepseek_v4",
     "dots1": "dots.dots1",
     "ernie4_5_moe": "ernie.ernie4_5_moe",
+    "ernie4_5_vl_moe": "ernie.ernie4_5_vl_moe",
     "exaone_moe": "exaone.exaone_moe",
     "flex_olmo": "olmo.flex_olmo",
     "gemma": "gemma.gemma",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from moeplan.core.model import DenseFfn, Layer, ModelSpec, MoeFfn, Mtp, Remark, Weight
-from moeplan.core.weights import norms, vector
-from moeplan.sources.families.blocks import decoder_norms, finish, grouped_attention
+from moeplan.core.model import DenseFfn, Layer, ModelSpec, MoeFfn, Mtp, Remark, Tower, Weight
+from moeplan.core.weights import gated_mlp, norms, vector
+from moeplan.sources.families.blocks import decoder_norms, dense_first, finish, grouped_attention
+from moeplan.sources.families.ernie_tower import ernie_tower
 from moeplan.sources.families.fields import Fields
 
 
@@ -15,7 +16,7 @@ def ernie4_5_moe(fields: Fields) -> ModelSpec:
     num_layers = fields.num_layers("num_hidden_layers")
     attention = grouped_attention(fields, qkv_bias=bias, output_bias=bias)
     dense = DenseFfn(fields.integer("intermediate_size"), bias=bias)
-    experts = _experts(fields, hidden, bias=bias)
+    experts = _experts(fields, hidden, fields.integer("moe_intermediate_size"), bias=bias)
     layers = tuple(
         Layer((attention,), (experts if is_sparse else dense,), decoder_norms(hidden))
         for is_sparse in _sparse_layers(fields, num_layers)
@@ -38,8 +39,58 @@ def ernie4_5_moe(fields: Fields) -> ModelSpec:
     )
 
 
-def _experts(fields: Fields, hidden: int, *, bias: bool) -> MoeFfn:
-    width = fields.integer("moe_intermediate_size")
+def ernie4_5_vl_moe(fields: Fields) -> ModelSpec:
+    """baidu/ERNIE-4.5-VL-28B-A3B-PT: text and image tokens have experts of their own; those of images are a tower."""
+    text = fields.sub("text_config") or fields
+    hidden = text.integer("hidden_size")
+    num_layers = text.num_layers("num_hidden_layers")
+    bias = text.flag("use_bias", False)
+    attention = grouped_attention(text, qkv_bias=bias, output_bias=bias)
+    dense = DenseFfn(text.integer("intermediate_size"), bias=bias)
+    text_width, image_width = text.integers("moe_intermediate_size", 2) or (1, 1)
+    if not text.has("moe_intermediate_size"):
+        text.need("moe_intermediate_size")
+    experts = _experts(text, hidden, text_width, bias=bias)
+    sparse = dense_first(text, num_layers, default=1)
+    layers = tuple(
+        Layer((attention,), (experts if is_sparse else dense,), decoder_norms(hidden)) for is_sparse in sparse
+    )
+    vision = fields.sub("vision_config")
+    towers = [Tower("vision_experts", _image_experts(experts, hidden, image_width, sum(sparse)))]
+    remarks: tuple[Remark, ...] = ()
+    if vision is None:
+        message = "the config has no vision_config: the published model's vision tower is left out of all counts"
+        remarks = (Remark("tower-left-out", "warning", message, where="vision_config"),)
+    else:
+        towers.append(ernie_tower(vision, hidden))
+    return finish(
+        text,
+        outer=fields,
+        family="ernie4_5_vl_moe",
+        defaults="transformers 5.23.0 Ernie4_5_VLMoeConfig",
+        layers=layers,
+        tied=_outer_tied(text, fields),
+        towers=tuple(towers),
+        remarks=remarks,
+    )
+
+
+def _outer_tied(text: Fields, outer: Fields) -> bool:
+    """The wrapper decides for the whole model; where it is silent, the text config does."""
+    holder = outer if outer.has("tie_word_embeddings") or not text.has("tie_word_embeddings") else text
+    return holder.flag("tie_word_embeddings", True)
+
+
+def _image_experts(experts: MoeFfn, hidden: int, width: int, num_sparse: int) -> tuple[Weight, ...]:
+    """Experts that only image tokens visit: as many as for text, behind those in the numbering."""
+    stem = "model.layers.{layer}.mlp."
+    weights = gated_mlp(f"{stem}experts.{{expert}}", "towers", hidden, width, count=experts.num_experts * num_sparse)
+    gate = Weight(f"{stem}gate.weight_1", "towers", (experts.num_experts, hidden), count=num_sparse)
+    name = f"{stem}moe_statics.e_score_correction_bias"
+    return (*weights, gate, Weight(name, "towers", (1, experts.num_experts), count=num_sparse))
+
+
+def _experts(fields: Fields, hidden: int, width: int, *, bias: bool) -> MoeFfn:
     num_experts = fields.integer("moe_num_experts", "num_experts")
     num_shared = fields.integer("moe_num_shared_experts", default=2, minimum=0)
     shared_width = num_shared * width

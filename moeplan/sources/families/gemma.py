@@ -233,6 +233,12 @@ def _gemma4(text: Fields, outer: Fields | None) -> ModelSpec:
     if outer is not None:
         towers = gemma4_vision(outer.sub("vision_config"), hidden) + gemma4_audio(outer.sub("audio_config"), hidden)
         remarks = left_out(outer, "vision_config", "vision tower")
+    if text.optional("num_kv_shared_layers"):
+        message = (
+            "layers that read another layer's cache are counted without key and value projections, as transformers "
+            "5.23.0 builds them; a checkpoint may store such projections, which are never loaded"
+        )
+        remarks += (Remark("shared-cache-unused-weights", "info", message, f"{text.path}num_kv_shared_layers"),)
     # "Effective" on the cards of E2B and E4B leaves out the table of per-layer inputs alone.
     card = "active" if sparse else "active_without_embedding" if inside else None
     return finish(

@@ -1,0 +1,257 @@
+"""A Hub on 127.0.0.1 that speaks real HTTP, remembers what it was asked and fails on purpose.
+
+It speaks the part of the Hub's protocol that huggingface_hub 2.4.0 uses to read files and a repository's description.
+Status codes and `X-Error-Code` are those that the client's `utils/_http.py` looks for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Fault(NamedTuple):
+    """How a repository fails, instead of an answer."""
+
+    status: int = 0
+    code: str | None = None
+    """`X-Error-Code`."""
+    message: str | None = None
+    """`X-Error-Message`."""
+    headers: Mapping[str, str] = {}
+    cut: bool = False
+    """Close the connection without a word."""
+    wait_s: float = 0
+    """Say nothing for so long, then answer as if nothing was wrong (unless `status` is set)."""
+    drip_s: float = 0
+    """Send the body byte by byte, with such a pause before each."""
+    methods: tuple[str, ...] = ("HEAD", "GET")
+
+
+GATED_SIGNED_OUT = Fault(401, "GatedRepo", "Access to this model is restricted. You must be authenticated.")
+GATED_SIGNED_IN = Fault(403, "GatedRepo", "Access to this model is restricted and you are not in the authorized list.")
+PRIVATE = Fault(401, None, "Invalid username or password.")
+BAD_TOKEN = Fault(401, None, "Invalid credentials in Authorization header")
+DISABLED = Fault(403, None, "Access to this resource is disabled.")
+RATE_LIMIT = Fault(429, headers={"RateLimit": '"resolvers";r=0;t=55'})
+
+
+class File(NamedTuple):
+    """A file of a repository. `size_bytes` may claim more than `data` holds: only headers of weights are ever read."""
+
+    data: bytes
+    size_bytes: int | None = None
+    elsewhere: str | None = None
+    """Address of another server that holds the data, as large files have on the Hub."""
+
+    @property
+    def length_bytes(self) -> int:
+        return len(self.data) if self.size_bytes is None else self.size_bytes
+
+
+class Repository(NamedTuple):
+    files: Mapping[str, File]
+    commit: str = COMMIT
+    revisions: tuple[str, ...] = ("main",)
+    fault: Fault | None = None
+
+
+class Request(NamedTuple):
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    """Names in lower case."""
+
+
+class FakeHub:
+    """Repositories by name, and the requests that came."""
+
+    def __init__(self) -> None:
+        self.repositories: dict[str, Repository] = {}
+        self.requests: list[Request] = []
+        self.url = ""
+        self.stopping = threading.Event()
+
+    def add(
+        self,
+        name: str,
+        *,
+        config: Mapping[str, Any] | None = None,
+        sidecar: Mapping[str, Any] | None = None,
+        files: Mapping[str, File | bytes] | None = None,
+        revisions: tuple[str, ...] = ("main",),
+        commit: str = COMMIT,
+        fault: Fault | None = None,
+    ) -> None:
+        held: dict[str, File | bytes] = dict(files or {})
+        if config is not None:
+            held["config.json"] = json.dumps(config).encode()
+        if sidecar is not None:
+            held["hf_quant_config.json"] = json.dumps(sidecar).encode()
+        self.repositories[name] = Repository(
+            {path: file if isinstance(file, File) else File(file) for path, file in held.items()},
+            commit,
+            revisions,
+            fault,
+        )
+
+    def asked(self, name: str) -> list[str]:
+        """`METHOD path` of the requests for a repository's files and description, in order."""
+        return [f"{request.method} {request.path}" for request in self.requests if f"/{name}" in request.path]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # the client keeps connections open
+    hub: FakeHub
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that the base class has
+        pass
+
+    def do_HEAD(self) -> None:
+        self._serve()
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self._serve()
+
+    def _serve(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.hub.requests.append(Request(self.command, self.path, headers))
+        found = re.fullmatch(r"/(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>.+?)/(?P<file>[^/]+)", path) or re.fullmatch(
+            r"/api/models/(?P<name>[^/]+/[^/]+)(?:/revision/(?P<revision>.+))?", path
+        )
+        if found is None:
+            self._answer(404, b"")
+            return
+        repository = self.hub.repositories.get(found["name"])
+        if repository is None:
+            self._refuse(Fault(404, "RepoNotFound"))
+            return
+        fault = repository.fault if repository.fault and self.command in repository.fault.methods else Fault()
+        self.hub.stopping.wait(fault.wait_s)
+        if fault.cut:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        if fault.status:
+            self._refuse(fault)
+            return
+        if (found["revision"] or "main") not in (*repository.revisions, repository.commit):
+            self._refuse(Fault(404, "RevisionNotFound"))
+            return
+        commit = {"X-Repo-Commit": repository.commit}
+        if path.startswith("/api/"):
+            self._answer(200, json.dumps(_description(found["name"], repository)).encode())
+            return
+        file = repository.files.get(found["file"])
+        if file is None:
+            self._refuse(Fault(404, "EntryNotFound", headers=commit))
+        else:
+            self._send_file(file, commit, fault.drip_s)
+
+    def _send_file(self, file: File, headers: Mapping[str, str], drip_s: float) -> None:
+        tag = f'"{hash((file.data, file.size_bytes)):x}"'
+        if file.elsewhere:
+            linked = {"Location": file.elsewhere, "X-Linked-Size": str(file.length_bytes), "X-Linked-ETag": tag}
+            self._answer(302, b"", {**headers, **linked})
+            return
+        headers = {**headers, "ETag": tag}
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        if wanted is None:
+            self._answer(200, file.data, headers, length_bytes=file.length_bytes, drip_s=drip_s)
+            return
+        first = int(wanted[1])
+        last = min(int(wanted[2] or file.length_bytes - 1), file.length_bytes - 1)
+        part = {**headers, "Content-Range": f"bytes {first}-{last}/{file.length_bytes}"}
+        self._answer(206, file.data[first : last + 1], part, drip_s=drip_s)
+
+    def _refuse(self, fault: Fault) -> None:
+        named = {"X-Error-Code": fault.code, "X-Error-Message": fault.message}
+        headers = {name: value for name, value in named.items() if value is not None}
+        self._answer(fault.status, b"{}", {**headers, **fault.headers})
+
+    def _answer(
+        self,
+        status: int,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        length_bytes: int | None = None,
+        drip_s: float = 0,
+    ) -> None:
+        self.send_response(status)
+        for name, value in {
+            "Content-Length": str(len(body) if length_bytes is None else length_bytes),
+            **(headers or {}),
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if not drip_s:
+            self.wfile.write(body)
+        for place in range(len(body) if drip_s else 0):
+            if self.hub.stopping.wait(drip_s):
+                break
+            self.wfile.write(body[place : place + 1])
+        if length_bytes is not None and length_bytes > len(body):
+            self.close_connection = True  # the rest of the file is not here
+
+
+def _description(name: str, repository: Repository) -> dict[str, Any]:
+    return {
+        "id": name,
+        "sha": repository.commit,
+        "private": False,
+        "gated": False,
+        "tags": [],
+        "downloads": 0,
+        "likes": 0,
+        "siblings": [{"rfilename": path} for path in repository.files],
+    }
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: that a client gives up is what some tests are about."""
+
+
+@contextmanager
+def fake_hub() -> Iterator[FakeHub]:
+    """A running Hub without repositories, for as long as the block lasts."""
+    hub = FakeHub()
+    handler = type("Handler", (_Handler,), {"hub": hub})
+    server = _Server(("127.0.0.1", 0), handler)
+    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        hub.stopping.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def closed_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
