@@ -108,9 +108,7 @@ NVFP4 = WeightFormat("nvfp4", 4, ("row", 16), 8, fixed_bytes=4, compute=_FP4)
 # 100 bytes beside each tensor is left out.
 BNB_NF4 = WeightFormat("bitsandbytes nf4", 4, ("flat", 64), 32, fixed_bytes=64, compute=_INT4)
 # With double quantisation: 8-bit `absmax`, fp32 `nested_absmax` per 256 of them, a second code book of 256 fp32.
-BNB_NF4_DOUBLE = BNB_NF4._replace(
-    name="bitsandbytes nf4, double", scale_bits=8, scale_group=256, fixed_bytes=64 + 1024
-)
+BNB_NF4_DOUBLE = BNB_NF4._replace(name="bitsandbytes nf4, double", scale_bits=8, scale_group=256, fixed_bytes=64 + 1024)
 BNB_FP4 = BNB_NF4._replace(name="bitsandbytes fp4")
 BNB_FP4_DOUBLE = BNB_NF4_DOUBLE._replace(name="bitsandbytes fp4, double")
 # LLM.int8(): fp32 `SCB` per row and a one-byte format mark.
@@ -486,7 +484,9 @@ def _stored(entry: Owned, compiled: _Compiled) -> tuple[Stored, ...]:
         for expert in experts:
             # Towers count their layers in `count`: the first one speaks for all.
             name = template.replace("{layer}", str(layer or 0)).replace("{expert}", str(expert))
-            known = fitted(compiled.format_of(name, weight.role, linear=weight.linear, buffer=weight.buffer), weight.shape)
+            known = fitted(
+                compiled.format_of(name, weight.role, linear=weight.linear, buffer=weight.buffer), weight.shape
+            )
             found[known] = found.get(known, 0) + 1
         if len(found) == 1:
             found = dict.fromkeys(found, weight.count)

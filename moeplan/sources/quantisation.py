@@ -6,7 +6,8 @@ saying so is a table here (`LEFT_ALONE`), with where it is known from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from moeplan.core.errors import ConfigError, InputError
@@ -171,11 +172,24 @@ def _by_method(fields: Fields, around: Around, *, has_towers: bool) -> Quantisat
         )
     read = reader(fields, around)
     fields.finish()
+    _check_expressions(fields, read)
     if has_towers:
         return read
     # A quantiser written inside the text model's config knows nothing of the towers beside it.
     rules = tuple(rule._replace(roles=tuple(role for role in rule.roles if role != "towers")) for rule in read.rules)
     return read._replace(rules=rules)
+
+
+def _check_expressions(fields: Fields, read: Quantisation) -> None:
+    for pattern in (*read.ignored, *(pattern for rule in read.rules for pattern in rule.patterns)):
+        if pattern.startswith("re:"):
+            try:
+                re.compile(pattern[3:])
+            except re.error as error:
+                raise ConfigError(
+                    f"{fields.where}: {pattern!r} in `{fields.path.rstrip('.')}` is no regular expression: {error}",
+                    hint="correct that pattern",
+                ) from None
 
 
 def _rules(method: str, weight_format: WeightFormat, patterns: tuple[str, ...] = ()) -> tuple[Rule, ...]:
@@ -191,7 +205,7 @@ def _names(fields: Fields, *keys: str) -> tuple[str, ...] | None:
 
 def _fp8(fields: Fields, around: Around) -> Quantisation:
     ignored = _names(fields, "modules_to_not_convert", "ignored_layers")
-    block = fields.integers("weight_block_size", 2)
+    block = _block(fields, "weight_block_size")
     one_byte_scales = fields.text("scale_fmt") == "ue8m0" and _is_deepseek_v4(around.config)
     remarks: tuple[Remark, ...] = ()
     blocks = FP8_BLOCK_UE8M0 if one_byte_scales else FP8_BLOCK
@@ -215,15 +229,24 @@ def _fp8(fields: Fields, around: Around) -> Quantisation:
     if _is_deepseek_v4(around.config):
         rules = (*_DEEPSEEK_V4, *rules, Rule(weight_format, ("other",), ("e_proj", "h_proj")))
         left += ("compressor",)
-    if (quantised := fields.sub("quantized_layers")) is not None:
+    if fields.has("quantized_layers"):
         # ModelOpt on top of an fp8 checkpoint: it replaces what it lists, and its `ignore` is about its own pass, so
         # what that names stays as the first quantiser left it.
-        rules = (*_modelopt_layers(quantised), *rules)
+        rules = (*_modelopt_layers(fields), *rules)
         name = "mixed: " + ", ".join(dict.fromkeys(rule.format.name for rule in rules if rule.linear_only))
         ignored = ()
     if ignored is None:
         remarks = (_by_convention(fields, "modules_to_not_convert"),)
     return Quantisation(name, around.base, rules, (*left, *(ignored or ())), _kv_cache(fields), remarks)
+
+
+def _block(fields: Fields, key: str) -> tuple[int, int] | None:
+    sizes = fields.integers(key, 2)
+    if sizes is None:
+        return None
+    if min(sizes) < 1:
+        raise fields.wrong(key, f"is {list(sizes)}; blocks have at least one row and column")
+    return sizes[0], sizes[1]
 
 
 def _is_deepseek_v4(config: Mapping[str, Any]) -> bool:
@@ -276,16 +299,18 @@ def _gptq(fields: Fields, around: Around) -> Quantisation:
     rules = _rules("gptq", weight_format)
     ignored: tuple[str, ...] = ()
     # GPTQModel: `-:pattern` leaves alone, `+:pattern` (or a bare one) changes the settings of what matches.
-    for pattern, settings in (fields.raw("dynamic") or {}).items():
+    for pattern, settings in _each(fields, "dynamic"):
         sign, _, expression = pattern.rpartition(":")
         if sign == "-":
             ignored += (f"re:{expression}",)
-        elif settings:
-            own = _gptq_format(int(settings.get("bits", bits)), int(settings.get("group_size", group_size)))
+        elif settings.values:
+            own = _gptq_format(settings.optional("bits", minimum=1) or bits, _own_group_size(settings, group_size))
             rules = (Rule(own, ROLES, (f"re:{expression}",)), *rules)
     listed = fields.raw("modules_in_block_to_quantize")
     if listed:
-        only = tuple(name for part in listed for name in ([part] if isinstance(part, str) else part))
+        only = tuple(_flat(listed))
+        if not all(isinstance(name, str) for name in only):
+            raise fields.wrong("modules_in_block_to_quantize", "is not a list of lists of names")
         rules = (*rules[:-1], rules[-1]._replace(patterns=only))
     if fields.flag("lm_head", False):
         rules = (*rules, Rule(weight_format, ("lm_head",)))
@@ -306,21 +331,40 @@ def _auto_round(fields: Fields, around: Around) -> Quantisation:
     weight_format = with_group(AWQ_INT4, group_size) if "awq" in packing else _gptq_format(bits, group_size)
     ignored: tuple[str, ...] = LEFT_ALONE["auto-round"].patterns
     rules = _rules("auto-round", weight_format)
-    for name, settings in (fields.raw("extra_config") or {}).items():
-        own = int(settings.get("bits", bits))
+    for name, settings in _each(fields, "extra_config"):
+        own = settings.optional("bits", minimum=1) or bits
         pattern = f"re:{name}" if any(c in name for c in "*\\(|") else name
         if own >= 16:
             ignored += (pattern,)
         elif own != bits:
-            rules = (Rule(_gptq_format(own, int(settings.get("group_size", group_size))), ROLES, (pattern,)), *rules)
+            rules = (Rule(_gptq_format(own, _own_group_size(settings, group_size)), ROLES, (pattern,)), *rules)
     return Quantisation(weight_format.name, around.base, rules, ignored, _kv_cache(fields))
 
 
 def _group_size(fields: Fields, *keys: str) -> int:
+    """Elements per group; -1, as the files have it, for one group per row."""
     found = fields.first(*keys)
     if found is not None and found[1] == -1:
         return -1
     return fields.integer(*keys, default=128)
+
+
+def _own_group_size(settings: Fields, outer: int) -> int:
+    return _group_size(settings, "group_size") if settings.has("group_size") else outer
+
+
+def _each(fields: Fields, key: str) -> Iterator[tuple[str, Fields]]:
+    """The objects in the object at `key`, by name."""
+    outer = fields.sub(key)
+    for name in outer.values if outer else ():
+        inner = outer.sub(str(name)) if outer else None
+        if inner is not None:
+            yield str(name), inner
+
+
+def _flat(listed: Any) -> Iterator[Any]:
+    for part in listed if isinstance(listed, list) else [None]:
+        yield from part if isinstance(part, list) else [part]
 
 
 def _bitsandbytes(fields: Fields, around: Around) -> Quantisation:
@@ -351,12 +395,13 @@ def _hqq(fields: Fields, around: Around) -> Quantisation:
 
 def _torchao(fields: Fields, around: Around) -> Quantisation:
     stated = fields.raw("quant_type")
-    default = stated.get("default", stated) if isinstance(stated, Mapping) else {}
+    default = stated.get("default") if isinstance(stated, Mapping) else None
+    default = default if isinstance(default, Mapping) else {}
     kind = str(default.get("_type", stated if isinstance(stated, str) else "")).lower()
-    data = default.get("_data")
     if "int4" in kind:
-        group_size = data.get("group_size", 128) if isinstance(data, Mapping) else 128
-        weight_format = with_group(TORCHAO_INT4, int(group_size))
+        data = default.get("_data")
+        sizes = Fields(data if isinstance(data, Mapping) else {}, where=fields.where, path=f"{fields.path}quant_type.")
+        weight_format = with_group(TORCHAO_INT4, _group_size(sizes, "group_size"))
     elif "int8" in kind:
         weight_format = INT8
     elif "float8" in kind:
@@ -387,15 +432,13 @@ def _named(rules: Iterable[Rule]) -> str:
 
 
 def _group_rules(fields: Fields, method: str, packing: str) -> tuple[Rule, ...]:
-    groups = fields.sub("config_groups")
-    if groups is None:
+    if not fields.has("config_groups"):
         fields.need("config_groups")
-        return ()
     rules: tuple[Rule, ...] = ()
     broad: tuple[Rule, ...] = ()
-    for key in groups.values:
-        group = groups.sub(str(key))
-        if group is None or (weights := group.sub("weights")) is None:
+    for _, group in _each(fields, "config_groups"):
+        weights = group.sub("weights")
+        if weights is None:
             continue  # a group of activations or of the cache alone
         weight_format = _scheme(weights, group.text("format") or packing)
         inputs = group.sub("input_activations")
@@ -415,8 +458,7 @@ def _group_rules(fields: Fields, method: str, packing: str) -> tuple[Rule, ...]:
 def _scheme(weights: Fields, packing: str) -> WeightFormat:
     bits = weights.integer("num_bits")
     kind = weights.text("type") or "int"
-    size = weights.first("group_size")
-    group_size = size[1] if size is not None and isinstance(size[1], int) else None
+    group_size = _group_size(weights, "group_size") if weights.has("group_size") else None
     strategy = weights.text("strategy") or ("group" if group_size not in (None, -1) else "tensor")
     if kind == "float" and bits == 4:
         if group_size == 32:
@@ -426,8 +468,7 @@ def _scheme(weights: Fields, packing: str) -> WeightFormat:
         raise weights.wrong("group_size", f"is {group_size}; 4-bit floats have groups of 16 (nvfp4) or 32 (mxfp4)")
     if kind == "float" and bits == 8:
         if strategy == "block":
-            block = weights.integers("block_structure", 2) or (128, 128)
-            return with_block(FP8_BLOCK, block[0], block[1])
+            return with_block(FP8_BLOCK, *(_block(weights, "block_structure") or (128, 128)))
         if group_size == 32:
             return MXFP8
         # The library keeps scales in the model's own 16-bit dtype, ModelOpt in fp32.
@@ -464,10 +505,8 @@ def _quark(fields: Fields, around: Around) -> Quantisation:
         fields.need("global_quant_config.weight")
         return Quantisation("quark", around.base)
     rules: tuple[Rule, ...] = ()
-    layers = fields.sub("layer_quant_config")
-    for pattern in layers.values if layers else ():
-        own = layers.sub(pattern) if layers else None
-        if own is not None and (own_weights := own.sub("weight")) is not None:
+    for pattern, own in _each(fields, "layer_quant_config"):
+        if (own_weights := own.sub("weight")) is not None:
             rules += (Rule(_quark_format(own_weights), MATRIX_ROLES, (pattern,)),)
     rules += _rules("quark", _quark_format(weights))
     ignored = (*LEFT_ALONE["quark"].patterns, *(_names(fields, "exclude") or ()))
@@ -532,12 +571,10 @@ def _modelopt_format(fields: Fields, key: str = "quant_algo") -> WeightFormat:
     return known
 
 
-def _modelopt_layers(quantised: Fields) -> tuple[Rule, ...]:
+def _modelopt_layers(fields: Fields) -> tuple[Rule, ...]:
     by_format: dict[WeightFormat, list[str]] = {}
-    for module in quantised.values:
-        settings = quantised.sub(str(module))
-        if settings is not None:
-            by_format.setdefault(_modelopt_format(settings), []).append(str(module))
+    for module, settings in _each(fields, "quantized_layers"):
+        by_format.setdefault(_modelopt_format(settings), []).append(module)
     roles = tuple(role for role in ROLES if role not in ("router", "norm"))
     return tuple(Rule(weight_format, roles, tuple(modules)) for weight_format, modules in by_format.items())
 
@@ -547,12 +584,10 @@ def _modelopt(fields: Fields, around: Around) -> Quantisation:
     fields = fields.sub("quantization") or fields
     excluded = _names(fields, "exclude_modules", "ignore")
     remarks: tuple[Remark, ...] = ()
-    layers = fields.sub("quantized_layers")
     if (fields.text("quant_algo") or "").upper() == "MIXED_PRECISION":
-        if layers is None:
+        if not fields.has("quantized_layers"):
             fields.need("quantized_layers")
-            return Quantisation("mixed precision", around.base)
-        rules = _modelopt_layers(layers)
+        rules = _modelopt_layers(fields)
         excluded = excluded or ()  # the list of layers says what is taken
     elif fields.has("config_groups") and not fields.has("quant_algo"):
         rules = _group_rules(fields, "modelopt", "")
@@ -578,6 +613,7 @@ def _sidecar(sidecar: Mapping[str, Any], around: Around) -> Quantisation | None:
         return None
     read = _modelopt(fields, around)
     inner.finish()
+    _check_expressions(fields, read)
     if (layers := inner.sub("quantized_layers")) is not None and around.config.get("expert_dtype") == "fp4":
         # Such experts replace those of an fp8 checkpoint, which the sidecar does not describe again.
         first = {"weight_block_size": [128, 128], "scale_fmt": "ue8m0", "quantized_layers": layers.values}

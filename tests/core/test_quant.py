@@ -36,6 +36,7 @@ from moeplan.core.quant import (
     TORCHAO_INT4,
     Quantisation,
     Rule,
+    WeightFormat,
     fitted,
     stored,
     tensor_bytes,
@@ -90,11 +91,11 @@ ROWS, COLUMNS, ELEMENTS = 512, 1024, 512 * 1024
         (GGUF["mxfp4"], ELEMENTS // 32 * 17),
     ],
 )
-def test_stored_bytes_follow_from_the_definition(weight_format, expected):
+def test_stored_bytes_follow_from_the_definition(weight_format: WeightFormat, expected: int) -> None:
     assert tensor_bytes(weight_format, (ROWS, COLUMNS)) == expected
 
 
-def test_groups_and_blocks_that_do_not_divide_are_rounded_up():
+def test_groups_and_blocks_that_do_not_divide_are_rounded_up() -> None:
     # 130 x 200: 2 x 2 blocks; a row of 200 has 7 groups of 32 and 13 of 16
     assert tensor_bytes(FP8_BLOCK, (130, 200)) == 130 * 200 + 2 * 2 * 4
     assert tensor_bytes(MXFP4, (130, 200)) == 130 * 100 + 130 * 7
@@ -104,20 +105,20 @@ def test_groups_and_blocks_that_do_not_divide_are_rounded_up():
     assert tensor_bytes(AWQ_INT4, (130, 256)) == 256 * 17 * 4 + 130 * 2 * 2 + 2 * 17 * 4
 
 
-def test_an_odd_number_of_bits_is_packed_as_gptq_packs_it():
+def test_an_odd_number_of_bits_is_packed_as_gptq_packs_it() -> None:
     # three bits: 128 columns fill 12 words of 32 bits
     three = GPTQ_INT4._replace(element_bits=3, zero_point_bits=3)
     assert tensor_bytes(three, (64, 128)) == 64 * 12 * 4 + 64 * 2 + 64 * 3 // 32 * 4 + 128 * 4
 
 
-def test_count_and_leading_dimensions_multiply():
+def test_count_and_leading_dimensions_multiply() -> None:
     one = tensor_bytes(NVFP4, (ROWS, COLUMNS))
     assert tensor_bytes(NVFP4, (ROWS, COLUMNS), 7) == 7 * one
     assert tensor_bytes(NVFP4, (7, ROWS, COLUMNS)) == 7 * one
     assert tensor_bytes(BF16, (4096,), 3) == 3 * 4096 * 2
 
 
-def test_blocks_of_another_size():
+def test_blocks_of_another_size() -> None:
     tall = with_block(FP8_BLOCK, 1, 128)
     assert tensor_bytes(tall, (ROWS, COLUMNS)) == ELEMENTS + 512 * 8 * 4
     assert tall.name == "fp8 1x128 block"
@@ -150,7 +151,7 @@ def test_blocks_of_another_size():
         ),
     ],
 )  # fmt: skip
-def test_bits_per_weight(weight_format, bits):
+def test_bits_per_weight(weight_format: WeightFormat, bits: float) -> None:
     assert weight_format.bits_per_weight == pytest.approx(bits)
 
 
@@ -159,7 +160,7 @@ def test_bits_per_weight(weight_format, bits):
     st.integers(1, 40).map(lambda number: number * 256),
     st.integers(1, 40).map(lambda number: number * 256),
 )
-def test_bits_per_weight_is_what_large_matrices_tend_to(name, rows, columns):
+def test_bits_per_weight_is_what_large_matrices_tend_to(name: str, rows: int, columns: int) -> None:
     weight_format = FORMATS[name]
     size = tensor_bytes(weight_format, (rows, columns))
     least = weight_format.bits_per_weight * rows * columns / 8
@@ -181,7 +182,7 @@ def test_bits_per_weight_is_what_large_matrices_tend_to(name, rows, columns):
         ("q4_k", 100, "fp16"),
     ],
 )
-def test_rows_that_are_no_multiple_of_a_block_fall_back(name, columns, expected):
+def test_rows_that_are_no_multiple_of_a_block_fall_back(name: str, columns: int, expected: str) -> None:
     assert fitted(GGUF[name], (64, columns)).name == expected
 
 
@@ -192,8 +193,8 @@ Q_PROJ = "model.layers.3.self_attn.q_proj.weight"
 EXPERT = "model.layers.3.mlp.experts.0.up_proj.weight"
 
 
-def quantised(name, *ignored, role="attention", rules=FP8):
-    return Quantisation("test", BF16, rules, ignored).format_of(name, role, linear=True) is not BF16
+def quantised(name: str, *ignored: str) -> bool:
+    return Quantisation("test", BF16, FP8, ignored).format_of(name, "attention", linear=True) is not BF16
 
 
 @pytest.mark.parametrize(
@@ -234,11 +235,11 @@ def quantised(name, *ignored, role="attention", rules=FP8):
         ("attn.q_proj", Q_PROJ, False),
     ],
 )
-def test_names_are_ignored_as_the_libraries_match_them(pattern, name, ignored):
+def test_names_are_ignored_as_the_libraries_match_them(pattern: str, name: str, ignored: bool) -> None:
     assert quantised(name, pattern) is not ignored
 
 
-def test_only_linear_weights_of_the_rules_roles_are_taken():
+def test_only_linear_weights_of_the_rules_roles_are_taken() -> None:
     q = Quantisation("test", BF16, FP8)
     assert q.format_of(Q_PROJ, "attention", linear=True) is FP8_BLOCK
     assert q.format_of("model.layers.3.self_attn.q_proj.bias", "attention", linear=False) is BF16
@@ -247,7 +248,7 @@ def test_only_linear_weights_of_the_rules_roles_are_taken():
     assert q.format_of("x.e_score_correction_bias", "router", linear=False, buffer=True) is FP32
 
 
-def test_the_first_rule_wins_and_may_name_what_it_takes():
+def test_the_first_rule_wins_and_may_name_what_it_takes() -> None:
     rules = (Rule(NVFP4, ("routed_experts",), ("layers.3.mlp.experts",)), *FP8)
     q = Quantisation("test", BF16, rules)
     assert q.format_of(EXPERT, "routed_experts", linear=True) is NVFP4
@@ -273,7 +274,7 @@ def entry(role: str, part: str) -> Owned:
     return next(o for o in inventory(small_model()) if o.weight.role == role and o.part == part and o.weight.linear)
 
 
-def test_weight_bytes_by_hand():
+def test_weight_bytes_by_hand() -> None:
     held = weight_bytes(inventory(small_model()), Quantisation("test", BF16, FP8))
     # q 128 x 256, k and v 64 x 256, o 256 x 128: 1 x 2, 1 x 2, 1 x 2 and 2 x 1 blocks
     attention = 128 * 256 + 2 * 64 * 256 + 256 * 128 + 4 * (2 + 2 + 2 + 2)
@@ -290,7 +291,7 @@ def test_weight_bytes_by_hand():
     assert held.checkpoint_bytes == held.total_bytes + held.mtp_bytes + held.mtp_duplicate_bytes
 
 
-def test_an_ignore_list_may_take_some_layers():
+def test_an_ignore_list_may_take_some_layers() -> None:
     q = Quantisation("test", BF16, FP8, ("model.layers.5.self_attn.q_proj", "model.layers.70.self_attn*"))
     parts = {part.format.name: part for part in stored(entry("attention", "text"), q)}
     assert parts["bf16"].layers == (5, 70)
@@ -298,11 +299,13 @@ def test_an_ignore_list_may_take_some_layers():
     assert len(parts["fp8 128x128 block"].layers) == NUM_LAYERS - 2
 
 
-def test_a_list_may_name_all_experts_or_some():
+def test_a_list_may_name_all_experts_or_some() -> None:
     experts = entry("routed_experts", "text")
     every = tuple(f"model.layers.3.mlp.experts.{number}.gate_proj" for number in range(NUM_EXPERTS))
     parts = stored(experts, Quantisation("test", BF16, FP8, every))
-    assert {(part.format.name, part.layers[0] if len(part.layers) == 1 else None, part.num_tensors) for part in parts} == {
+    assert {
+        (part.format.name, part.layers[0] if len(part.layers) == 1 else None, part.num_tensors) for part in parts
+    } == {
         ("bf16", 3, NUM_EXPERTS),
         ("fp8 128x128 block", None, NUM_EXPERTS),
     }
@@ -312,14 +315,16 @@ def test_a_list_may_name_all_experts_or_some():
     assert sum(part.num_tensors * len(part.layers) for part in some) == NUM_LAYERS * NUM_EXPERTS
 
 
-@pytest.mark.parametrize("pattern", ["model.layers.3.mlp.experts", "model.layers.3.mlp.experts.*", "re:.*[.]3[.].*experts.*"])
-def test_a_pattern_may_name_the_experts_of_a_layer(pattern):
+@pytest.mark.parametrize(
+    "pattern", ["model.layers.3.mlp.experts", "model.layers.3.mlp.experts.*", "re:.*[.]3[.].*experts.*"]
+)
+def test_a_pattern_may_name_the_experts_of_a_layer(pattern: str) -> None:
     parts = stored(entry("routed_experts", "text"), Quantisation("test", BF16, FP8, (pattern,)))
     assert {part.layers for part in parts if part.format is BF16} == {(3,)}
 
 
 @given(st.sets(st.integers(0, NUM_LAYERS - 1)), st.sets(st.integers(0, NUM_LAYERS - 1)))
-def test_every_layer_is_stored_once_whatever_is_ignored(exact, globbed):
+def test_every_layer_is_stored_once_whatever_is_ignored(exact: set[int], globbed: set[int]) -> None:
     ignored = tuple(f"model.layers.{n}.self_attn.q_proj" for n in exact)
     ignored += tuple(f"model.layers.{n}.self_attn.q*" for n in globbed)
     parts = stored(entry("attention", "text"), Quantisation("test", BF16, FP8, ignored))
@@ -327,7 +332,7 @@ def test_every_layer_is_stored_once_whatever_is_ignored(exact, globbed):
     assert {layer for part in parts if part.format is BF16 for layer in part.layers} == exact | globbed
 
 
-def test_long_lists_are_folded_fast():
+def test_long_lists_are_folded_fast() -> None:
     owned = inventory(small_model())
     ignored = tuple(
         f"model.layers.{number}.{module}"
@@ -339,7 +344,9 @@ def test_long_lists_are_folded_fast():
     assert len(ignored) == 702
     times = []
     for turn in range(5):
-        q = Quantisation(f"turn {turn}", BF16, FP8, (*ignored, f"nothing.{turn}"))  # nothing is remembered between turns
+        q = Quantisation(
+            f"turn {turn}", BF16, FP8, (*ignored, f"nothing.{turn}")
+        )  # nothing is remembered between turns
         begin = time.perf_counter()
         weight_bytes(owned, q)
         times.append(time.perf_counter() - begin)

@@ -84,7 +84,6 @@ LING_MINI_2: dict[str, Any] = {
         {"attention_bias": True},
         {"num_shared_experts": 2, "first_k_dense_replace": 0},
         {"layer_types": ["full_attention"] + ["linear_attention"] * 4},
-        {"tie_word_embeddings": True},
     ],
     ids=str,
 )

@@ -146,7 +146,9 @@ def test_counts(config: dict[str, Any], change: dict[str, Any]) -> None:
     assert_counts_agree(config | change)
 
 
-@pytest.mark.parametrize("change", [{}, {"attention_bias": True}, {"mlp_layer_types": ["sparse", "dense", "sparse"]}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{}, {"attention_bias": True}, {"mlp_layer_types": ["sparse", "dense", "sparse"]}], ids=str
+)
 def test_v32_counts(change: dict[str, Any]) -> None:
     assert_counts_agree(V32 | change)
 
@@ -206,13 +208,28 @@ def test_v3_mtp_equals_what_transformers_builds(num_modules: int) -> None:
     assert counts.total == parameters(read_config(V3)).total
 
 
-def test_v3_mtp_size_and_names_are_those_of_the_checkpoint() -> None:
-    spec = read_config(V3_PUBLISHED)
-    # README_WEIGHTS.md of deepseek-ai/DeepSeek-V3: "11.5B unique parameters", layer 61.
-    assert round(parameters(spec).mtp_unique / 1e9, 1) == 11.5
+def test_v3_with_mtp_is_the_whole_checkpoint() -> None:
+    # The Hub's count of the tensors of deepseek-ai/DeepSeek-V3 by dtype; one FP32 scale per 128 x 128 block of FP8.
+    by_dtype = {"BF16": 3_918_786_560, "F8_E4M3": 680_571_043_840, "F32": 41_555_600}
+    ours = dict.fromkeys(by_dtype, 0)
+    for entry in inventory(read_config(V3_PUBLISHED)):
+        weight, elements = entry.weight, entry.num_elements
+        if weight.buffer:
+            ours["F32"] += elements
+        elif weight.linear and weight.role not in ("router", "embedding", "lm_head", "other"):
+            rows, columns = weight.shape
+            ours["F8_E4M3"] += elements
+            ours["F32"] += -(-rows // 128) * -(-columns // 128) * (elements // (rows * columns))
+        else:
+            ours["BF16"] += elements
+    assert ours == by_dtype
+
+
+def test_v3_mtp_names_are_those_of_the_checkpoint() -> None:
     names = mtp_tensors(V3_PUBLISHED)
     assert all(name.startswith("model.layers.61.") for name in names)
-    published = ["eh_proj", "enorm", "hnorm", "shared_head.norm", "shared_head.head", "embed_tokens", "self_attn.q_a_proj"]
+    # README_WEIGHTS.md of deepseek-ai/DeepSeek-V3.
+    published = ["eh_proj", "enorm", "hnorm", "shared_head.norm", "shared_head.head", "embed_tokens"]
     assert {f"model.layers.61.{name}.weight" for name in published} <= names
 
 

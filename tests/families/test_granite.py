@@ -13,6 +13,7 @@ from moeplan.core.weights import parameters
 from moeplan.sources.families import read_config
 from tests import oracle
 from tests.families.agreement import assert_checkpoint_agrees, assert_counts_agree, grouped
+from tests.families.cache_agreement import assert_cache_layers_agree
 
 SMALL: dict[str, Any] = {
     "vocab_size": 97,
@@ -101,6 +102,10 @@ def test_checkpoint(model_type: str, tmp_path: Path) -> None:
 
 def test_hybrid_checkpoint(tmp_path: Path) -> None:
     assert_checkpoint_agrees(_in_transformers_words(HYBRID), tmp_path)
+
+
+def test_hybrid_cache_layers() -> None:
+    assert_cache_layers_agree(_in_transformers_words(HYBRID))
 
 
 def test_both_spellings_of_the_layer_list_read_alike() -> None:

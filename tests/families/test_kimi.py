@@ -211,7 +211,9 @@ def test_k25_names_are_the_published_ones() -> None:
     } <= names
 
 
-@pytest.mark.parametrize("config", [LINEAR, LINEAR | AS_TRANSFORMERS_WRITES, LINEAR | {"q_lora_rank": 14}], ids=range(3))
+@pytest.mark.parametrize(
+    "config", [LINEAR, LINEAR | AS_TRANSFORMERS_WRITES, LINEAR | {"q_lora_rank": 14}], ids=range(3)
+)
 def test_linear_counts(config: dict[str, Any]) -> None:
     stated = {name: value for name, value in config.items() if name == "q_lora_rank" or value is not None}
     assert_counts_agree(stated)

@@ -10,6 +10,7 @@ import pytest
 from moeplan.core.errors import ConfigError
 from moeplan.sources.families import read_config
 from tests.families.agreement import assert_checkpoint_agrees, assert_counts_agree
+from tests.families.cache_agreement import assert_cache_layers_agree
 
 SMALL: dict[str, Any] = {
     "model_type": "lfm2_moe",
@@ -70,6 +71,10 @@ def test_published_counts() -> None:
 @pytest.mark.parametrize("use_expert_bias", [True, False])
 def test_checkpoint(use_expert_bias: bool, tmp_path: Path) -> None:
     assert_checkpoint_agrees(SMALL | {"use_expert_bias": use_expert_bias, "conv_bias": True}, tmp_path)
+
+
+def test_cache_layers() -> None:
+    assert_cache_layers_agree(SMALL)
 
 
 def test_a_list_of_attention_layers_reads_like_layer_types() -> None:

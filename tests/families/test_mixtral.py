@@ -59,7 +59,9 @@ def test_windows(window: int | None) -> None:
     assert_cache_layers_agree(SMALL | {"sliding_window": window})
 
 
-@pytest.mark.parametrize("name", ["num_local_experts", "num_experts_per_tok", "intermediate_size", "num_key_value_heads"])
+@pytest.mark.parametrize(
+    "name", ["num_local_experts", "num_experts_per_tok", "intermediate_size", "num_key_value_heads"]
+)
 def test_a_missing_size_is_named(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
         read_config({key: value for key, value in SMALL.items() if key != name})

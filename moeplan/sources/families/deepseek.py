@@ -58,13 +58,11 @@ def biased_latent_attention(fields: Fields, **differences: Any) -> LatentAttenti
     return latent_attention(fields, qkv_bias=bias, output_bias=bias, **differences)
 
 
-def dense_or_sparse(
-    fields: Fields, sparse: Layer, sparse_layers: tuple[bool, ...], **dense: Any
-) -> tuple[Layer, ...]:
+def dense_or_sparse(fields: Fields, sparse: Layer, sparse_layers: tuple[bool, ...]) -> tuple[Layer, ...]:
     """Layers that differ only in the feed-forward: `sparse`, or a dense one of `intermediate_size`."""
     if all(sparse_layers):
         return (sparse,) * len(sparse_layers)
-    plain = sparse._replace(ffns=(DenseFfn(fields.integer("intermediate_size"), **dense),))
+    plain = sparse._replace(ffns=(DenseFfn(fields.integer("intermediate_size")),))
     return tuple(sparse if is_sparse else plain for is_sparse in sparse_layers)
 
 
@@ -152,9 +150,7 @@ def deepseek_v3(
         defaults=f"transformers 5.23.0 {config_class}",
         layers=dense_or_sparse(fields, sparse, dense_first(fields, num_layers, default=3)),
         tied_default=False,
-        mtp=deepseek_mtp(
-            hidden, fields.integer("vocab_size"), sparse, fields.optional(*MTP_LAYERS) or 0, num_layers
-        ),
+        mtp=deepseek_mtp(hidden, fields.integer("vocab_size"), sparse, fields.optional(*MTP_LAYERS) or 0, num_layers),
         **differences,
     )
 

@@ -62,7 +62,9 @@ def general(fields: Fields) -> ModelSpec:
     """
     outer = fields
     fields = _innermost(outer)
-    refuse_other_models(outer if fields is outer else fields)
+    if fields is not outer:
+        refuse_other_models(outer, is_wrapper=True)
+    refuse_other_models(fields)
     known = _read_by_inner_type(outer, fields)
     if known is not None:
         return known
@@ -231,7 +233,7 @@ def _grouped(fields: Fields, hidden: int) -> GroupedAttention:
             fields.need("head_dim")
         head_dim = max(1, hidden // num_heads)
         fields.defaulted[f"{fields.path}head_dim"] = head_dim
-    if num_heads % num_kv_heads:
+    if num_heads % num_kv_heads and not fields.missing:
         raise fields.wrong("num_key_value_heads", f"is {num_kv_heads}, which does not divide {num_heads} heads")
     biased = _stated_flag(fields, "attention_bias", "use_bias")
     return GroupedAttention(

@@ -74,7 +74,9 @@ def mistral_large4(fields: Fields) -> ModelSpec:
     by_ffn = dense_or_sparse(text, sparse, dense_first(text, num_layers, default=1))
     layers = tuple(layer._replace(mixers=(mixer,)) for layer, mixer in zip(by_ffn, mixers, strict=True))
     shared = _wrapped(fields, text, tied_default=False)
-    shared["remarks"] += (Remark("mtp-left-out", "info", "the drafter (mtp_dspark) is not counted: no source has its shapes"),)
+    shared["remarks"] += (
+        Remark("mtp-left-out", "info", "the drafter (mtp_dspark) is not counted: no source has its shapes"),
+    )
     positions = Weight("lerope.alpha", "other", (text.integer("qk_rope_head_dim") // 2,), buffer=True)
     return finish(
         text,

@@ -46,7 +46,11 @@ def _projector(vision: Fields, hidden: int, text_hidden: int) -> tuple[Weight, .
     merged = hidden * merge[0] * merge[1]
     second = vision.text("mm_projector_type") == "patchmergerv2"
     return (
-        *(_norm("mm_projector.post_norm", text_hidden, False) if second else _norm("mm_projector.pre_norm", hidden, True)),
+        *(
+            _norm("mm_projector.post_norm", text_hidden, False)
+            if second
+            else _norm("mm_projector.pre_norm", hidden, True)
+        ),
         *linear("mm_projector.proj.0", "towers", merged, merged, bias=not second),
         *linear("mm_projector.proj.2", "towers", text_hidden, merged, bias=not second),
     )

@@ -19,6 +19,7 @@ _OTHER_MODELS = (
     ("a diffusion model", ("_class_name", "_diffusers_version")),
     ("an encoder-decoder", ("num_decoder_layers", "decoder_layers", "encoder_layers", "cross_attention_hidden_size")),
     ("an encoder without a decoder", ("type_vocab_size", "pos_att_type")),
+    ("a pair of encoders", ("logit_scale_init_value",)),
 )
 _OTHER_MODELS_WITHOUT_VOCABULARY = (
     ("a diffusion model", ("sample_size", "in_channels", "out_channels", "block_out_channels")),
@@ -45,8 +46,11 @@ def stated(value: Any) -> bool:
     return value is not None and value is not False and value != 0 and value not in ("", [], {})
 
 
-def refuse_other_models(fields: Fields) -> None:
-    """Raise ConfigError when the config is not one of a decoder language model."""
+def refuse_other_models(fields: Fields, *, is_wrapper: bool = False) -> None:
+    """Raise ConfigError when the config is not one of a decoder language model.
+
+    A wrapper around a text model may lack what only the text model has.
+    """
     values = fields.values
     for kind, names in _OTHER_MODELS:
         _refuse(fields, kind, [name for name in names if stated(values.get(name))])
@@ -56,6 +60,8 @@ def refuse_other_models(fields: Fields) -> None:
     if isinstance(architectures, list):
         heads = [name for name in architectures if isinstance(name, str) and name.endswith(_OTHER_HEADS)]
         _refuse(fields, f"a {heads[0]}" if heads else "", heads)
+    if is_wrapper:
+        return
     if not fields.has(*VOCABULARY):
         for kind, names in _OTHER_MODELS_WITHOUT_VOCABULARY:
             _refuse(fields, kind, [name for name in names if stated(values.get(name))])
