@@ -64,10 +64,14 @@ def params() -> int:
         counts = parameters(spec)
         ours = {"total": counts.total, "text_total": counts.text_total, "text_active": counts.active}
         ours |= {column: sum(counts.by_role[role] for role in roles) for column, roles in ROLES.items()}
-        wrong = {column: (value, int(row[column] or 0)) for column, value in ours.items() if value != int(row[column] or 0)}
+        wrong = {
+            column: (value, int(row[column] or 0)) for column, value in ours.items() if value != int(row[column] or 0)
+        }
         judged += 1
         agree += not wrong
-        told = "; ".join(f"{column} {value:,} (oracle {theirs:,})" for column, (value, theirs) in wrong.items()) or "none"
+        told = (
+            "; ".join(f"{column} {value:,} (oracle {theirs:,})" for column, (value, theirs) in wrong.items()) or "none"
+        )
         print(f"{name:<58} {counts.total:>17,} {counts.active:>15,}  {told}")
     print(f"\n{agree} of {judged} rows agree in total, active and all {len(ROLES)} roles")
     return int(agree != judged)

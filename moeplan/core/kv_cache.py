@@ -49,7 +49,7 @@ class CacheRow(NamedTuple):
     """What `count` equal layers keep for one sequence."""
 
     kind: CacheKind
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # hides tuple.count, which no record needs
     elements: int = 0
     """Elements per entry: keys and values of all heads together, or latent and rope key."""
     num_kv_heads: int = 1
@@ -111,12 +111,16 @@ def mixer_cache(mixer: Mixer, hidden: int) -> tuple[CacheRow, ...]:
             return (CacheRow("cross", elements=heads, num_kv_heads=mixer.num_heads),)
         case RoutedAttention():
             # Keys and values are shared by the chosen query experts, and kept once.
-            return (CacheRow("grouped", elements=2 * mixer.num_kv_heads * mixer.head_dim, num_kv_heads=mixer.num_kv_heads),)
+            return (
+                CacheRow("grouped", elements=2 * mixer.num_kv_heads * mixer.head_dim, num_kv_heads=mixer.num_kv_heads),
+            )
         case LatentAttention():
             latent = CacheRow("latent", elements=mixer.kv_lora_rank + mixer.qk_rope_head_dim, split="dcp")
+            if mixer.shares_cache_of is not None:
+                latent = CacheRow("shared", shares_cache_of=mixer.shares_cache_of)
             if mixer.indexer is None:
                 return (latent,)
-            return (latent, CacheRow("indexer_keys", elements=mixer.indexer.head_dim, split="replicated"))
+            return (latent, CacheRow("indexer_keys", elements=mixer.indexer.cached_elements, split="replicated"))
         case CompressedAttention():
             return _compressed(mixer)
         case GatedDelta():
@@ -167,7 +171,14 @@ def mixer_cache(mixer: Mixer, hidden: int) -> tuple[CacheRow, ...]:
                 ),
             )
         case ShortConvolution():
-            return (CacheRow("recurrent", num_kv_heads=mixer.channels, conv_channels=mixer.channels, conv_kernel=mixer.conv_kernel),)
+            return (
+                CacheRow(
+                    "recurrent",
+                    num_kv_heads=mixer.channels,
+                    conv_channels=mixer.channels,
+                    conv_kernel=mixer.conv_kernel,
+                ),
+            )
         case _:
             assert_never(mixer)
 
@@ -227,7 +238,7 @@ class StoredRow(NamedTuple):
     """One row under an engine's rules; the rows of `kv_cache.layers` in JSON."""
 
     kind: CacheKind
-    count: int
+    count: int  # type: ignore[assignment]  # the name of the JSON contract
     dtype: str | None
     entry_bytes: int
     tokens_per_entry: int
@@ -238,7 +249,9 @@ class StoredRow(NamedTuple):
     split: CacheSplit
 
 
-def stored_rows(rows: tuple[CacheRow, ...], rules: CacheRules, encoder_tokens: int | None = None) -> tuple[StoredRow, ...]:
+def stored_rows(
+    rows: tuple[CacheRow, ...], rules: CacheRules, encoder_tokens: int | None = None
+) -> tuple[StoredRow, ...]:
     """The rows as an engine stores them: bytes per entry and per state."""
     return tuple(_stored(row, rules, encoder_tokens) for row in rows)
 

@@ -34,8 +34,15 @@ class Line(NamedTuple):
 
 
 def line(
-    code: str, label: str, size_bytes: float, basis: Basis, why: Why, *, role: str | None = None,
-    low_bytes: float | None = None, high_bytes: float | None = None,
+    code: str,
+    label: str,
+    size_bytes: float,
+    basis: Basis,
+    why: Why,
+    *,
+    role: str | None = None,
+    low_bytes: float | None = None,
+    high_bytes: float | None = None,
 ) -> Line:
     """A line; without a band the figure stands for itself. Fractions of bytes are rounded up."""
     size = _up(size_bytes)

@@ -45,7 +45,7 @@ class Weight(NamedTuple):
     split: Split = "replicated"
     units: int = 1
     """Number of units that a split may not cut: heads, columns, vocabulary rows."""
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # hides tuple.count, which no record needs
     linear: bool = False
     """True for matrices that a weight quantiser may take."""
     buffer: bool = False

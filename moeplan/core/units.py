@@ -53,7 +53,9 @@ def parse_count(text: str, what: str, minimum: int = 1) -> Count:
     found = _SIZE.match(text)
     factor = _TOKEN_SUFFIXES.get(found.group(2)) if found else None
     if found is None or factor is None:
-        raise InputError(f"{what} {text!r} is not a number", hint=f"write {what} as 32768, 32k (32,000) or 32K (32,768)")
+        raise InputError(
+            f"{what} {text!r} is not a number", hint=f"write {what} as 32768, 32k (32,000) or 32K (32,768)"
+        )
     try:
         exact = Decimal(found.group(1).replace(",", "").replace("_", "")) * factor
     except InvalidOperation:

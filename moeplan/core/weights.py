@@ -88,9 +88,7 @@ def norms(width: int, *names: str) -> tuple[Weight, ...]:
 
 def layer_norms(width: int, *names: str) -> tuple[Weight, ...]:
     """Layer norms (scale and shift) of one width, role `norm`."""
-    return tuple(
-        Weight(f"{name}.{part}", "norm", (width,)) for name in names for part in ("weight", "bias")
-    )
+    return tuple(Weight(f"{name}.{part}", "norm", (width,)) for name in names for part in ("weight", "bias"))
 
 
 def gated_mlp(
@@ -117,9 +115,7 @@ def _grouped(a: GroupedAttention, hidden: int) -> tuple[Weight, ...]:
         weights += linear("v_proj", "attention", v, hidden, "kv_heads", a.num_kv_heads, a.qkv_bias)
     if a.gate == "headwise":
         weights += linear("g_proj", "attention", a.num_heads, hidden, "column", a.num_heads)
-    weights += linear(
-        "o_proj", "attention", hidden, a.num_heads * a.value_head_dim, "row", a.num_heads, a.output_bias
-    )
+    weights += linear("o_proj", "attention", hidden, a.num_heads * a.value_head_dim, "row", a.num_heads, a.output_bias)
     if a.qk_norm == "head":
         weights += (vector("q_norm.weight", "attention", a.key_head_dim),)
         if owns_cache:
@@ -175,16 +171,16 @@ def _latent(a: LatentAttention, hidden: int) -> tuple[Weight, ...]:
         )
         weights += (vector("kv_a_layernorm.weight", "attention", a.kv_lora_rank),)
     weights += linear("kv_b_proj", "attention", kv_rows, a.kv_lora_rank, "column", a.num_heads)
-    weights += linear(
-        "o_proj", "attention", hidden, a.num_heads * a.v_head_dim, "row", a.num_heads, a.output_bias
-    )
+    weights += linear("o_proj", "attention", hidden, a.num_heads * a.v_head_dim, "row", a.num_heads, a.output_bias)
     if a.indexer is not None:
         # Models without a query latent feed the hidden state to the indexer.
         weights += _indexer(a.indexer, hidden, a.q_lora_rank or hidden)
     return weights
 
 
-def _compressor(name: str, role: Role, hidden: int, width: int, norm_width: int, tokens_per_entry: int) -> tuple[Weight, ...]:
+def _compressor(
+    name: str, role: Role, hidden: int, width: int, norm_width: int, tokens_per_entry: int
+) -> tuple[Weight, ...]:
     return (
         *linear(f"{name}.wkv", role, width, hidden),
         *linear(f"{name}.wgate", role, width, hidden),

@@ -162,7 +162,9 @@ def runtime_lines(
             )
         )
     if (hardware.compute_capability or "").startswith(("10.", "12.")):
-        lines.append(_constant("attention_workspace", "attention workspace", constants.of("flashinfer_workspace_bytes")))
+        lines.append(
+            _constant("attention_workspace", "attention workspace", constants.of("flashinfer_workspace_bytes"))
+        )
     lines.append(_constant("cuda_graphs", "CUDA graphs", constants.of("cuda_graphs_bytes")))
     several = "non_torch_one_gpu_bytes" if deployment.tp == 1 else "non_torch_several_gpus_bytes"
     lines.append(_constant("device_context", "CUDA context and libraries", constants.of(several)))
@@ -175,7 +177,9 @@ def refusals(spec: ModelSpec, deployment: Deployment) -> tuple[Refusal, ...]:
     tp = deployment.tp
     for mixer in dict.fromkeys(_mixers(spec)):
         if isinstance(mixer, GroupedAttention | LatentAttention | CompressedAttention) and mixer.num_heads % tp:
-            found.append(Refusal("heads-not-divisible", f"{mixer.num_heads} attention heads do not divide over {tp} GPUs"))
+            found.append(
+                Refusal("heads-not-divisible", f"{mixer.num_heads} attention heads do not divide over {tp} GPUs")
+            )
         if isinstance(mixer, GroupedAttention) and mixer.num_kv_heads % tp and tp % mixer.num_kv_heads:
             found.append(
                 Refusal("kv-heads-not-divisible", f"{mixer.num_kv_heads} key/value heads and {tp} GPUs do not divide")

@@ -62,13 +62,17 @@ def estimate(
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}", hint=f"known engines: {', '.join(ENGINES)}")
     if utilization is not None and not 0 < utilization <= 1:
-        raise InputError(f"utilization {utilization} must be above 0 and at most 1", hint="for instance --utilization 0.9")
+        raise InputError(
+            f"utilization {utilization} must be above 0 and at most 1", hint="for instance --utilization 0.9"
+        )
     folders = tuple(Path(folder) for folder in profiles)
     loaded = find_model(model, revision=revision, offline=offline, profile_folders=folders)
     spec, notes = loaded.spec, list(loaded.remarks)
     if dtype is not None:
         if dtype not in DTYPES:
-            raise InputError(f"unknown dtype {dtype!r}", hint=f"known dtypes: {', '.join(dict.fromkeys(DTYPES.values()))}")
+            raise InputError(
+                f"unknown dtype {dtype!r}", hint=f"known dtypes: {', '.join(dict.fromkeys(DTYPES.values()))}"
+            )
         spec = spec._replace(dtype=DTYPES[dtype], dtype_stated=True)
     elif not spec.dtype_stated:
         notes.append(Remark("dtype-assumed", "info", "the config states no dtype; weights are taken as bfloat16"))
@@ -85,7 +89,12 @@ def estimate(
     notes += quantisation.remarks
     asked = read_kv_dtype(kv_dtype)
     question = make_question(
-        spec, quantisation, engine, hardware, num_devices, limits._replace(kv_dtype=asked, utilization_fraction=utilization)
+        spec,
+        quantisation,
+        engine,
+        hardware,
+        num_devices,
+        limits._replace(kv_dtype=asked, utilization_fraction=utilization),
     )
     origins |= {
         "quant": "stated" if quant else "inferred",
@@ -182,7 +191,7 @@ def _weights(question: Question) -> WeightBytes:
 def _kv_cache(question: Question) -> KvCache:
     asked, rules = question.deployment, question.rules
     cost = cache_cost(question.rows, rules, asked.context_tokens, asked.encoder_tokens)
-    alternatives = {}
+    alternatives: dict[str, WindowCost] = {}
     ways = question.engine.window_accountings(rules, question.constants)
     if any(row.window_tokens is not None for row in question.rows) or len(ways) == 1:
         for name, way in ways.items():
@@ -217,8 +226,18 @@ def _doubts(question: Question, counts: Parameters) -> list[Remark]:
         )
     if question.deployment.tp > 1:
         notes.append(
-            Remark("tensor-parallel", "info", f"{question.deployment.tp} GPUs are taken as one tensor-parallel group; figures are per GPU")
+            Remark(
+                "tensor-parallel",
+                "info",
+                f"{question.deployment.tp} GPUs are taken as one tensor-parallel group; figures are per GPU",
+            )
         )
     if hardware is not None and question.memory is not None and not question.memory.certain:
-        notes.append(Remark("memory-uncertain", "warning", f"usable memory of {hardware.name} is not certain: {question.memory.why.formula}"))
+        notes.append(
+            Remark(
+                "memory-uncertain",
+                "warning",
+                f"usable memory of {hardware.name} is not certain: {question.memory.why.formula}",
+            )
+        )
     return notes

@@ -54,7 +54,9 @@ def judge(question: Question) -> Answer:
         reason = Refusal("no-gpu", "no GPU was named, so nothing was held against its memory")
         return Answer(layout, (), None, Verdict(None, False, None, None, None, (reason,), ()))
     if memory is None:
-        reason = Refusal("memory-unknown", f"the profile {hardware.profile} does not tell how much memory {hardware.name} has")
+        reason = Refusal(
+            "memory-unknown", f"the profile {hardware.profile} does not tell how much memory {hardware.name} has"
+        )
         return Answer(layout, (), None, Verdict(None, False, None, None, None, (reason,), ()))
     fixed = _fixed_lines(question, options)
     cache = _cache_lines(question, options)

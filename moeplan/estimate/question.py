@@ -55,7 +55,11 @@ def read_limits(
     origins: dict[str, Origin] = {}
     most = spec.max_context_tokens
     values = {}
-    defaults = {"context": min(DEFAULT_CONTEXT_TOKENS, most or DEFAULT_CONTEXT_TOKENS), "concurrency": 1, "encoder-tokens": 0}
+    defaults = {
+        "context": min(DEFAULT_CONTEXT_TOKENS, most or DEFAULT_CONTEXT_TOKENS),
+        "concurrency": 1,
+        "encoder-tokens": 0,
+    }
     asked = {"context": context, "concurrency": concurrency, "encoder-tokens": encoder_tokens}
     for name, value in asked.items():
         field = {"context": "context_tokens", "encoder-tokens": "encoder_tokens"}.get(name, name)
@@ -65,11 +69,19 @@ def read_limits(
             continue
         count = parse_count(str(value), f"--{name}")
         if count.reading:
-            notes.append(Remark("count-reading", "info", f"--{name} {count.reading} (k is 1000, K is 1024, as engines read them)"))
+            notes.append(
+                Remark(
+                    "count-reading", "info", f"--{name} {count.reading} (k is 1000, K is 1024, as engines read them)"
+                )
+            )
         values[name] = count.value
     if context is None:
         limit = "the model's maximum" if most and most <= DEFAULT_CONTEXT_TOKENS else "moeplan's default"
-        notes.append(Remark("context-default", "info", f"context {values['context']:,} tokens: {limit}; say --context for another"))
+        notes.append(
+            Remark(
+                "context-default", "info", f"context {values['context']:,} tokens: {limit}; say --context for another"
+            )
+        )
     if most is not None and values["context"] > most:
         message = f"context {values['context']:,} is beyond the model's maximum of {most:,} tokens"
         if strict:
@@ -78,7 +90,11 @@ def read_limits(
     if spec.is_encoder_decoder and encoder_tokens is None:
         values["encoder-tokens"] = values["context"]
         notes.append(
-            Remark("encoder-default", "info", f"encoder length {values['context']:,} tokens: as the context; say --encoder-tokens")
+            Remark(
+                "encoder-default",
+                "info",
+                f"encoder length {values['context']:,} tokens: as the context; say --encoder-tokens",
+            )
         )
     return Deployment("", values["context"], values["concurrency"], values["encoder-tokens"]), origins
 

@@ -23,7 +23,7 @@ from moeplan.version import __version__
 
 ANSWER_S = 5
 """How long one answer may take."""
-ALL_S = 8
+ALL_S = 7
 """How long everything may take: a Hub that hangs is reported in under 10 s, start-up included."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -73,6 +73,13 @@ def test_a_layer_that_shares_a_cache_owns_none() -> None:
     assert cost(GroupedAttention(8, 2, 16, 16), GroupedAttention(8, 2, 16, 16, shares_cache_of=0)) == (128, 0)
 
 
+def test_a_shared_latent_still_has_its_own_indexer_keys() -> None:
+    shared = LatentAttention(128, 1536, 512, 128, 64, 128, Indexer(64, 128, 2048), shares_cache_of=0)
+    assert cost(shared) == (128 * 2, 0)
+    pooled = shared._replace(indexer=Indexer(64, 128, 2048, pooled=True))
+    assert cost(pooled) == ((2 * 128 + 1) * 2, 0)
+
+
 def test_cross_attention_is_paid_once_by_encoder_length() -> None:
     assert cost(CrossAttention(4, 16), encoder=50) == (0, 2 * 4 * 16 * 2 * 50)
 
@@ -178,7 +185,11 @@ MIXERS: list[Mixer] = [
 @given(st.lists(st.sampled_from(MIXERS), min_size=1, max_size=6), st.integers(1, 5000), st.integers(1, 5000))
 def test_more_context_never_needs_less(mixers: list[Mixer], tokens: int, more: int) -> None:
     rows = cache_rows(model(*mixers))
-    for rules in (BF16, BF16._replace(accounting="hybrid_manager", block_tokens=16), BF16._replace(accounting="manager_off")):
+    for rules in (
+        BF16,
+        BF16._replace(accounting="hybrid_manager", block_tokens=16),
+        BF16._replace(accounting="manager_off"),
+    ):
         # Half an entry may wait in a wider buffer than the entry it becomes, so compare whole entries.
         first, second = (cache_cost(rows, rules, 16 * count).bytes_at_context for count in (tokens, tokens + more))
         assert first <= second

@@ -28,7 +28,9 @@ def test_what_is_no_count_is_refused(text: str) -> None:
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(("text", "size"), [("40GiB", 40 * 2**30), ("80 GB", 80 * 10**9), ("1e9", 10**9), ("512MiB", 2**29)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("40GiB", 40 * 2**30), ("80 GB", 80 * 10**9), ("1e9", 10**9), ("512MiB", 2**29)]
+)
 def test_sizes_tell_decimal_from_binary(text: str, size: int) -> None:
     assert parse_bytes(text, "--ram") == size
 
@@ -40,6 +42,9 @@ def test_headroom_is_rounded_down_and_sizes_to_nearest() -> None:
     assert gib_floor(-1) == "-0.1 GiB"
 
 
-@pytest.mark.parametrize(("count", "text"), [(46_702_792_704, "46.7B"), (5_711_982_912, "5.71B"), (1_026_408_209_408, "1.03T"), (880_000, "880.0k")])
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(46_702_792_704, "46.7B"), (5_711_982_912, "5.71B"), (1_026_408_209_408, "1.03T"), (880_000, "880.0k")],
+)
 def test_parameters_read_like_model_cards(count: int, text: str) -> None:
     assert params(count) == text

@@ -15,7 +15,9 @@ def model(hidden: int = 64, layers: int = 2, *, tied: bool = False, dense: bool 
     shape: dict[str, Any] = {"num_experts": 8, "experts_per_token": 2, "expert_width": 32}
     ffn = DenseFfn(32) if dense else MoeFfn(**(shape | experts))
     layer = Layer((attention,), (ffn,), norms(hidden, "input_layernorm", "post_attention_layernorm"))
-    return ModelSpec("test", "test", hidden, 100, (layer,) * layers, tied, 4096, "bfloat16", True, extras=norms(hidden, "model.norm"))
+    return ModelSpec(
+        "test", "test", hidden, 100, (layer,) * layers, tied, 4096, "bfloat16", True, extras=norms(hidden, "model.norm")
+    )
 
 
 def test_a_small_model_by_hand() -> None:
@@ -62,7 +64,9 @@ def test_a_latent_without_query_rank_has_a_plain_query_projection() -> None:
     spec = model()._replace(layers=(layer,))
     assert parameters(spec).by_role["attention"] == 64 * 4 * 24 + 64 * (32 + 8) + 32 + 32 * 4 * 32 + 4 * 16 * 64
     spec = spec._replace(layers=(layer._replace(mixers=(ranked,)),))
-    assert parameters(spec).by_role["attention"] == 64 * 24 + 24 + 24 * 4 * 24 + 64 * 40 + 32 + 32 * 4 * 32 + 4 * 16 * 64
+    assert (
+        parameters(spec).by_role["attention"] == 64 * 24 + 24 + 24 * 4 * 24 + 64 * 40 + 32 + 32 * 4 * 32 + 4 * 16 * 64
+    )
 
 
 sizes = st.integers(1, 64)
@@ -82,7 +86,10 @@ def test_roles_sum_to_the_total_and_top_k_moves_only_the_active(
     counts = parameters(spec)
     assert sum(counts.by_role.values()) == counts.total == counts.text_total
     assert 0 < counts.active <= counts.total
-    one = [layer._replace(ffns=tuple(ffn._replace(experts_per_token=1) for ffn in layer.ffns if isinstance(ffn, MoeFfn))) for layer in spec.layers]
+    one = [
+        layer._replace(ffns=tuple(ffn._replace(experts_per_token=1) for ffn in layer.ffns if isinstance(ffn, MoeFfn)))
+        for layer in spec.layers
+    ]
     fewer = parameters(spec._replace(layers=tuple(one)))
     assert fewer.total == counts.total
     assert fewer.by_role == counts.by_role

@@ -109,7 +109,11 @@ def hub() -> Iterator[FakeHub]:
 
 
 def test_both_files_come_from_one_commit_and_nothing_else_is_asked_for(hub: FakeHub, tmp_path: Path) -> None:
-    weights = {"model.safetensors": File(b"", size_bytes=600 * 10**9), "tokenizer.json": b"{}", "modeling.py": b"raise"}
+    weights: dict[str, File | bytes] = {
+        "model.safetensors": File(b"", size_bytes=600 * 10**9),
+        "tokenizer.json": b"{}",
+        "modeling.py": b"raise",
+    }
     hub.add("org/plain", config=CONFIG, files=weights)
     hub.add("org/nvfp4", config=CONFIG, sidecar=SIDECAR, files=weights, revisions=("main", "v1", "refs/pr/2"))
     ran = ask(
@@ -309,8 +313,8 @@ def test_a_dead_or_hanging_hub_is_told_in_under_ten_seconds(hub: FakeHub, tmp_pa
     messages = {name: child.told[0].message.partition(" ")[2] for name, child in ran.items()}
     assert messages == {
         "org/hangs": "cannot be reached: no answer within 5 s",
-        "org/hangs-later": "did not finish its answer within 8 s",
-        "org/drips": "did not finish its answer within 8 s",
+        "org/hangs-later": "did not finish its answer within 7 s",
+        "org/drips": "did not finish its answer within 7 s",
         "org/cut-later": "cannot be reached: the connection broke off",
         "org/dead": "cannot be reached: Connection refused",
     }
