@@ -6,13 +6,16 @@ Each command is one module, imported only when it is asked for: `moeplan gpus` d
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from moeplan.core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, MoeplanError
+from moeplan.core.errors import EXIT_DONE, EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, MoeplanError
+from moeplan.report.printable import printable
 from moeplan.version import __version__
 
 COMMANDS: dict[str, str] = {
@@ -57,6 +60,9 @@ def application(asked: str | None) -> typer.Typer:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code that the outcome has (see README, Exit codes)."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by the caller (`>&-`)
+            setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     sys.exit(_run(words))
 
 
@@ -68,31 +74,70 @@ def _run(words: list[str]) -> int:
     except MoeplanError as error:
         return _report(error.message, error.hint, error.exit_code)
     except _ClickException as error:
-        return _report(*_usage(error, asked), 2)
+        if not words:  # no command: help that nobody asked for is no data, so it goes where errors go
+            sys.stderr.write(f"{error.format_message()}\n")
+            return EXIT_INPUT
+        return _report(*_usage(error, asked, words), EXIT_INPUT)
     except (KeyboardInterrupt, typer.Abort):
-        return _report("interrupted", "run it again to start over", EXIT_INTERRUPTED)
+        return _interrupted()
     except BrokenPipeError:
-        # The reader went away (`| head`): nothing more to say, and nothing to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _unheard()
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # typer's own way to leave a closed pipe
+            return _unheard()
+        raise
     except Exception as error:  # the last line of defence: no traceback reaches a user who did not ask for one
         if os.environ.get(DEBUG):
-            raise
-        what = f"internal error: {type(error).__name__}: {error}".replace("\n", " ")
-        return _report(what, f"please report it with the output of {DEBUG}=1 moeplan {' '.join(words)}", EXIT_INTERNAL)
-    return outcome if isinstance(outcome, int) else 0
+            import traceback
+
+            traceback.print_exc()
+        what = f"internal error: {type(error).__name__}: {error}"
+        return _report(what, f"please report it with the output of {DEBUG}=1 moeplan {shlex.join(words)}", EXIT_INTERNAL)
+    if outcome == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this number
+        return _interrupted()
+    return outcome if isinstance(outcome, int) else EXIT_DONE
 
 
 def _report(message: str, hint: str, code: int) -> int:
-    sys.stderr.write(f"error: {message}\n hint: {hint}\n")
+    sys.stderr.write(f"error: {printable(message)}\n hint: {printable(hint)}\n")
     return code
 
 
-def _usage(error: Any, asked: str | None) -> tuple[str, str]:
+def _interrupted() -> int:
+    return _report("interrupted", "nothing was written; run it again to start over", EXIT_INTERRUPTED)
+
+
+def _unheard() -> int:
+    """The reader went away (`| head`): nothing more to say, and nothing to flush at exit."""
+    from moeplan.cli.options import leave_stdout
+
+    leave_stdout()
+    return EXIT_DONE
+
+
+def _usage(error: Any, asked: str | None, words: list[str]) -> tuple[str, str]:
     """A usage error in one line, and the way out: near names where there are any, else the command's help."""
-    message = " ".join(str(error.format_message()).split())
     command = f"moeplan {asked}" if asked in COMMANDS else "moeplan"
-    return message[:1].lower() + message[1:], f"`{command} --help` shows what it takes"
+    hint = f"`{command} --help` shows what it takes"
+    option = getattr(error, "option_name", None)
+    if option and hasattr(error, "possibilities"):
+        behind = next((word for word in words if word in COMMANDS), None)
+        if asked not in COMMANDS and behind is not None:
+            return f"no such option {option} before the command", f"options stand behind it: moeplan {behind} ... {option}"
+        return f"no such option {option}", f"{_did_you_mean(option, error.possibilities or ())}{hint}"
+    if type(error).__name__ == "MissingParameter" and error.param is not None:
+        return f"{command} needs {error.param.name.upper()}", f"{command} {error.param.name.upper()}; {hint}"
+    if asked is not None and asked not in COMMANDS:
+        return f"no such command {asked!r}", f"{_did_you_mean(asked, COMMANDS)}commands: {', '.join(COMMANDS)}"
+    message = " ".join(str(error.format_message()).split()).rstrip(".")
+    return message[:1].lower() + message[1:], hint
+
+
+def _did_you_mean(typed: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(typed, list(known), n=2, cutoff=0.7)
+    return f"did you mean {' or '.join(near)}? " if near else ""
 
 
 def _show_version(wanted: bool) -> None:

@@ -11,7 +11,7 @@ from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN
 
 
 def estimate(
-    model: Annotated[str, typer.Argument(help="Folder, config.json, org/name, hf://org/name@revision, or catalogue name.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, config.json, org/name, hf://org/name@revision, or catalogue name.")],
     gpu: Annotated[str | None, typer.Option("--gpu", "-g", help="Accelerator and number: h100, 4xH100, H100:4.")] = None,
     engine: Annotated[str, typer.Option("--engine", help="vllm or transformers.", show_default=True)] = "vllm",
     utilization: Annotated[

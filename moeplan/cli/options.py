@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from errno import EISDIR
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
 from moeplan.core.errors import InputError
+from moeplan.report.printable import utf16_escape
 
 Format = Annotated[str, typer.Option("--format", "-f", help="table, json or markdown.", show_default=True)]
 Json = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
@@ -22,6 +24,7 @@ Profiles = Annotated[
 
 FORMATS = {"table": "table", "text": "table", "json": "json", "markdown": "markdown", "md": "markdown"}
 PIPE_WIDTH = 100
+LEAST_WIDTH = 40
 
 
 class Page(NamedTuple):
@@ -42,12 +45,16 @@ def chosen_format(name: str, json: bool) -> str:
 
 
 def page(color: str, output: Path | None) -> Page:
-    """Width, colour and character set: `--color` beats NO_COLOR and FORCE_COLOR, and they beat the terminal."""
+    """Width, colour and character set: `--color` beats NO_COLOR, that beats FORCE_COLOR, and both beat the terminal.
+
+    A file gets colour only from `--color always`.
+    """
     if color not in ("auto", "always", "never"):
         raise InputError(f"unknown colour mode {color!r}", hint="colour modes: auto, always, never")
     to_screen = output is None and sys.stdout.isatty()
-    forced = os.environ.get("FORCE_COLOR") or os.environ.get("CLICOLOR_FORCE")
-    coloured = to_screen and os.environ.get("TERM") != "dumb" if not forced else True
+    coloured = to_screen and os.environ.get("TERM") != "dumb"
+    if output is None and (os.environ.get("FORCE_COLOR") or os.environ.get("CLICOLOR_FORCE")):
+        coloured = True
     if os.environ.get("NO_COLOR"):
         coloured = False
     if color != "auto":
@@ -56,31 +63,81 @@ def page(color: str, output: Path | None) -> Page:
 
 
 def deliver(text: str, output: Path | None, *, quiet: bool = False) -> None:
-    """Print, or write a file in one piece: a reader never sees half of it."""
+    """Print, or write a file in one piece: a reader never sees half of it. Raises InputError when neither can be."""
     if output is not None:
         _write(output, text)
     elif not quiet:
-        sys.stdout.write(text)
+        _print(text)
+
+
+def leave_stdout() -> None:
+    """Send what is left in the buffer nowhere: the reader went away (`| head`), or the disk is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(_encodable(text, sys.stdout.encoding or "ascii"))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        leave_stdout()
+    except OSError as error:
+        leave_stdout()
+        raise InputError(
+            f"standard output cannot be written ({error.strerror})", hint="make room, or name another place with --output"
+        ) from None
+
+
+def _encodable(text: str, encoding: str) -> str:
+    """The text with escapes for what `encoding` lacks; JSON reads them back as the characters they stand for."""
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return "".join(character if character.isascii() else utf16_escape(character) for character in text)
+    return text
 
 
 def _write(path: Path, text: str) -> None:
     import tempfile
 
+    temporary = None
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+        if path.exists() and not path.is_file():
+            if path.is_dir():
+                raise IsADirectoryError(EISDIR, "is a folder")
+            path.write_text(text, encoding="utf-8", newline="\n")  # /dev/stdout, a pipe: nothing to replace
+            return
+        place = path.resolve()  # a link stays a link
+        mode = place.stat().st_mode & 0o777 if place.exists() else 0o666 & ~_umask()
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", newline="\n", dir=place.parent, prefix=f".{place.name[:100]}-", delete=False
+        ) as file:
+            temporary = Path(file.name)
             file.write(text)
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
+        temporary.chmod(mode)
+        temporary.replace(place)
+        temporary = None
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})", hint="give --output a file in a folder that exists") from None
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error})", hint="give --output a file in a folder that you can write"
+        ) from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def _width(to_screen: bool) -> int:
     columns = os.environ.get("COLUMNS", "")
-    if columns.isdigit() and int(columns) > 0:
-        return max(40, int(columns))
+    if columns.isdecimal() and len(columns) <= 4 and int(columns) > 0:
+        return max(LEAST_WIDTH, int(columns))
     if to_screen:
-        return max(40, os.get_terminal_size(sys.stdout.fileno()).columns)
+        return max(LEAST_WIDTH, os.get_terminal_size(sys.stdout.fileno()).columns)
     return PIPE_WIDTH
 
 

@@ -1,7 +1,5 @@
 """What is asked of a model: engine, limits and layout, each value with its origin."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 

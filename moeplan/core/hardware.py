@@ -6,8 +6,6 @@ A vendor's "GB" is read as 2**30 bytes: memory chips have binary sizes, and ever
 known shows more than the decimal reading allows (an H100 "80 GB" shows 81559 MiB, 85.5 x 10**9 bytes).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple

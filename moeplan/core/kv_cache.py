@@ -4,8 +4,6 @@
 engine stores and counts that. Widths are elements, windows are tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, assert_never
 

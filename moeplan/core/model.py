@@ -5,8 +5,6 @@ the kinds into tensors, `core.kv_cache` into cache entries. A new kind must be h
 each ends in `assert_never`, so the type checker names the places.
 """
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 Role = Literal[

@@ -6,8 +6,6 @@ differ by leading wrappers (`model.`, `language_model.`, `backbone.`, `transform
 both sides before names are compared.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from functools import lru_cache

@@ -6,8 +6,6 @@ shares per rank and work per step are folds over this list; there is no second f
 Shapes follow the published checkpoints: a linear weight is (out_features, in_features).
 """
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple, assert_never
 
 from moeplan.core.model import (

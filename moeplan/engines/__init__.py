@@ -1,6 +1,6 @@
 """Serving engines: how each stores its cache, what it reserves, what it refuses.
 
-Each engine is one module with the same functions: `settle`, `cache_rules`, `window_accountings`, `resident_parts`,
+Each engine is one module with the same functions: `settle`, `cache_rules`, `window_accountings`,
 `runtime_lines`, `refusals`.
 """
 
@@ -14,7 +14,6 @@ from moeplan.core.hardware import Hardware
 from moeplan.core.kv_cache import Accounting, CacheRules
 from moeplan.core.ledger import Line
 from moeplan.core.model import ModelSpec
-from moeplan.core.weights import Owned
 
 ENGINES: dict[str, str] = {"vllm": "vllm", "transformers": "transformers"}
 """Name to module; the first is the default."""
@@ -37,8 +36,7 @@ class Engine(Protocol):
     def runtime_lines(
         self,
         spec: ModelSpec,
-        owned: tuple[Owned, ...],
-        deployment: Deployment,
+            deployment: Deployment,
         options: tuple[Option, ...],
         hardware: Hardware,
         constants: Constants,

@@ -7,7 +7,6 @@ from moeplan.core.hardware import Hardware
 from moeplan.core.kv_cache import Accounting, CacheRules
 from moeplan.core.ledger import Line, Why, line
 from moeplan.core.model import DenseFfn, ModelSpec, MoeFfn
-from moeplan.core.weights import Owned
 
 
 def settle(deployment: Deployment, hardware: Hardware, constants: Constants) -> tuple[Option, ...]:
@@ -43,7 +42,6 @@ def window_accountings(rules: CacheRules, constants: Constants) -> dict[Accounti
 
 def runtime_lines(
     spec: ModelSpec,
-    owned: tuple[Owned, ...],
     deployment: Deployment,
     options: tuple[Option, ...],
     hardware: Hardware,

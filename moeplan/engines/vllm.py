@@ -18,7 +18,6 @@ from moeplan.core.model import (
     MoeFfn,
 )
 from moeplan.core.units import GIB
-from moeplan.core.weights import Owned
 
 ACTIVATION_ELEMENT_BYTES = 2
 """Activations are 16-bit whatever the weights are stored in."""
@@ -112,7 +111,6 @@ def window_accountings(rules: CacheRules, constants: Constants) -> dict[Accounti
 
 def runtime_lines(
     spec: ModelSpec,
-    owned: tuple[Owned, ...],
     deployment: Deployment,
     options: tuple[Option, ...],
     hardware: Hardware,

@@ -104,8 +104,8 @@ def estimate(
     }
     answer = judge(question)
     verdict = answer.verdict
-    if verdict.fits is False:
-        verdict = verdict._replace(ways_out=ways_out(question, gpu))
+    if verdict.fits is False and gpu is not None:
+        verdict = verdict._replace(ways_out=ways_out(question, gpu, answer.capacity))
     counts = parameters(spec, question.owned)
     notes += _doubts(question, counts)
     deployment = question.deployment

@@ -1,13 +1,12 @@
 """A question becomes a ledger per rank, a capacity and a verdict."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from math import ceil
 from typing import NamedTuple
 
 from moeplan.core.capacity import largest
 from moeplan.core.deployment import Option, Refusal
+from moeplan.core.hardware import Hardware, Usable
 from moeplan.core.kv_cache import CacheCost, cache_cost, entry_bytes
 from moeplan.core.ledger import Line, Why, band_bytes, line, total_bytes
 from moeplan.core.model import ROLES
@@ -16,6 +15,10 @@ from moeplan.core.quant import stored
 from moeplan.core.units import gib
 from moeplan.estimate.question import Question
 from moeplan.estimate.result import Capacity, Layout, Rank, Verdict
+
+ENDLESS_CONTEXT_TOKENS = 2**24
+"""How far the search for the largest context goes where the model states no maximum."""
+MOST_SEQUENCES = 2**20
 
 
 class Answer(NamedTuple):
@@ -27,90 +30,101 @@ class Answer(NamedTuple):
     verdict: Verdict
 
 
+class Ledger(NamedTuple):
+    """The memory of one rank: what is needed, line by line, and what the engine may use."""
+
+    options: tuple[Option, ...]
+    weights: tuple[Line, ...]
+    runtime: tuple[Line, ...]
+    cache: tuple[Line, ...]
+    budget_bytes: int
+    budget_low_bytes: int
+    budget_high_bytes: int
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """All lines, in the order in which reports show them."""
+        return self.weights + self.runtime + self.cache
+
+    @property
+    def free_bytes(self) -> int:
+        """What is left of the budget; negative where it does not fit."""
+        return self.budget_bytes - total_bytes(self.lines)
+
+    @property
+    def free_band_bytes(self) -> tuple[int, int]:
+        """Free bytes when all guesses err to one side or to the other."""
+        low, high = band_bytes(self.lines)
+        return self.budget_low_bytes - high, self.budget_high_bytes - low
+
+
 def judge(question: Question) -> Answer:
-    """Hold the question against its hardware; without hardware the verdict is open."""
-    deployment, hardware, memory = question.deployment, question.hardware, question.memory
-    options: tuple[Option, ...] = ()
-    if hardware is not None:
-        options = question.engine.settle(deployment, hardware, question.constants)
-    layout = Layout(
-        engine=deployment.engine,
-        engine_version=question.constants.version,
-        version_origin="default",
-        expert_backend=None,
-        options=options,
-        tp=deployment.tp,
-        pp=1,
-        pp_layers=None,
-        dp=1,
-        ep=1,
-        dp_attention=False,
-        dcp=1,
-        redundant_experts=0,
-        num_nodes=1,
-        num_gpus=deployment.tp,
-    )
+    """Hold the question against its hardware; without hardware, or memory that is known, the verdict is open."""
+    hardware, memory = question.hardware, question.memory
     if hardware is None:
-        reason = Refusal("no-gpu", "no GPU was named, so nothing was held against its memory")
-        return Answer(layout, (), None, Verdict(None, False, None, None, None, (reason,), ()))
+        return _open(question, Refusal("no-gpu", "no GPU was named, so nothing was held against its memory"))
     if memory is None:
-        reason = Refusal(
-            "memory-unknown", f"the profile {hardware.profile} does not tell how much memory {hardware.name} has"
-        )
-        return Answer(layout, (), None, Verdict(None, False, None, None, None, (reason,), ()))
-    fixed = _fixed_lines(question, options)
-    cache = _cache_lines(question, options)
-    lines = fixed + cache
+        told = f"the profile {hardware.profile} does not tell how much memory {hardware.name} has"
+        return _open(question, Refusal("memory-unknown", told))
+    found = ledger(question, hardware, memory)
     cost = _rank_cost(question)
-    fraction = float(options[0].value or 0)
-    budget, budget_low, budget_high = (
-        ceil(size * fraction) for size in (memory.bytes, memory.low_bytes, memory.high_bytes)
-    )
-    low, high = band_bytes(lines)
-    free, free_low, free_high = budget - total_bytes(lines), budget_low - high, budget_high - low
+    free_low, free_high = found.free_band_bytes
     rank = Rank(
-        ranks=tuple(range(deployment.tp)),
+        ranks=tuple(range(question.deployment.tp)),
         device="gpu",
-        weights_bytes=sum(entry.bytes for entry in fixed if entry.code.startswith("weights.")),
-        kv_cache_bytes=total_bytes(cache),
+        weights_bytes=total_bytes(found.weights),
+        kv_cache_bytes=total_bytes(found.cache),
         kv_bytes_per_token=cost.bytes_per_token,
         kv_bytes_per_sequence=cost.bytes_per_sequence,
         load_peak_bytes=None,
-        free_bytes=free,
+        free_bytes=found.free_bytes,
         free_low_bytes=free_low,
         free_high_bytes=free_high,
-        lines=lines,
+        lines=found.lines,
     )
+    return Answer(
+        _layout(question, found.options),
+        (rank,),
+        _capacity(question, hardware, found),
+        verdict(question, memory, found),
+    )
+
+
+def verdict(question: Question, memory: Usable, found: Ledger) -> Verdict:
+    """Does it fit: enough memory, and nothing that the engine refuses."""
+    deployment, free = question.deployment, found.free_bytes
     refused = question.engine.refusals(question.spec, deployment)
     reasons = list(refused)
     if free < 0:
         per = " on each GPU" if deployment.tp > 1 else ""
-        reasons.append(
-            Refusal(
-                "does-not-fit",
-                f"needs {gib(budget - free)}{per}, {gib(-free)} more than the {gib(budget)} that {deployment.engine} may use",
-            )
-        )
-    certain = memory.certain and (free_low >= 0) == (free_high >= 0)
-    return Answer(
-        layout,
-        (rank,),
-        _capacity(question, options, budget),
-        Verdict(
-            fits=free >= 0 and not refused,
-            certain=certain or bool(refused),
-            worst_rank=0,
-            headroom_bytes=free,
-            headroom_low_bytes=free_low,
-            reasons=tuple(reasons),
-            ways_out=(),
-        ),
+        budget = found.budget_bytes
+        needs = f"needs {gib(budget - free)}{per}, {gib(-free)} more than the {gib(budget)}"
+        reasons.append(Refusal("does-not-fit", f"{needs} that {deployment.engine} may use"))
+    low, high = found.free_band_bytes
+    return Verdict(
+        fits=free >= 0 and not refused,
+        certain=bool(refused) or (memory.certain and (low >= 0) == (high >= 0)),
+        worst_rank=0,
+        headroom_bytes=free,
+        headroom_low_bytes=low,
+        reasons=tuple(reasons),
+        ways_out=(),
     )
 
 
-def _fixed_lines(question: Question, options: tuple[Option, ...]) -> tuple[Line, ...]:
-    """Weights by role and the engine's own lines: all that does not depend on the number of sequences."""
-    assert question.hardware is not None
+def ledger(question: Question, hardware: Hardware, memory: Usable) -> Ledger:
+    """All lines of one rank, and the share of its device that the engine may use."""
+    options = question.engine.settle(question.deployment, hardware, question.constants)
+    weights = weight_lines(question)
+    budget, low, high = (
+        ceil(size * float(options[0].value or 0)) for size in (memory.bytes, memory.low_bytes, memory.high_bytes)
+    )
+    runtime = _runtime_lines(question, hardware, options, _expert_format(weights))
+    return Ledger(options, weights, runtime, _cache_lines(question, options), budget, low, high)
+
+
+def weight_lines(question: Question) -> tuple[Line, ...]:
+    """Weights of one rank by role; MTP layers stay on disk."""
     num_ranks = question.deployment.tp
     by_role: dict[str, Fraction] = {}
     elements: dict[str, int] = {}
@@ -126,10 +140,10 @@ def _fixed_lines(question: Question, options: tuple[Option, ...]) -> tuple[Line,
             held = formats.setdefault(role, {})
             held[part.format.name] = held.get(part.format.name, 0) + part.num_bytes
     divided = f" / {num_ranks} where tensor parallelism splits" if num_ranks > 1 else ""
-    lines = tuple(
+    return tuple(
         line(
             f"weights.{role}",
-            f"{role.replace('_', ' ')}",
+            f"weights: {role.replace('_', ' ')}",
             ceil(by_role[role]),
             "derived",
             Why(
@@ -142,16 +156,47 @@ def _fixed_lines(question: Question, options: tuple[Option, ...]) -> tuple[Line,
         for role in ROLES
         if by_role.get(role)
     )
-    stored_as = formats.get("routed_experts", {})
-    experts = max(stored_as, key=lambda name: stored_as[name], default=None)
-    return lines + question.engine.runtime_lines(
-        question.spec,
-        question.owned,
-        question.deployment,
-        options,
-        question.hardware,
-        question.constants,
-        experts,
+
+
+def _open(question: Question, reason: Refusal) -> Answer:
+    return Answer(_layout(question, ()), (), None, Verdict(None, False, None, None, None, (reason,), ()))
+
+
+def _layout(question: Question, options: tuple[Option, ...]) -> Layout:
+    num_gpus = question.deployment.tp
+    return Layout(
+        engine=question.deployment.engine,
+        engine_version=question.constants.version,
+        version_origin="default",
+        expert_backend=None,
+        options=options,
+        tp=num_gpus,
+        pp=1,
+        pp_layers=None,
+        dp=1,
+        ep=1,
+        dp_attention=False,
+        dcp=1,
+        redundant_experts=0,
+        num_nodes=1,
+        num_gpus=num_gpus,
+    )
+
+
+def _expert_format(weights: tuple[Line, ...]) -> str | None:
+    """The format that most bytes of the routed experts are in: it decides on their kernels."""
+    for entry in weights:
+        if entry.role == "routed_experts":
+            by_format: dict[str, int] = entry.why.inputs["bytes_by_format"]
+            return max(by_format, key=lambda name: by_format[name])
+    return None
+
+
+def _runtime_lines(
+    question: Question, hardware: Hardware, options: tuple[Option, ...], expert_format: str | None
+) -> tuple[Line, ...]:
+    return question.engine.runtime_lines(
+        question.spec, question.deployment, options, hardware, question.constants, expert_format
     )
 
 
@@ -162,7 +207,7 @@ def _rank_cost(question: Question) -> CacheCost:
 
 def _cache_lines(question: Question, options: tuple[Option, ...]) -> tuple[Line, ...]:
     """The cache of all sequences on one rank, and what the engine's way of handing out blocks adds."""
-    asked, rules = question.deployment, question.rules
+    asked = question.deployment
     cost = _rank_cost(question)
     size = asked.concurrency * cost.bytes_at_context
     why = Why(
@@ -172,27 +217,20 @@ def _cache_lines(question: Question, options: tuple[Option, ...]) -> tuple[Line,
             "context_tokens": asked.context_tokens,
             "bytes_per_token": cost.bytes_per_token,
             "bytes_per_sequence": cost.bytes_per_sequence,
-            "dtype": rules.kv_dtype,
+            "dtype": question.rules.kv_dtype,
             "kinds": sorted({row.kind for row in question.rows}),
         },
         f"{asked.engine} {question.constants.version}, cache of each layer kind",
     )
     lines = [line("kv_cache", "KV cache", size, "derived", why)]
-    managed = _managed_bytes(question, options)
-    if managed > size:
-        lines.append(
-            line(
-                "kv_cache_blocks",
-                "KV cache: blocks, tokens in flight",
-                managed - size,
-                "derived",
-                Why(
-                    "concurrency x (whole blocks, one more per window) + window layers x tokens of one batch - the cache itself",
-                    {"block_tokens": question.constants.of("block_tokens").value},
-                    "vLLM 0.33.0 v1/core/kv_cache_utils.py and v1/kv_cache_interface.py",
-                ),
-            )
+    more = _managed_bytes(question, options) - size
+    if more > 0:
+        why = Why(
+            "concurrency x (whole blocks, one more per window) + window layers x tokens of one batch - the cache itself",
+            {"block_tokens": question.constants.of("block_tokens").value},
+            "vLLM 0.33.0 v1/core/kv_cache_utils.py and v1/kv_cache_interface.py",
         )
+        lines.append(line("kv_cache_blocks", "KV cache: blocks, tokens in flight", more, "derived", why))
     return tuple(lines)
 
 
@@ -210,29 +248,26 @@ def _managed_bytes(question: Question, options: tuple[Option, ...]) -> int:
     return asked.concurrency * cost.bytes_at_context + windows * in_flight
 
 
-def _capacity(question: Question, options: tuple[Option, ...], budget: int) -> Capacity:
+def _capacity(question: Question, hardware: Hardware, found: Ledger) -> Capacity:
     """What is left for the cache, and how far it reaches."""
     asked = question.deployment
-    pool = budget - total_bytes(_fixed_lines(question, options))
+    expert_format = _expert_format(found.weights)
+    room = found.budget_bytes - total_bytes(found.weights)
 
     def holds(context_tokens: int, concurrency: int) -> bool:
         deployment = asked._replace(context_tokens=context_tokens, concurrency=concurrency)
         other = question._replace(deployment=deployment)
-        assert question.hardware is not None
-        settled = question.engine.settle(deployment, question.hardware, question.constants)
-        room = pool
-        if context_tokens != asked.context_tokens or asked.engine == "transformers":
-            room = budget - total_bytes(_fixed_lines(other, settled))
-        return total_bytes(_cache_lines(other, settled)) <= room
+        runtime = _runtime_lines(other, hardware, found.options, expert_format)
+        return _managed_bytes(other, found.options) + total_bytes(runtime) <= room
 
-    cost = _rank_cost(question)
-    most_context = question.spec.max_context_tokens or 2**24
-    tokens = int(max(0, pool) / cost.bytes_per_token) if cost.bytes_per_token else None
+    pool = max(0, room - total_bytes(found.runtime))
+    per_token = _rank_cost(question).bytes_per_token
+    most_tokens = question.spec.max_context_tokens or ENDLESS_CONTEXT_TOKENS
     return Capacity(
-        kv_pool_bytes=max(0, pool),
-        kv_tokens=tokens,
-        max_concurrency=largest(lambda n: holds(asked.context_tokens, n), 2**20),
-        max_context_tokens=largest(lambda n: holds(n, asked.concurrency), most_context),
+        kv_pool_bytes=pool,
+        kv_tokens=int(pool / per_token) if per_token else None,
+        max_concurrency=largest(lambda sequences: holds(asked.context_tokens, sequences), MOST_SEQUENCES),
+        max_context_tokens=largest(lambda tokens: holds(tokens, asked.concurrency), most_tokens),
         per="engine",
         engine_prints=None,
     )

@@ -1,7 +1,5 @@
 """What is asked, read to the end: model, format, engine, hardware and limits as values that can be judged."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from moeplan.core.deployment import Constants, Deployment, Origin
@@ -121,13 +119,7 @@ def make_question(
 ) -> Question:
     """Fold the model once and fetch what the engine and the hardware say about it."""
     module = load(engine)
-    rules = module.cache_rules(
-        spec,
-        asked=deployment.kv_dtype,
-        scheme=quantisation.kv_cache_dtype,
-        weight_dtype=spec.dtype,
-        capability=hardware.compute_capability if hardware else None,
-    )
+    asked = deployment._replace(engine=engine, tp=num_devices)
     return Question(
         spec=spec,
         owned=inventory(spec),
@@ -135,8 +127,26 @@ def make_question(
         quantisation=quantisation,
         engine=module,
         constants=engine_constants(engine),
-        deployment=deployment._replace(engine=engine, tp=num_devices),
-        rules=rules,
+        deployment=asked,
+        rules=_rules(module, spec, quantisation, hardware, asked),
         hardware=hardware,
         memory=usable(hardware) if hardware else None,
+    )
+
+
+def requantised(question: Question, quantisation: Quantisation) -> Question:
+    """The same question with other weight formats; the cache follows where the checkpoint had a say in its dtype."""
+    rules = _rules(question.engine, question.spec, quantisation, question.hardware, question.deployment)
+    return question._replace(quantisation=quantisation, rules=rules)
+
+
+def _rules(
+    engine: Engine, spec: ModelSpec, quantisation: Quantisation, hardware: Hardware | None, asked: Deployment
+) -> CacheRules:
+    return engine.cache_rules(
+        spec,
+        asked=asked.kv_dtype,
+        scheme=quantisation.kv_cache_dtype,
+        weight_dtype=spec.dtype,
+        capability=hardware.compute_capability if hardware else None,
     )

@@ -1,7 +1,5 @@
 """What an estimate says: the result types, with the names of the JSON contract (`moeplan.estimate/1`)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

@@ -5,43 +5,49 @@ from __future__ import annotations
 import re
 
 from moeplan.core.quant import weight_bytes
-from moeplan.estimate.judge import judge
-from moeplan.estimate.question import Question
-from moeplan.estimate.result import WayOut
-from moeplan.sources.quantisation import what_if
+from moeplan.estimate.judge import ledger, verdict
+from moeplan.estimate.question import Question, requantised
+from moeplan.estimate.result import Capacity, WayOut
+
+GPU_COUNTS = (2, 4, 8, 16, 32, 64)
+SMALLER_FORMATS = ("fp8", "int4")
 
 _COUNT = re.compile(r"^\d+\s*x\s*|\s*:\s*\d+$|\s*x\s*\d+$", re.IGNORECASE)
 """A number of devices in front of or behind a GPU's name."""
 
 
-def ways_out(question: Question, gpu: str | None) -> tuple[WayOut, ...]:
-    """Single changes that make it fit, smallest first of each sort; where none does, a format with more GPUs."""
+def ways_out(question: Question, gpu: str, capacity: Capacity | None) -> tuple[WayOut, ...]:
+    """Single changes that make it fit, the smallest of each sort; where none does, a format with more GPUs.
+
+    Each is written in the user's own flags, and was judged as if the user had typed it.
+    """
     asked = question.deployment
-    found = []
-    name = _COUNT.sub("", gpu.strip()) if gpu else ""
-    counts = [count for count in (2, 4, 8, 16, 32, 64) if count > asked.tp]
+    name = _COUNT.sub("", gpu.strip())
+    found: list[WayOut] = []
 
     def try_out(change: str, other: Question) -> bool:
-        verdict = judge(other).verdict
-        if verdict.fits and verdict.headroom_bytes is not None:
-            found.append(WayOut(change, verdict.headroom_bytes))
-        return bool(verdict.fits)
+        assert other.hardware is not None
+        assert other.memory is not None
+        outcome = verdict(other, other.memory, ledger(other, other.hardware, other.memory))
+        if outcome.fits and outcome.headroom_bytes is not None:
+            found.append(WayOut(change, outcome.headroom_bytes))
+        return bool(outcome.fits)
 
     def with_gpus(other: Question, count: int) -> Question:
         return other._replace(deployment=other.deployment._replace(tp=count))
 
-    if asked.engine != "transformers":
-        any(try_out(f"--gpu {count}x{name}", with_gpus(question, count)) for count in counts)
+    # A plain script runs on one device.
+    counts = [] if asked.engine == "transformers" else [count for count in GPU_COUNTS if count > asked.tp]
+    any(try_out(f"--gpu {count}x{name}", with_gpus(question, count)) for count in counts)
     smaller = _smaller_formats(question)
     any(try_out(f"--quant {label}", other) for label, other in smaller)
-    capacity = judge(question).capacity
     if capacity is not None and capacity.max_context_tokens:
         tokens = capacity.max_context_tokens
         try_out(f"--context {tokens}", question._replace(deployment=asked._replace(context_tokens=tokens)))
     if capacity is not None and capacity.max_concurrency:
         sequences = capacity.max_concurrency
         try_out(f"--concurrency {sequences}", question._replace(deployment=asked._replace(concurrency=sequences)))
-    if not found and asked.engine != "transformers":
+    if not found:
         any(
             try_out(f"--quant {label} --gpu {count}x{name}", with_gpus(other, count))
             for label, other in smaller
@@ -52,10 +58,12 @@ def ways_out(question: Question, gpu: str | None) -> tuple[WayOut, ...]:
 
 def _smaller_formats(question: Question) -> list[tuple[str, Question]]:
     """The same question in common smaller formats, largest first; none where the checkpoint is as small already."""
+    from moeplan.sources.quantisation import what_if
+
     now = weight_bytes(question.owned, question.quantisation).total_bytes
     smaller = []
-    for label in ("fp8", "int4"):
+    for label in SMALLER_FORMATS:
         other = what_if(label, question.spec)
         if weight_bytes(question.owned, other).total_bytes < 0.95 * now:
-            smaller.append((label, question._replace(quantisation=other)))
+            smaller.append((label, requantised(question, other)))
     return smaller

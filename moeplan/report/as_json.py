@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from moeplan.report.printable import json_escaped
+
 
 def as_json(result: Any) -> str:
     """The result as indented JSON with a final newline; the same result gives the same bytes."""
-    return json.dumps(plain(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_escaped(json.dumps(plain(result), indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def plain(value: Any) -> Any:

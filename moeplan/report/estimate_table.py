@@ -9,32 +9,49 @@ from __future__ import annotations
 from collections.abc import Iterator
 from io import StringIO
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from moeplan.core.ledger import Line
 from moeplan.core.units import gib, gib_floor, params
 from moeplan.estimate.result import Estimate, Rank
-from moeplan.report.words import shape_words, verdict_words
+from moeplan.report.printable import printable_record
+from moeplan.report.words import NAIVE, active_words, band_words, reach_words, setting_words, shape_words, verdict_words
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-NAIVE = "naive-active"
-"""The note on what the sum over active parameters would give; it stands beside the ledger, not among the notes."""
-
 BAR_COLUMNS = 16
 LEAST_BAR_COLUMNS = 6
 """Bars shrink to this and then go, so that figures stay whole."""
+LEAST_LABEL_COLUMNS = 24
+"""Where a label would be cut below this, the bands go instead."""
+
+
+class Row(NamedTuple):
+    """One row of the ledger as it is shown; `bytes` is what its bar stands for."""
+
+    label: str
+    size: str
+    bytes: int
+    band: str
+    basis: str
+    style: str
+
+    def texts(self) -> tuple[str, str, str, str]:
+        """The cells that hold text."""
+        return self.label, self.size, self.band, self.basis
 
 
 def estimate_table(estimate: Estimate, *, width: int, color: bool, unicode: bool, explain: bool = False) -> str:
     """The estimate as text of at most `width` columns; ASCII alone where `unicode` is False."""
     from rich.console import Console
 
+    estimate = printable_record(estimate)
     page = StringIO()
     console = Console(
         file=page,
         width=width,
+        height=25,  # a console without a height takes 80 columns where TERM says dumb
         force_terminal=color,
         color_system="standard" if color else None,
         no_color=not color,
@@ -49,7 +66,7 @@ def estimate_table(estimate: Estimate, *, width: int, color: bool, unicode: bool
     if not estimate.ranks:
         _needs(console, estimate)
     _naive(console, estimate)
-    _capacity(console, estimate)
+    _reach(console, estimate)
     _ways_out(console, estimate)
     if explain:
         _explained(console, estimate)
@@ -66,94 +83,69 @@ def _head(console: Console, estimate: Estimate) -> None:
     model, counts = estimate.model, estimate.parameters
     console.print(model.id, style="bold", overflow="fold")
     _prose(console, shape_words(model))
-    active = f"{params(counts.active)} active per token"
-    if counts.active == counts.text_total:
-        active = "all of them active per token"
-    elif counts.active_low != counts.active_high:
-        active += f" ({params(counts.active_low)} to {params(counts.active_high)})"
-    console.print(f"{params(counts.total)} parameters · {active}", style="bold")
-    _parts(console, _setting(estimate))
+    console.print(f"{params(counts.total)} parameters · {active_words(counts)}", style="bold")
+    _parts(console, setting_words(estimate))
     console.print(verdict_words(estimate), style=_STYLES[estimate.verdict.fits], overflow="fold")
     console.print()
 
 
-def _setting(estimate: Estimate) -> list[str]:
-    layout, asked = estimate.layout, estimate.request
-    formats = sorted(estimate.weights.by_format.items(), key=lambda item: -item[1])
-    parts = [f"{layout.engine} {layout.engine_version}", f"weights {formats[0][0]}", f"cache {estimate.kv_cache.dtype}"]
-    if estimate.hardware is not None:
-        parts.insert(0, f"{estimate.hardware.num_devices} x {estimate.hardware.name}")
-    sequences = "1 sequence" if asked.concurrency == 1 else f"{asked.concurrency:,} sequences"
-    return [*parts, f"{sequences} of {asked.context_tokens:,} tokens"]
-
-
 def _ledger(console: Console, estimate: Estimate, rank: Rank) -> None:
+    """Lines, sums and bars. Figures are never cut: a narrow page loses the bars first, then the bands, then ends of labels."""
     from rich.table import Table
 
     several = len(rank.ranks) > 1
     entries = list(_grouped(rank))
-    figures = sum(max(len(cell(entry)) for entry in entries) + 1 for cell in (_label, _size, _band, _basis))
-    bar_columns = min(BAR_COLUMNS, console.width - figures - 1)
-    bars = bar_columns >= LEAST_BAR_COLUMNS
-    budget = rank.free_bytes + sum(entry.bytes for entry in rank.lines)
-    scale = max(budget, budget - rank.free_bytes, 1)
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=True, header_style="")
-    table.add_column(f"per GPU, {len(rank.ranks)} alike" if several else "memory", no_wrap=True, overflow="ellipsis")
-    table.add_column("", no_wrap=True, justify="right")
-    if bars:
-        table.add_column("", no_wrap=True, min_width=bar_columns)
-    table.add_column("band", no_wrap=True, justify="right")
-    table.add_column("basis", no_wrap=True)
-    for entry in entries:
-        bar = [_bar(entry.bytes / scale, bar_columns)] if bars else []
-        table.add_row(_label(entry), _size(entry), *bar, _band(entry), _basis(entry))
     used = sum(entry.bytes for entry in rank.lines)
-    blank = [""] if bars else []
-    table.add_row("needed", gib(used), *blank, "", "", style="bold")
+    budget = used + rank.free_bytes
+    left = ("free", gib_floor(rank.free_bytes)) if rank.free_bytes >= 0 else ("missing", gib(-rank.free_bytes))
     basis = estimate.hardware.usable_basis if estimate.hardware else None
-    table.add_row(f"{estimate.layout.engine} may use", gib(budget), *blank, "", basis or "")
-    left = "free" if rank.free_bytes >= 0 else "missing"
-    size = gib_floor(rank.free_bytes) if rank.free_bytes >= 0 else gib(-rank.free_bytes)
-    table.add_row(left, size, *blank, "", "", style="bold")
+    rows = [Row(entry.label, gib(entry.bytes), entry.bytes, band_words(entry.low_bytes, entry.high_bytes), entry.basis, "") for entry in entries]
+    rows.append(Row("needed", gib(used), 0, "", "", "bold"))
+    rows.append(Row(f"{estimate.layout.engine} may use", gib(budget), 0, "", basis or "", ""))
+    rows.append(Row(*left, 0, "", "", "bold"))
+    title = Row(f"per GPU, {len(rank.ranks)} alike" if several else "memory", "", 0, "band", "basis", "")
+
+    widths = [max(len(text) for text in column) for column in zip(*(row.texts() for row in [title, *rows]), strict=True)]
+    label, size, band, known = widths
+    if console.width < min(label, LEAST_LABEL_COLUMNS) + size + band + known + 3:
+        band = 0
+    figures = size + known + 2 + (band + 1 if band else 0)
+    label = min(label, console.width - figures)
+    bar = min(BAR_COLUMNS, console.width - label - figures - 1)
+    scale = max(used, budget, 1)
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=True, header_style="")
+    table.add_column(title.label, no_wrap=True, overflow="ellipsis", width=label)
+    table.add_column("", no_wrap=True, justify="right", width=size)
+    if bar >= LEAST_BAR_COLUMNS:
+        table.add_column("", no_wrap=True, width=bar)
+    if band:
+        table.add_column(title.band, no_wrap=True, justify="right", width=band)
+    table.add_column(title.basis, no_wrap=True, width=known)
+    for row in rows:
+        bars = [_bar(row.bytes / scale, bar)] if bar >= LEAST_BAR_COLUMNS else []
+        table.add_row(row.label, row.size, *bars, *([row.band] if band else []), row.basis, style=row.style)
     console.print(table)
     console.print()
 
 
 def _grouped(rank: Rank) -> Iterator[Line]:
-    """The lines, largest weights first; weights below a hundredth of all are summed into one line."""
+    """The lines, largest weights first; weights below half a percent of all are summed into one line."""
     weights = sorted((entry for entry in rank.lines if entry.code.startswith("weights.")), key=lambda entry: -entry.bytes)
     small = [entry for entry in weights if entry.bytes * 200 < rank.weights_bytes]
     for entry in weights:
         if entry not in small or len(small) == 1:
-            yield entry._replace(label=f"weights: {entry.label}")
+            yield entry
     if len(small) > 1:
         size = sum(entry.bytes for entry in small)
-        label = f"weights: {small[0].label}, {len(small) - 1} more"
+        label = f"{small[0].label}, {len(small) - 1} more"
         yield small[0]._replace(label=label, bytes=size, low_bytes=size, high_bytes=size)
     yield from (entry for entry in rank.lines if not entry.code.startswith("weights."))
-
-
-def _label(entry: Line) -> str:
-    return entry.label
-
-
-def _size(entry: Line) -> str:
-    return gib(entry.bytes)
-
-
-def _basis(entry: Line) -> str:
-    return entry.basis
 
 
 def _bar(share: float, columns: int) -> str:
     halves = round(share * columns * 2)
     return "█" * (halves // 2) + "▌" * (halves % 2)
-
-
-def _band(entry: Line) -> str:
-    if entry.low_bytes == entry.high_bytes:
-        return ""
-    return f"{gib(entry.low_bytes).split()[0]} – {gib(entry.high_bytes)}"
 
 
 def _needs(console: Console, estimate: Estimate) -> None:
@@ -169,25 +161,9 @@ def _naive(console: Console, estimate: Estimate) -> None:
             _prose(console, note.message, "not so: ")
 
 
-def _capacity(console: Console, estimate: Estimate) -> None:
-    cache, capacity = estimate.kv_cache, estimate.capacity
-    per_token = f"{cache.bytes_per_token:,.10g} B"
-    fixed = f", and {gib(cache.bytes_per_sequence)} per sequence that do not grow" if cache.bytes_per_sequence else ""
-    _prose(console, f"cache: {per_token} per token{fixed}")
-    if len(cache.alternatives) > 1:
-        told = {"ideal": "ideal", "hybrid_manager": "engine's hybrid manager", "manager_off": "manager off"}
-        ways = ", ".join(
-            f"{told.get(name, name)} {cost.bytes_per_token:,.10g} B per token + {gib(cost.bytes_per_sequence)}"
-            for name, cost in cache.alternatives.items()
-        )
-        _prose(console, f"window layers, per sequence: {ways}; used above: {told.get(cache.accounting, cache.accounting)}")
-    if capacity is not None and capacity.max_concurrency is not None and estimate.verdict.fits is not None:
-        asked = estimate.request
-        _prose(
-            console,
-            f"room: {capacity.max_concurrency:,} sequences of {asked.context_tokens:,} tokens, or {asked.concurrency:,} of "
-            f"{capacity.max_context_tokens or 0:,} tokens",
-        )
+def _reach(console: Console, estimate: Estimate) -> None:
+    for sentence in reach_words(estimate):
+        _prose(console, sentence)
 
 
 def _ways_out(console: Console, estimate: Estimate) -> None:
@@ -198,8 +174,12 @@ def _ways_out(console: Console, estimate: Estimate) -> None:
         console.print("No single change that was tried makes it fit.")
         return
     console.print("It fits with any one of")
-    for way in estimate.verdict.ways_out:
-        console.print(f"  {way.change}   leaves {gib_floor(way.headroom_bytes)} per GPU", overflow="fold")
+    ways = estimate.verdict.ways_out
+    longest = max(len(way.change) for way in ways)
+    most = max(len(gib_floor(way.headroom_bytes)) for way in ways)
+    for way in ways:
+        left = f"leaves {gib_floor(way.headroom_bytes):>{most}} per GPU"
+        console.print(f"  {way.change:<{longest}}   {left}", overflow="fold")
 
 
 def _explained(console: Console, estimate: Estimate) -> None:

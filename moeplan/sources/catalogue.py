@@ -5,8 +5,6 @@ the user's folders win over built-in ones, by file name or by any name in them; 
 there are any.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

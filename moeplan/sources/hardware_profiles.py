@@ -4,8 +4,6 @@ A question for one device reads the index of built-in names and that device's fi
 folders win over built-in ones, by file name or by alias; they have no index and are read when there are any.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ The Hub's client retries a dead Hub for some 20 s without a word (huggingface_hu
 is asked for with one HEAD that fails at once, and the whole exchange runs against a deadline.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import threading

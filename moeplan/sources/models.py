@@ -4,8 +4,6 @@ In this order: a path that exists; `hf://…`, a Hub URL or `org/name@revision` 
 looks like an id; else the Hub.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,7 +60,15 @@ def find_model(
         entry = find_entry(text, profile_folders)
         if entry is not None:
             return _loaded(
-                entry.id, None, entry.source, "catalogue", entry.config, entry.sidecar, f"catalogue entry {entry.id}", entry.remarks
+                entry.id,
+                None,
+                entry.source,
+                "catalogue",
+                entry.config,
+                entry.sidecar,
+                f"catalogue entry {entry.id}",
+                entry.remarks,
+                entry.card.convention if entry.card else None,
             )
     if _HUB_ID.match(text):
         return _from_hub(text, revision, offline=offline, typed=text)
@@ -94,7 +100,7 @@ def _from_hub(name: str, revision: str | None, *, offline: bool, typed: str) -> 
     from moeplan.sources.hub import fetch_config
 
     fetched = fetch_config(name, revision, offline=offline)
-    return _loaded(name, fetched.commit, fetched.source, "config", fetched.config, fetched.sidecar, f"{name} config.json", ())
+    return _loaded(name, fetched.commit, fetched.source, "config", fetched.config, fetched.sidecar, f"{name} config.json", fetched.remarks)
 
 
 def _loaded(
@@ -106,8 +112,11 @@ def _loaded(
     sidecar: Mapping[str, Any] | None,
     where: str,
     remarks: tuple[Remark, ...],
+    card_convention: str | None = None,
 ) -> LoadedModel:
     spec = read_config(config, where)
+    if card_convention is not None:
+        spec = spec._replace(card_convention=card_convention)
     quantisation = read_quantisation(config, sidecar, where)
     return LoadedModel(name, revision, source, kind, spec, quantisation, remarks + spec.remarks)
 

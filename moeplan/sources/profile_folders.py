@@ -4,8 +4,6 @@ Each folder may hold `hardware/` and `models/`. In order: folders given with `--
 variable `MOEPLAN_PROFILES`, the user's configuration folder, and the built-in ones.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,11 +40,11 @@ SMALL: dict[str, Any] = {
     ],
     ids=str,
 )
-def test_small_models_agree(changes):
+def test_small_models_agree(changes: dict[str, Any]) -> None:
     assert_counts_agree(SMALL | changes)
 
 
-def test_the_published_model_agrees():
+def test_the_published_model_agrees() -> None:
     # arcee-ai/Trinity-Mini
     sizes = {
         "hidden_size": 2048,
@@ -63,11 +64,11 @@ def test_the_published_model_agrees():
     assert_counts_agree(SMALL | sizes)
 
 
-def test_tensor_names_are_the_published_ones(tmp_path):
+def test_tensor_names_are_the_published_ones(tmp_path: Path) -> None:
     assert_checkpoint_agrees(SMALL, tmp_path)
 
 
-def test_every_fourth_layer_sees_everything():
+def test_every_fourth_layer_sees_everything() -> None:
     mixers = [mixer for layer in read_config(SMALL).layers for mixer in layer.mixers]
     windows = [mixer.window_tokens for mixer in mixers if isinstance(mixer, GroupedAttention)]
     assert windows == [16, 16, 16, None, 16]

@@ -25,7 +25,7 @@ ARCTIC: dict[str, Any] = {
 }
 
 
-def test_counts_agree_with_the_card():
+def test_counts_agree_with_the_card() -> None:
     spec = read_config(ARCTIC)
     counts = parameters(spec)
     assert round(counts.total / 1e9, -1) == 480
@@ -37,14 +37,14 @@ def test_counts_agree_with_the_card():
     assert "not-verified" in {remark.code for remark in spec.remarks}
 
 
-def test_sparse_layers_have_a_dense_neighbour_and_the_others_a_plain_one():
+def test_sparse_layers_have_a_dense_neighbour_and_the_others_a_plain_one() -> None:
     layers = read_config(ARCTIC | {"moe_layer_frequency": 2, "num_hidden_layers": 4}).layers
     assert [[type(ffn) for ffn in layer.ffns] for layer in layers] == [[DenseFfn], [MoeFfn, DenseFfn]] * 2
     without = read_config(ARCTIC | {"parallel_attn_mlp_res": False}).layers[0]
     assert [type(ffn) for ffn in without.ffns] == [MoeFfn]
 
 
-def test_names_are_those_that_vllm_loads():
+def test_names_are_those_that_vllm_loads() -> None:
     names = {entry.weight.name for entry in inventory(read_config(ARCTIC))}
     assert "model.layers.{layer}.block_sparse_moe.experts.{expert}.w1.weight" in names
     assert "model.layers.{layer}.residual_mlp.w3.weight" in names

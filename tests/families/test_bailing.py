@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,15 +88,15 @@ LING_MINI_2: dict[str, Any] = {
     ],
     ids=str,
 )
-def test_small_hybrids_agree(changes):
+def test_small_hybrids_agree(changes: dict[str, Any]) -> None:
     assert_counts_agree(HYBRID | changes)
 
 
-def test_hybrid_tensor_names_are_the_published_ones(tmp_path):
+def test_hybrid_tensor_names_are_the_published_ones(tmp_path: Path) -> None:
     assert_checkpoint_agrees(HYBRID, tmp_path)
 
 
-def test_the_hybrid_of_the_class_defaults_agrees():
+def test_the_hybrid_of_the_class_defaults_agrees() -> None:
     sizes = {
         "hidden_size": 2560,
         "vocab_size": 157184,
@@ -121,7 +122,7 @@ def test_the_hybrid_of_the_class_defaults_agrees():
     assert kinds[:6] == [KimiDelta] * 5 + [LatentAttention]
 
 
-def test_ling_lite_agrees_with_its_card():
+def test_ling_lite_agrees_with_its_card() -> None:
     spec = read_config(LING_LITE)
     counts = parameters(spec)
     assert round(counts.total / 1e9, 1) == 16.8
@@ -133,14 +134,14 @@ def test_ling_lite_agrees_with_its_card():
     assert "model.word_embeddings.weight" in names
 
 
-def test_ling_mini_2_agrees_with_its_card():
+def test_ling_mini_2_agrees_with_its_card() -> None:
     counts = parameters(read_config(LING_MINI_2))
     assert 16e9 < counts.total < 16.5e9
     assert 0.7e9 < counts.active_without_embedding_and_head < 1.0e9  # the card: 789M without embeddings
     assert counts.buffers == 19 * 256
 
 
-def test_mtp_modules_are_sparse_layers_with_a_projection():
+def test_mtp_modules_are_sparse_layers_with_a_projection() -> None:
     plain = parameters(read_config(LING_MINI_2 | {"num_hidden_layers": 2}))
     counts = parameters(read_config(LING_MINI_2 | {"num_hidden_layers": 2, "num_nextn_predict_layers": 1}))
     deeper = parameters(read_config(LING_MINI_2 | {"num_hidden_layers": 3}))

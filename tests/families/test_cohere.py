@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,11 +46,11 @@ def _windows(config: dict[str, Any]) -> list[int | None]:
     ],
     ids=str,
 )
-def test_small_models_agree(changes):
+def test_small_models_agree(changes: dict[str, Any]) -> None:
     assert_counts_agree(SMALL | changes)
 
 
-def test_the_sizes_of_the_class_defaults_agree():
+def test_the_sizes_of_the_class_defaults_agree() -> None:
     sizes = {
         "hidden_size": 8192,
         "vocab_size": 256000,
@@ -63,11 +64,11 @@ def test_the_sizes_of_the_class_defaults_agree():
     assert_counts_agree(SMALL | sizes)
 
 
-def test_tensor_names_are_the_published_ones(tmp_path):
+def test_tensor_names_are_the_published_ones(tmp_path: Path) -> None:
     assert_checkpoint_agrees(SMALL, tmp_path)
 
 
-def test_dense_first_layers_count_their_windows_apart():
+def test_dense_first_layers_count_their_windows_apart() -> None:
     assert _windows(SMALL) == [16, 16, 16, None, 16, 16]
     dense = {"first_k_dense_replace": 1, "prefix_dense_intermediate_size": 70}
     assert _windows(SMALL | dense) == [None, 16, 16, 16, None, 16]

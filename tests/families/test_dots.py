@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,19 +61,19 @@ def _windows(config: dict[str, Any]) -> list[int | None]:
     ],
     ids=str,
 )
-def test_small_models_agree(changes):
+def test_small_models_agree(changes: dict[str, Any]) -> None:
     assert_counts_agree(SMALL | changes)
 
 
-def test_the_published_model_agrees():
+def test_the_published_model_agrees() -> None:
     assert_counts_agree(PUBLISHED)
 
 
-def test_tensor_names_are_the_published_ones(tmp_path):
+def test_tensor_names_are_the_published_ones(tmp_path: Path) -> None:
     assert_checkpoint_agrees(SMALL, tmp_path)
 
 
-def test_windows_begin_where_max_window_layers_says():
+def test_windows_begin_where_max_window_layers_says() -> None:
     windowed = SMALL | {"sliding_window": 16, "max_window_layers": 3}
     assert _windows(windowed) == [None, None, None, 16]
     assert _windows(windowed | {"use_sliding_window": False}) == [None] * 4

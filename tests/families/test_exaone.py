@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,11 +41,11 @@ SMALL: dict[str, Any] = {
     ],
     ids=str,
 )
-def test_small_models_agree(changes):
+def test_small_models_agree(changes: dict[str, Any]) -> None:
     assert_counts_agree(SMALL | changes)
 
 
-def test_the_published_model_agrees():
+def test_the_published_model_agrees() -> None:
     # LGAI-EXAONE/K-EXAONE-236B-A23B
     sizes = {
         "hidden_size": 6144,
@@ -63,23 +64,25 @@ def test_the_published_model_agrees():
     assert_counts_agree(SMALL | sizes)
 
 
-def test_tensor_names_are_the_published_ones(tmp_path):
+def test_tensor_names_are_the_published_ones(tmp_path: Path) -> None:
     assert_checkpoint_agrees(SMALL, tmp_path)
 
 
 @pytest.mark.parametrize("pattern", ["LLLG", 4])
-def test_letters_and_intervals_say_the_same(pattern):
-    mixers = [mixer for layer in read_config(SMALL | {"sliding_window_pattern": pattern}).layers for mixer in layer.mixers]
+def test_letters_and_intervals_say_the_same(pattern: str | int) -> None:
+    mixers = [
+        mixer for layer in read_config(SMALL | {"sliding_window_pattern": pattern}).layers for mixer in layer.mixers
+    ]
     windows = [mixer.window_tokens for mixer in mixers if isinstance(mixer, GroupedAttention)]
     assert windows == [16, 16, 16, None, 16]
 
 
-def test_unknown_letters_are_an_error():
+def test_unknown_letters_are_an_error() -> None:
     with pytest.raises(ConfigError, match="sliding_window_pattern"):
         read_config(SMALL | {"sliding_window_pattern": "LLX"})
 
 
-def test_mtp_modules_of_unknown_shape_are_named():
+def test_mtp_modules_of_unknown_shape_are_named() -> None:
     spec = read_config(SMALL | {"num_nextn_predict_layers": 1})
     assert spec.mtp is None
     assert "mtp-left-out" in {remark.code for remark in spec.remarks}

@@ -20,7 +20,7 @@ GROK = {
 }
 
 
-def test_counts_agree_with_what_the_authors_say():
+def test_counts_agree_with_what_the_authors_say() -> None:
     spec = read_config(GROK)
     counts = parameters(spec)
     assert 314e9 < counts.total < 317e9
@@ -32,7 +32,7 @@ def test_counts_agree_with_what_the_authors_say():
     assert "not-verified" in {remark.code for remark in spec.remarks}
 
 
-def test_names_are_the_published_ones():
+def test_names_are_the_published_ones() -> None:
     names = {entry.weight.name for entry in inventory(read_config(GROK))}
     assert "model.layers.{layer}.moe_block.experts.{expert}.linear_v.weight" in names
     assert "model.layers.{layer}.moe_block.experts.{expert}.linear_1.weight" in names

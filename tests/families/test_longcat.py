@@ -67,11 +67,11 @@ def _assert_agrees(config: dict[str, Any]) -> ModelSpec:
     [{}, {"attention_bias": True}, {"zero_expert_num": 0}, {"router_bias": True}, {"tie_word_embeddings": True}],
     ids=str,
 )
-def test_small_models_agree(changes):
+def test_small_models_agree(changes: dict[str, Any]) -> None:
     _assert_agrees(SMALL | changes)
 
 
-def test_the_published_model_agrees_and_its_active_parameters_vary():
+def test_the_published_model_agrees_and_its_active_parameters_vary() -> None:
     spec = _assert_agrees(PUBLISHED)
     counts = parameters(spec)
     # The report (arXiv 2509.01322) says 560B in all and 18.6B to 31.3B active, 27B on average, without one table.
@@ -82,7 +82,7 @@ def test_the_published_model_agrees_and_its_active_parameters_vary():
     assert abs(counts.active_high - table - 31.3e9) < 0.15e9
 
 
-def test_each_layer_caches_two_latents_and_routes_over_empty_experts():
+def test_each_layer_caches_two_latents_and_routes_over_empty_experts() -> None:
     layer = read_config(SMALL).layers[0]
     assert [type(mixer) for mixer in layer.mixers] == [LatentAttention, LatentAttention]
     experts = layer.ffns[0]
@@ -90,12 +90,12 @@ def test_each_layer_caches_two_latents_and_routes_over_empty_experts():
     assert experts.num_zero_experts == 3
 
 
-def test_num_hidden_layers_counts_attentions():
+def test_num_hidden_layers_counts_attentions() -> None:
     transformers_spelling = {name: value for name, value in SMALL.items() if name != "num_layers"}
     assert read_config(transformers_spelling | {"num_hidden_layers": 6}).layers == read_config(SMALL).layers
 
 
-def test_mtp_modules_count_beside_the_total():
+def test_mtp_modules_count_beside_the_total() -> None:
     counts = parameters(read_config(SMALL | {"num_nextn_predict_layers": 1}))
     plain = parameters(read_config(SMALL))
     assert counts.total == plain.total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,26 +81,26 @@ PUBLISHED: dict[str, Any] = {
     ],
     ids=["plain", "biased and tied", "ffn kinds", "attention kinds", "published spelling"],
 )
-def test_small_models_agree(changes):
+def test_small_models_agree(changes: dict[str, Any]) -> None:
     assert_counts_agree(SMALL | changes)
 
 
-def test_the_published_model_agrees():
+def test_the_published_model_agrees() -> None:
     spec = assert_counts_agree(PUBLISHED)
     attentions = [mixer for layer in spec.layers for mixer in layer.mixers if isinstance(mixer, GroupedAttention)]
     assert [attention.window_tokens for attention in attentions[:7]] == [None, 129, 129, 129, 129, None, 129]
     assert sum(attention.window_tokens is None for attention in attentions) == 9
 
 
-def test_tensor_names_are_the_published_ones(tmp_path):
+def test_tensor_names_are_the_published_ones(tmp_path: Path) -> None:
     assert_checkpoint_agrees(SMALL, tmp_path)
 
 
-def test_both_spellings_give_the_same_layers():
+def test_both_spellings_give_the_same_layers() -> None:
     assert read_config(SMALL | PUBLISHED_SPELLING).layers == read_config(SMALL).layers
 
 
-def test_mtp_modules_count_beside_the_total():
+def test_mtp_modules_count_beside_the_total() -> None:
     spec = read_config(SMALL | {"num_nextn_predict_layers": 3})
     plain, counts = parameters(read_config(SMALL)), parameters(spec)
     assert counts.total == plain.total
@@ -112,6 +113,6 @@ def test_mtp_modules_count_beside_the_total():
     }
 
 
-def test_a_pattern_of_the_wrong_length_is_an_error():
+def test_a_pattern_of_the_wrong_length_is_an_error() -> None:
     with pytest.raises(ConfigError, match="hybrid_layer_pattern"):
         read_config(SMALL | {"hybrid_layer_pattern": [0, 1]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,11 +75,11 @@ SUPER: dict[str, Any] = {
     ],
     ids=str,
 )
-def test_small_models_agree(changes):
+def test_small_models_agree(changes: dict[str, Any]) -> None:
     assert_counts_agree(SMALL | changes)
 
 
-def test_the_published_super_agrees():
+def test_the_published_super_agrees() -> None:
     spec = assert_counts_agree(SUPER)
     mambas = [mixer for layer in spec.layers for mixer in layer.mixers if isinstance(mixer, Mamba2)]
     attentions = [mixer for layer in spec.layers for mixer in layer.mixers if isinstance(mixer, GroupedAttention)]
@@ -87,17 +88,17 @@ def test_the_published_super_agrees():
 
 
 @pytest.mark.parametrize("changes", [{}, {"moe_latent_size": 18}], ids=str)
-def test_tensor_names_are_the_published_ones(changes, tmp_path):
+def test_tensor_names_are_the_published_ones(changes: dict[str, Any], tmp_path: Path) -> None:
     assert_checkpoint_agrees(SMALL | changes, tmp_path)
 
 
-def test_a_list_of_blocks_reads_like_the_letters():
+def test_a_list_of_blocks_reads_like_the_letters() -> None:
     listed = {name: value for name, value in SMALL.items() if name != "hybrid_override_pattern"}
     names = ["mamba", "moe", "attention", "mlp", "linear_attention", "moe"]
     assert read_config(listed | {"layers_block_type": names}).layers == read_config(SMALL).layers
 
 
-def test_mtp_holds_the_blocks_of_its_pattern_and_one_projection():
+def test_mtp_holds_the_blocks_of_its_pattern_and_one_projection() -> None:
     with_mtp = SMALL | {"num_nextn_predict_layers": 2, "mtp_hybrid_override_pattern": "*E"}
     spec = read_config(with_mtp)
     plain, counts = parameters(read_config(SMALL)), parameters(spec)
@@ -114,12 +115,12 @@ def test_mtp_holds_the_blocks_of_its_pattern_and_one_projection():
     assert "mtp.layers.{layer}.mixer.q_proj.weight" in names
 
 
-def test_letters_that_are_not_known_are_named():
+def test_letters_that_are_not_known_are_named() -> None:
     with pytest.raises(ConfigError, match="'X'"):
         read_config(SMALL | {"hybrid_override_pattern": "MX"})
 
 
-def test_a_config_without_a_pattern_says_so():
+def test_a_config_without_a_pattern_says_so() -> None:
     broken = {name: value for name, value in SMALL.items() if name != "hybrid_override_pattern"}
     with pytest.raises(ConfigError, match="hybrid_override_pattern or layers_block_type"):
         read_config(broken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,11 +38,11 @@ SMALL: dict[str, Any] = {
     ],
     ids=str,
 )
-def test_small_models_agree(changes):
+def test_small_models_agree(changes: dict[str, Any]) -> None:
     assert_counts_agree(SMALL | changes, SEQ2SEQ)
 
 
-def test_the_published_model_agrees():
+def test_the_published_model_agrees() -> None:
     # facebook/nllb-moe-54b
     sizes = {
         "vocab_size": 256206,
@@ -60,10 +61,10 @@ def test_the_published_model_agrees():
     assert 54e9 < parameters(spec).total < 55e9
 
 
-def test_tensor_names_are_the_published_ones(tmp_path):
+def test_tensor_names_are_the_published_ones(tmp_path: Path) -> None:
     assert_checkpoint_agrees(SMALL, tmp_path, SEQ2SEQ)
 
 
-def test_two_experts_per_token_are_active():
+def test_two_experts_per_token_are_active() -> None:
     counts = parameters(read_config(SMALL))
     assert 5 * (counts.total - counts.active) == 3 * counts.by_role["routed_experts"]

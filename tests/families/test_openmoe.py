@@ -27,7 +27,7 @@ OPENMOE: dict[str, Any] = {
 }
 
 
-def test_every_sixth_layer_is_sparse_with_a_dense_feed_forward_behind():
+def test_every_sixth_layer_is_sparse_with_a_dense_feed_forward_behind() -> None:
     spec = read_config(OPENMOE)
     kinds = [[type(ffn) for ffn in layer.ffns] for layer in spec.layers]
     assert kinds == ([[DenseFfn]] * 5 + [[MoeFfn, DenseFfn]]) * 4
@@ -35,13 +35,13 @@ def test_every_sixth_layer_is_sparse_with_a_dense_feed_forward_behind():
     assert "not-verified" in {remark.code for remark in spec.remarks}
 
 
-def test_with_a_plain_gate_the_count_is_that_of_the_paper():
+def test_with_a_plain_gate_the_count_is_that_of_the_paper() -> None:
     # arXiv 2402.01739 counts three matrices of 8192 and one table: 8.7B for OpenMoE-8B/32E.
     paper = parameters(read_config(OPENMOE | {"hidden_act": "silu", "tie_word_embeddings": True}))
     assert abs(paper.total - 8.7e9) < 0.1e9
 
 
-def test_swiglu_doubles_the_gate_and_nothing_else():
+def test_swiglu_doubles_the_gate_and_nothing_else() -> None:
     doubled, plain = parameters(read_config(OPENMOE)), parameters(read_config(OPENMOE | {"hidden_act": "silu"}))
     for role in ("routed_experts", "dense_mlp"):
         assert 3 * doubled.by_role[role] == 4 * plain.by_role[role]

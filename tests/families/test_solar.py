@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,11 +32,11 @@ SMALL: dict[str, Any] = {
     [{}, {"attention_bias": True}, {"n_shared_experts": 3}, {"tie_word_embeddings": True}],
     ids=str,
 )
-def test_small_models_agree(changes):
+def test_small_models_agree(changes: dict[str, Any]) -> None:
     assert_counts_agree(SMALL | changes)
 
 
-def test_the_published_model_agrees():
+def test_the_published_model_agrees() -> None:
     # upstage/Solar-Open-100B
     sizes = {
         "hidden_size": 4096,
@@ -51,12 +52,12 @@ def test_the_published_model_agrees():
     assert_counts_agree(SMALL | sizes)
 
 
-def test_tensor_names_are_the_published_ones(tmp_path):
+def test_tensor_names_are_the_published_ones(tmp_path: Path) -> None:
     assert_checkpoint_agrees(SMALL, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["hidden_size", "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size"])
-def test_a_missing_size_is_named(name):
+def test_a_missing_size_is_named(name: str) -> None:
     broken = {key: value for key, value in SMALL.items() if key != name}
     with pytest.raises(ConfigError, match=f"missing {name}"):
         read_config(broken)

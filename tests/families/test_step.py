@@ -61,21 +61,21 @@ def _wrapped(text: dict[str, Any], vision: dict[str, Any] | None = None, **outer
     ],
     ids=str,
 )
-def test_small_models_agree(changes):
+def test_small_models_agree(changes: dict[str, Any]) -> None:
     assert_counts_agree(_wrapped(TEXT | changes), "AutoModelForImageTextToText")
 
 
-def test_the_projector_may_have_a_bias():
+def test_the_projector_may_have_a_bias() -> None:
     assert_counts_agree(_wrapped(TEXT, projector_bias=True), "AutoModelForImageTextToText")
 
 
-def test_the_published_tower_agrees():
+def test_the_published_tower_agrees() -> None:
     # stepfun-ai/Step-3.7-Flash vision_config
     vision = {"width": 1536, "layers": 47, "heads": 16, "image_size": 728, "patch_size": 14, "mlp_ratio": 8960 / 1536}
     assert_counts_agree(_wrapped(TEXT | {"hidden_size": 4096}, vision), "AutoModelForImageTextToText")
 
 
-def test_the_published_text_model_agrees():
+def test_the_published_text_model_agrees() -> None:
     # stepfun-ai/Step-3.5-Flash
     text = {
         "hidden_size": 4096,
@@ -100,19 +100,19 @@ def test_the_published_text_model_agrees():
     assert heads[:5] == [64, 96, 96, 96, 64]
 
 
-def test_published_names_give_the_same_model():
+def test_published_names_give_the_same_model() -> None:
     renamed = {PUBLISHED_NAMES.get(name, name): value for name, value in TEXT.items()}
     assert read_config(_wrapped(renamed)).layers == read_config(_wrapped(TEXT)).layers
 
 
-def test_a_flat_config_is_the_text_model_and_says_that_the_tower_is_missing():
+def test_a_flat_config_is_the_text_model_and_says_that_the_tower_is_missing() -> None:
     flat = read_config(TEXT | {"model_type": "step3p7"})
     assert flat.layers == read_config(_wrapped(TEXT)).layers == read_config(TEXT | {"model_type": "step3p5"}).layers
     assert not flat.towers
     assert "tower-left-out" in {remark.code for remark in flat.remarks}
 
 
-def test_mtp_modules_equal_those_that_transformers_builds():
+def test_mtp_modules_equal_those_that_transformers_builds() -> None:
     import torch
     from transformers.modeling_layers import MtpModel
 
@@ -131,6 +131,6 @@ def test_mtp_modules_equal_those_that_transformers_builds():
     assert counts.mtp_duplicate == 2 * 90 * 40
 
 
-def test_layer_numbers_that_are_none_are_an_error():
+def test_layer_numbers_that_are_none_are_an_error() -> None:
     with pytest.raises(ConfigError, match="moe_layers_enum"):
         read_config(_wrapped(TEXT | {"moe_layers_enum": "1,two"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,11 +41,11 @@ SMALL: dict[str, Any] = {
     ],
     ids=str,
 )
-def test_small_models_agree(changes):
+def test_small_models_agree(changes: dict[str, Any]) -> None:
     assert_counts_agree(SMALL | changes, SEQ2SEQ)
 
 
-def test_the_published_model_agrees():
+def test_the_published_model_agrees() -> None:
     # google/switch-base-8
     sizes = {
         "vocab_size": 32128,
@@ -66,15 +67,15 @@ def test_the_published_model_agrees():
     assert all(any(isinstance(mixer, CrossAttention) for mixer in layer.mixers) for layer in spec.layers)
 
 
-def test_tensor_names_are_the_published_ones(tmp_path):
+def test_tensor_names_are_the_published_ones(tmp_path: Path) -> None:
     assert_checkpoint_agrees(SMALL, tmp_path, SEQ2SEQ)
 
 
-def test_one_expert_per_token_is_active():
+def test_one_expert_per_token_is_active() -> None:
     counts = parameters(read_config(SMALL))
     assert 5 * (counts.total - counts.active) == 4 * counts.by_role["routed_experts"]
 
 
-def test_missing_sizes_are_listed_together():
+def test_missing_sizes_are_listed_together() -> None:
     with pytest.raises(ConfigError, match=r"missing.*d_kv.*num_experts"):
         read_config({name: value for name, value in SMALL.items() if name not in ("d_kv", "num_experts")})

@@ -34,13 +34,9 @@ def afmoe(fields: Fields) -> ModelSpec:
     )
     num_dense = fields.integer("num_dense_layers", minimum=0)
     dense = DenseFfn(fields.integer("intermediate_size") if num_dense else 1)
-    extras = norms(
-        hidden, "input_layernorm", "post_attention_layernorm", "pre_mlp_layernorm", "post_mlp_layernorm"
-    )
+    extras = norms(hidden, "input_layernorm", "post_attention_layernorm", "pre_mlp_layernorm", "post_mlp_layernorm")
     layers = tuple(
         Layer((mixer,), (dense if number < num_dense else experts,), extras)
         for number, mixer in enumerate(windowed(attention, kinds, window(fields, 1024)))
     )
-    return finish(
-        fields, family="afmoe", defaults="transformers 5.23.0 AfmoeConfig", layers=layers, tied_default=False
-    )
+    return finish(fields, family="afmoe", defaults="transformers 5.23.0 AfmoeConfig", layers=layers, tied_default=False)

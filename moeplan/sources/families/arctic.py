@@ -28,7 +28,9 @@ def arctic(fields: Fields) -> ModelSpec:
     if with_residual:
         residual = DenseFfn(hidden, name="residual_mlp")
         sparse = Layer((attention,), (experts, residual), decoder_norms(hidden) + norms(hidden, "residual_layernorm"))
-    message = "shapes follow Snowflake's published ArcticConfig and vLLM 0.33.0 arctic.py; no independent build confirms them"
+    message = (
+        "shapes follow Snowflake's published ArcticConfig and vLLM 0.33.0 arctic.py; no independent build confirms them"
+    )
     return finish(
         fields,
         family="arctic",

@@ -39,6 +39,4 @@ def dots1(fields: Fields) -> ModelSpec:
         Layer((mixer,), (experts if sparse else dense,), decoder_norms(hidden))
         for mixer, sparse in zip(windowed(attention, kinds, tokens), is_sparse, strict=True)
     )
-    return finish(
-        fields, family="dots1", defaults="transformers 5.23.0 Dots1Config", layers=layers, tied_default=False
-    )
+    return finish(fields, family="dots1", defaults="transformers 5.23.0 Dots1Config", layers=layers, tied_default=False)

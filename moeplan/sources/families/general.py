@@ -4,8 +4,6 @@ What the fields state is taken; what they leave open in size is an error; what t
 biases, a window that no field gives a layer to) is taken the usual way or the larger way, and a note says so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -163,7 +161,10 @@ def _note_left_out(fields: Fields, outer: Fields, doubts: list[str]) -> None:
     mtp = [name for name in MTP if stated(fields.values.get(name))]
     if mtp:
         doubts.append(f"layers that predict further tokens are left out: {', '.join(mtp)}")
-    if stated(fields.values.get("n_positions")) or fields.values.get("position_embedding_type") in ("absolute", "learned"):
+    if stated(fields.values.get("n_positions")) or fields.values.get("position_embedding_type") in (
+        "absolute",
+        "learned",
+    ):
         doubts.append("a table of learned positions, if there is one, is left out")
     unread = [name for name in expert_fields(fields.values) if f"{fields.path}{name}" not in fields.used]
     if unread:
@@ -194,9 +195,13 @@ def _mixers(
             raise fields.wrong("layer_types", "asks for windows beside kv_lora_rank, which these rules do not know")
         return (latent_attention(fields, indexed=fields.has("index_topk")),) * num_layers
     if fields.has("index_topk"):
-        raise fields.wrong("index_topk", "asks for sparse attention without kv_lora_rank, which these rules do not know")
+        raise fields.wrong(
+            "index_topk", "asks for sparse attention without kv_lora_rank, which these rules do not know"
+        )
     attention = _grouped(fields, hidden)
-    window = fields.optional("sliding_window", minimum=1) if fields.values.get("use_sliding_window") is not False else None
+    window = (
+        fields.optional("sliding_window", minimum=1) if fields.values.get("use_sliding_window") is not False else None
+    )
     if windowed is None:
         if window is not None:
             doubts.append("sliding_window is set but no field says for which layers: every layer is taken as full")
@@ -255,7 +260,7 @@ def _stated_flag(fields: Fields, *names: str) -> bool:
 
 
 class _Experts(NamedTuple):
-    count: tuple[int, ...]
+    num_experts: tuple[int, ...]
     per_token: tuple[int, ...]
     width: tuple[int, ...]
     num_shared: tuple[int, ...]
@@ -278,7 +283,9 @@ def _ffns(fields: Fields, hidden: int, num_layers: int, doubts: list[str]) -> tu
 
 
 def _gated(fields: Fields, doubts: list[str]) -> bool:
-    name = next((n for n in ("hidden_act", "activation_function", "hidden_activation", "mlp_hidden_act") if fields.has(n)), None)
+    name = next(
+        (n for n in ("hidden_act", "activation_function", "hidden_activation", "mlp_hidden_act") if fields.has(n)), None
+    )
     activation = fields.text(name) if name else None
     if activation in GATED_ACTIVATIONS:
         return True
@@ -311,17 +318,18 @@ def _experts(fields: Fields, count_name: str, num_layers: int, all_sparse: bool)
     if width_name is None:
         fields.need(" or ".join(EXPERT_WIDTH))
     fields.finish()
-    assert per_token_name is not None and width_name is not None
+    assert per_token_name is not None
+    assert width_name is not None
     shared_name = _one_of(fields, NUM_SHARED, "number of shared experts")
     experts = _Experts(
-        count=_per_layer(fields, count_name, num_layers),
+        num_experts=_per_layer(fields, count_name, num_layers),
         per_token=_per_layer(fields, per_token_name, num_layers),
         width=_per_layer(fields, width_name, num_layers),
         num_shared=(0,) * num_layers if shared_name is None else _per_layer(fields, shared_name, num_layers, 0),
     )
-    for count, per_token in zip(experts.count, experts.per_token, strict=True):
-        if per_token > count:
-            raise fields.wrong(per_token_name, f"is {per_token}, more than the {count} experts")
+    for num_experts, per_token in zip(experts.num_experts, experts.per_token, strict=True):
+        if per_token > num_experts:
+            raise fields.wrong(per_token_name, f"is {per_token}, more than the {num_experts} experts")
     return experts
 
 
@@ -345,7 +353,7 @@ def _moe(fields: Fields, experts: _Experts, number: int, gated: bool, biased: bo
     else:
         shared_width = num_shared * width
     return MoeFfn(
-        num_experts=experts.count[number],
+        num_experts=experts.num_experts[number],
         experts_per_token=experts.per_token[number],
         expert_width=width,
         gated=gated,

@@ -12,7 +12,7 @@ def longcat_flash(fields: Fields) -> ModelSpec:
     """meituan-longcat/LongCat-Flash: a router over real and zero-computation experts, so active parameters vary."""
     hidden = fields.integer("hidden_size")
     # `num_hidden_layers` counts attentions, two per layer, in what transformers writes.
-    num_layers = fields.num_layers("num_layers") if fields.has("num_layers") else fields.num_layers("num_hidden_layers") // 2
+    num_layers = fields.num_layers("num_layers") if fields.has("num_layers") else _half(fields)
     biased = fields.flag("attention_bias", False)
     attention = latent_attention(fields, qkv_bias=biased, output_bias=biased)
     dense = DenseFfn(fields.integer("ffn_hidden_size", "intermediate_size"))
@@ -51,6 +51,14 @@ def longcat_flash(fields: Fields) -> ModelSpec:
             ("mtp.layers.", "model.mtp.layers."),
         ),
     )
+
+
+def _half(fields: Fields) -> int:
+    num_attentions = fields.num_layers("num_hidden_layers")
+    fields.finish()
+    if num_attentions % 2:
+        raise fields.wrong("num_hidden_layers", f"is {num_attentions}; it counts two per layer")
+    return num_attentions // 2
 
 
 def _mtp(block: Layer, hidden: int, vocab: int, num_modules: int) -> Mtp | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moeplan.core.model import DenseFfn, Layer, Mamba2, ModelSpec, MoeFfn, Mtp, Remark
+from moeplan.core.model import DenseFfn, Layer, Mamba2, ModelSpec, MoeFfn, Mtp, Remark, Weight
 from moeplan.core.weights import linear, norms, vector
 from moeplan.sources.families.blocks import finish, grouped_attention
 from moeplan.sources.families.fields import Fields
@@ -30,7 +30,8 @@ def nemotron_h(fields: Fields) -> ModelSpec:
     hidden = fields.integer("hidden_size")
     every_kind = kinds + (mtp_kinds or ()) if num_modules else kinds
     blocks = {kind: _block(fields, kind, hidden) for kind in dict.fromkeys(every_kind)}
-    mtp, remarks = None, ()
+    mtp: Mtp | None = None
+    remarks: tuple[Remark, ...] = ()
     if num_modules and mtp_kinds:
         mtp = _mtp(tuple(blocks[kind] for kind in mtp_kinds), hidden, num_modules)
     elif num_modules:
@@ -112,12 +113,15 @@ def _experts(fields: Fields, hidden: int) -> MoeFfn:
     )
     if not fields.flag("mlp_bias", False):
         return experts
-    biases = (
+    biases: tuple[Weight, ...] = (
         vector("shared_experts.up_proj.bias", "shared_experts", shared_width, "column", max(1, shared_width)),
         vector("shared_experts.down_proj.bias", "shared_experts", hidden),
     )
     if latent is not None:
-        biases += (vector("fc1_latent_proj.bias", "moe_latent", latent), vector("fc2_latent_proj.bias", "moe_latent", hidden))
+        biases += (
+            vector("fc1_latent_proj.bias", "moe_latent", latent),
+            vector("fc2_latent_proj.bias", "moe_latent", hidden),
+        )
     return experts._replace(extras=biases)
 
 

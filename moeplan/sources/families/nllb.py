@@ -21,9 +21,7 @@ def nllb_moe(fields: Fields) -> ModelSpec:
     """facebook/nllb-moe-54b: the router always takes two experts (transformers 5.23.0 NllbMoeTop2Router)."""
     hidden = fields.integer("d_model", "hidden_size")
     heads = {side: fields.integer(f"{side}_attention_heads", "num_attention_heads") for side in ("encoder", "decoder")}
-    cross = CrossAttention(
-        heads["decoder"], hidden // max(1, heads["decoder"]), bias=True, name="cross_attention"
-    )
+    cross = CrossAttention(heads["decoder"], hidden // max(1, heads["decoder"]), bias=True, name="cross_attention")
     encoder = tuple(
         Layer(
             (_attention(hidden, heads["encoder"]),),

@@ -15,13 +15,13 @@ VOCABULARY = ("vocab_size", "padded_vocab_size", "n_vocab")
 HIDDEN = ("hidden_size", "d_model", "n_embd", "dim")
 LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")
 
-_OTHER_MODELS = (
+_OTHER_MODELS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a diffusion model", ("_class_name", "_diffusers_version")),
     ("an encoder-decoder", ("num_decoder_layers", "decoder_layers", "encoder_layers", "cross_attention_hidden_size")),
     ("an encoder without a decoder", ("type_vocab_size", "pos_att_type")),
     ("a pair of encoders", ("logit_scale_init_value",)),
 )
-_OTHER_MODELS_WITHOUT_VOCABULARY = (
+_OTHER_MODELS_WITHOUT_VOCABULARY: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a diffusion model", ("sample_size", "in_channels", "out_channels", "block_out_channels")),
     ("a vision model", ("image_size", "patch_size", "num_channels")),
     ("an audio model", ("num_mel_bins", "sampling_rate", "feat_extract_norm", "codebook_size")),

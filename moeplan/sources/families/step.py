@@ -108,7 +108,9 @@ def _sliding_layers(fields: Fields, num_layers: int, num_modules: int) -> tuple[
         return (False,) * num_layers, (False,) * num_modules
     if len(kinds) not in (num_layers, num_layers + num_modules):
         raise fields.wrong("layer_types", f"has {len(kinds)} entries for {num_layers} layers")
-    of_modules = kinds[num_layers:] or fields.strings("mtp_layer_types", num_modules) or ("full_attention",) * num_modules
+    of_modules = (
+        kinds[num_layers:] or fields.strings("mtp_layer_types", num_modules) or ("full_attention",) * num_modules
+    )
     if unknown := sorted(set(kinds + of_modules) - set(_ATTENTION)):
         raise fields.wrong("layer_types", f"holds {unknown[0]!r}; known are {' and '.join(_ATTENTION)}")
     return tuple(_ATTENTION[kind] for kind in kinds[:num_layers]), tuple(_ATTENTION[kind] for kind in of_modules)
@@ -124,7 +126,9 @@ def _sparse_layers(fields: Fields, num_layers: int, num_modules: int) -> tuple[b
         chosen = {int(str(item)) for item in items}
         return tuple(number in chosen for number in range(num_layers))
     kinds = fields.strings("mlp_layer_types")
-    if kinds is not None and len(kinds) == num_layers + num_modules:
+    if kinds is not None and num_modules and len(kinds) == num_layers + num_modules:
+        if unknown := sorted(set(kinds) - {"dense", "sparse"}):
+            raise fields.wrong("mlp_layer_types", f"holds {unknown[0]!r}; known are dense and sparse")
         return tuple(kind == "sparse" for kind in kinds[:num_layers])
     return dense_first(fields, num_layers, default=3)
 

@@ -1,0 +1,143 @@
+"""An estimate as Markdown, for pull requests and wikis: verdict, parameters by convention, ledger, capacity, ways out, notes.
+
+Every text that comes from outside is escaped, so that a model's name can neither break a table nor bring its own HTML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from moeplan.core.ledger import band_bytes, total_bytes
+from moeplan.core.units import gib, gib_floor, params
+from moeplan.estimate.result import Estimate, Rank
+from moeplan.report.printable import printable_record
+from moeplan.report.words import (
+    NAIVE,
+    active_words,
+    band_words,
+    reach_words,
+    setting_words,
+    shape_words,
+    verdict_words,
+)
+
+
+def estimate_markdown(estimate: Estimate, *, explain: bool = False) -> str:
+    """The estimate as GitHub-flavoured Markdown with a final newline; `explain` adds formula, inputs and source."""
+    estimate = printable_record(estimate)
+    blocks = [
+        f"## {escaped(estimate.model.id)}",
+        f"**{escaped(verdict_words(estimate))}**",
+        f"{escaped(shape_words(estimate.model))}. {params(estimate.parameters.total)} parameters, {active_words(estimate.parameters)}.",
+        escaped(" · ".join(setting_words(estimate))),
+        "\n".join(_parameters(estimate)),
+    ]
+    blocks += ["\n".join(_ledger(estimate, rank)) for rank in estimate.ranks]
+    if not estimate.ranks:
+        blocks.append("\n".join(_needs(estimate)))
+    blocks += [f"Not so: {escaped(note.message)}." for note in estimate.notes if note.code == NAIVE]
+    blocks.append("\n".join(f"- {escaped(sentence)}" for sentence in reach_words(estimate)))
+    if estimate.verdict.fits is False:
+        blocks.append("\n".join(_ways_out(estimate)))
+    if explain and estimate.ranks:
+        blocks.append("\n".join(_explained(estimate)))
+    notes = [note for note in estimate.notes if note.code != NAIVE]
+    if notes:
+        marks = {"warning": "**Warning:** ", "info": ""}
+        blocks.append("### Notes\n\n" + "\n".join(f"- {marks[note.severity]}{escaped(note.message)}" for note in notes))
+    return "\n\n".join(blocks) + "\n"
+
+
+def escaped(text: str) -> str:
+    """`text` as Markdown that shows it as it is: no table cell, emphasis, link, code, formula or HTML begins in it."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # An underscore within a word is an underscore; at its edge it would be emphasis.
+    return re.sub(r"[\\`*|~$\[\]#]|(?<![^\W_])_|_(?![^\W_])", lambda found: f"\\{found[0]}", text)
+
+
+def code(text: str) -> str:
+    """`text` as a code span; its fence is longer than any run of backticks within."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    space = " " if longest else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def _table(heads: Sequence[str], right: str, rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """A table; `right` has one character per column, `>` for figures."""
+    yield "| " + " | ".join(heads) + " |"
+    yield "|" + "|".join("---:" if side == ">" else "---" for side in right) + "|"
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def _parameters(estimate: Estimate) -> Iterator[str]:
+    counts = estimate.parameters
+    conventions = {
+        "total": ("total", counts.total),
+        "text_total": ("text model alone", counts.text_total),
+        "active": ("active per token", counts.active),
+        "active_without_embedding": ("active, without the embedding table", counts.active_without_embedding),
+        "active_without_embedding_and_head": ("active, without table and head", counts.active_without_embedding_and_head),
+        "mtp_unique": ("MTP layers, beside the total", counts.mtp_unique),
+    }
+    if counts.text_total == counts.total:
+        del conventions["text_total"]
+    if not counts.mtp_unique:
+        del conventions["mtp_unique"]
+    rows = []
+    for name, (label, count) in conventions.items():
+        card = " (what the model's card counts)" if name == counts.card_convention else ""
+        rows.append((label + card, params(count), f"{count:,}"))
+    yield from _table(["parameters", "rounded", "exact count"], "<>>", rows)
+
+
+def _ledger(estimate: Estimate, rank: Rank) -> Iterator[str]:
+    used = total_bytes(rank.lines)
+    low, high = band_bytes(rank.lines)
+    budget = used + rank.free_bytes
+    rows = [
+        (escaped(entry.label), gib(entry.bytes), band_words(entry.low_bytes, entry.high_bytes), entry.basis)
+        for entry in rank.lines
+    ]
+    rows.append(("**needed**", f"**{gib(used)}**", band_words(low, high), ""))
+    basis = estimate.hardware.usable_basis if estimate.hardware else None
+    rows.append((f"{escaped(estimate.layout.engine)} may use", gib(budget), "", basis or ""))
+    if rank.free_bytes >= 0:
+        rows.append(("**free**", f"**{gib_floor(rank.free_bytes)}**", "", ""))
+    else:
+        rows.append(("**missing**", f"**{gib(-rank.free_bytes)}**", "", ""))
+    several = len(rank.ranks) > 1
+    yield from _table([f"per GPU, {len(rank.ranks)} alike" if several else "memory", "size", "band", "basis"], "<>><", rows)
+
+
+def _needs(estimate: Estimate) -> Iterator[str]:
+    rows = [
+        ("weights", gib(estimate.weights.resident_bytes), estimate.weights.basis),
+        ("KV cache", gib(estimate.kv_cache.bytes_total), "derived"),
+    ]
+    yield from _table(["memory", "size", "basis"], "<><", rows)
+
+
+def _ways_out(estimate: Estimate) -> Iterator[str]:
+    ways = estimate.verdict.ways_out
+    if not ways:
+        yield "No single change that was tried makes it fit."
+        return
+    yield "It fits with any one of"
+    yield ""
+    for way in ways:
+        yield f"- {code(way.change)}, which leaves {gib_floor(way.headroom_bytes)} per GPU"
+
+
+def _explained(estimate: Estimate) -> Iterator[str]:
+    yield "### Why"
+    yield ""
+    for rank in estimate.ranks:
+        for entry in rank.lines:
+            yield f"- {escaped(entry.label)}: {gib(entry.bytes, 3)} ({entry.bytes:,} B), {entry.basis}"
+            yield f"  - {code(entry.why.formula)}"
+            if entry.why.inputs:
+                yield f"  - with {code(', '.join(f'{name} = {value}' for name, value in entry.why.inputs.items()))}"
+            yield f"  - source: {escaped(entry.why.source)}"

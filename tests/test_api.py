@@ -1,0 +1,39 @@
+"""The Python API: its names are pinned, and importing it costs nothing."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import moeplan
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(moeplan.__all__) == ["__version__", "estimate", "gpus", "models"]
+    assert list(inspect.signature(moeplan.estimate).parameters) == [
+        "model", "gpu", "engine", "utilization", "context", "concurrency", "encoder_tokens", "dtype", "quant",
+        "kv_dtype", "revision", "offline", "profiles", "strict",
+    ]  # fmt: skip
+
+
+def child(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_verb_stays_a_function_whatever_was_imported_before() -> None:
+    assert child("import moeplan.estimate, moeplan; print(callable(moeplan.estimate))") == "True"
+    assert child("import moeplan; from moeplan.estimate.result import Estimate; print(callable(moeplan.estimate))") == "True"
+
+
+def test_importing_the_package_loads_no_verb_and_the_command_line_nothing_heavy() -> None:
+    loaded = child("import sys, moeplan; print(sorted(name for name in sys.modules if name.startswith('moeplan.')))")
+    assert loaded == "['moeplan.version']"
+    heavy = "{'torch', 'huggingface_hub', 'transformers', 'rich', 'yaml'}"
+    assert child(f"import sys, moeplan.cli; print(sorted({heavy} & set(sys.modules)))") == "[]"
+
+
+def test_an_offline_estimate_as_json_loads_neither_the_hub_nor_rich() -> None:
+    run = "from moeplan.cli import _run; _run(['estimate', 'mixtral-8x7b', '--offline', '--json', '--quiet'])"
+    heavy = "{'torch', 'huggingface_hub', 'transformers', 'rich'}"
+    assert child(f"import sys; {run}; print(sorted({heavy} & set(sys.modules)))") == "[]"
