@@ -44,6 +44,14 @@ ROLES = {
 }
 """Column of the oracle to our roles."""
 
+MISREAD = {"stepfun-ai--Step-3.7-Flash.json": ("vocab_size", 128_815)}
+"""Rows whose config the oracle did not read as it stands, with the field and the value that it took instead.
+
+Step-3.7-Flash: the file states its text model at the top level and a vocabulary of 128,896; transformers 5.23.0 looks
+for it under `text_config`, found nothing and built its class default, 128,815. Nested as the library wants it, it
+builds what we count (tests/families/test_step.py). The row is judged with the oracle's value, and shown as such.
+"""
+
 KV_CONTEXT_TOKENS = 16_384
 """Beyond every window, and a multiple of every compressed entry."""
 
@@ -106,7 +114,11 @@ def rows() -> Iterator[tuple[str, dict[str, str], ModelSpec]]:
             if row["total"]:
                 path = corpus / "model-configs" / row["file"]
                 config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-                yield row["file"].removesuffix(".json").replace("--", "/"), row, read_config(config, row["file"])
+                name = row["file"].removesuffix(".json").replace("--", "/")
+                if row["file"] in MISREAD:
+                    field, value = MISREAD[row["file"]]
+                    config[field], name = value, f"{name} with {field} {value}"
+                yield name, row, read_config(config, row["file"])
         return
     for row in _csv(ROOT / "tests" / "data" / "param_oracle.csv"):
         entry = find_entry(row["model"])

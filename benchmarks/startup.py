@@ -31,6 +31,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=11, help="counted runs of each command, after one to warm up")
     runs = parser.parse_args().runs
+    # As installed: pip compiles a package once, so no run pays for it.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for number in range(runs + 1):
         for name, arguments in COMMANDS.items():

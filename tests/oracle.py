@@ -20,7 +20,7 @@ ROLES = (
     ("routed_experts", r"experts\.|\.input_linear|\.output_linear"),
     ("router", r"\.gate\.|router"),
     ("other", r"_hc\.|hc_head"),
-    ("norm", r"mamba\.(dt|b|c)_layernorm|\.post_attention_layernorm|(attn|attention|ff)_layer_norm|self_attn_layernorm|linear_attn\.norm\."),
+    ("norm", r"mamba\.(dt|b|c)_layernorm|\.post_attention_layernorm|(attn|attention|ff)_layer_?norm|linear_attn\.norm\."),
     ("recurrent", r"linear_attn|mamba|\.mixer\.(?!(q|k|v|o|up|down)_proj)|conv1d|A_log|dt_bias|\.conv\.|\.ssm"),
     ("attention", r"attn|[aA]ttention|\.mixer\.[qkvo]_proj"),
     ("norm", r"norm"),

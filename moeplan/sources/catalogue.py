@@ -252,7 +252,7 @@ def _read_index(folder: Path) -> list[Summary]:
 
 def _files(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+        return sorted((path for path in folder.iterdir() if path.suffix in (".yaml", ".yml")), key=lambda path: path.stem)
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}", hint="check its permissions") from error
 
