@@ -135,7 +135,7 @@ def models(search: str | None = None, profiles: Sequence[str | Path] = ()) -> Mo
             near = near_names(search, profiles)
             meant = f"did you mean {' or '.join(near)}? " if near else ""
             raise InputError(f"no model matches {search!r}", hint=f"{meant}`moeplan models` lists all of them")
-    rows.sort(key=lambda row: (row.id.lower(), row.path or ""))
+    rows.sort(key=lambda row: (row.id.rpartition("/")[2].lower(), row.id, row.path or ""))
     broken = ((each.problem, each.path) for each in listed)
     return Models(MODELS_SCHEMA, search, tuple(rows), _problems(broken))
 

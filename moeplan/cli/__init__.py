@@ -3,8 +3,6 @@
 Each command is one module, imported only when it is asked for: `moeplan gpus` does not pay for `estimate`.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """`moeplan estimate`."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`moeplan gpus`."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
@@ -10,7 +8,9 @@ from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, ch
 
 
 def gpus(
-    name: Annotated[str | None, typer.Argument(help="One accelerator, as --gpu reads it: every figure with its source.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One accelerator, as --gpu reads it: every figure with its source.")
+    ] = None,
     format: Format = "table",  # noqa: A002 - the option's name
     json: Json = False,
     output: Output = None,
@@ -24,7 +24,7 @@ def gpus(
     $ moeplan gpus
     $ moeplan gpus h100
     $ moeplan gpus --json
-    """
+    """  # noqa: D301 - \b is the character that keeps lines apart in help
     chosen = chosen_format(format, json)
     sheet = page(color, output)
     from moeplan.inspect import gpus as verb

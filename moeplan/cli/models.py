@@ -1,7 +1,5 @@
 """`moeplan models`."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
@@ -26,7 +24,7 @@ def models(
     $ moeplan models
     $ moeplan models --search "qwen3 moe"
     $ moeplan models --search dense --json
-    """
+    """  # noqa: D301 - \b is the character that keeps lines apart in help
     chosen = chosen_format(format, json)
     sheet = page(color, output)
     from moeplan.inspect import models as verb

@@ -1,7 +1,5 @@
 """Options that several commands share, and how they are read."""
 
-from __future__ import annotations
-
 import os
 import sys
 from errno import EISDIR

@@ -6,25 +6,29 @@ model_executor/layers/linear.py; vocabulary rows padded to a multiple of 64 in v
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from moeplan.core.model import Weight
 
 VOCABULARY_PADDING = 64
 
 
-def rank_share(weight: Weight, num_ranks: int) -> Fraction:
-    """Share of `weight` on the fullest of `num_ranks` ranks; above 1 only where padding adds to a whole table."""
+def rank_units(weight: Weight, num_ranks: int) -> tuple[int, int]:
+    """Units of `weight` on the fullest of `num_ranks` ranks, of how many; more than all only where padding adds some."""
     if num_ranks == 1 and weight.split != "vocabulary":
-        return Fraction(1)
+        return 1, 1
     match weight.split:
         case "replicated":
-            return Fraction(1)
+            return 1, 1
         case "column" | "row":
             # Units that do not divide evenly are refused by the engines; a planner still plans the fullest rank.
-            return Fraction(-(-weight.units // num_ranks), weight.units)
+            return -(-weight.units // num_ranks), weight.units
         case "kv_heads":
-            return Fraction(max(1, -(-weight.units // num_ranks)), weight.units)
+            return max(1, -(-weight.units // num_ranks)), weight.units
         case "vocabulary":
             padded = -(-weight.units // VOCABULARY_PADDING) * VOCABULARY_PADDING
-            return Fraction(-(-padded // num_ranks), weight.units)
+            return -(-padded // num_ranks), weight.units
+
+
+def rank_bytes(weight: Weight, num_bytes: int, num_ranks: int) -> int:
+    """Bytes on the fullest rank of a weight that has `num_bytes` in all, rounded up."""
+    units, of_units = rank_units(weight, num_ranks)
+    return -(-num_bytes * units // of_units)

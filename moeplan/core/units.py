@@ -6,7 +6,6 @@ GiB is 2**30 bytes and GB is 10**9; everything else in moeplan counts bytes and 
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
 from moeplan.core.errors import InputError
@@ -30,6 +29,7 @@ _BYTE_SUFFIXES = {
     "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30, "ti": 2**40, "tib": 2**40,
 }  # fmt: skip
 MOST_TOKENS = 10**12
+MOST_DIGITS = 18
 
 
 class Count(NamedTuple):
@@ -56,16 +56,13 @@ def parse_count(text: str, what: str, minimum: int = 1) -> Count:
         raise InputError(
             f"{what} {text!r} is not a number", hint=f"write {what} as 32768, 32k (32,000) or 32K (32,768)"
         )
-    try:
-        exact = Decimal(found.group(1).replace(",", "").replace("_", "")) * factor
-    except InvalidOperation:
-        raise InputError(f"{what} {text!r} is not a number", hint=f"write {what} as 32768, 32k or 32K") from None
-    if exact != int(exact) or not minimum <= exact <= MOST_TOKENS:
+    exact = _exact(found.group(1), factor)
+    if exact is None or not minimum <= exact <= MOST_TOKENS:
         raise InputError(
             f"{what} {text!r} must be a whole number from {minimum} to {MOST_TOKENS:,}",
             hint=f"write {what} as 32768, 32k (32,000) or 32K (32,768)",
         )
-    return Count(int(exact), text.strip(), found.group(2))
+    return Count(exact, text.strip(), found.group(2))
 
 
 def parse_bytes(text: str, what: str) -> int:
@@ -74,7 +71,24 @@ def parse_bytes(text: str, what: str) -> int:
     factor = _BYTE_SUFFIXES.get(found.group(2).lower()) if found else None
     if found is None or factor is None:
         raise InputError(f"{what} {text!r} is not a size", hint=f"write {what} as 40GiB, 80GB or a number of bytes")
-    return int(Decimal(found.group(1).replace(",", "").replace("_", "")) * factor)
+    exact = _exact(found.group(1), factor)
+    if exact is None:
+        raise InputError(f"{what} {text!r} is no whole number of bytes", hint=f"write {what} as 40GiB or 80GB")
+    return exact
+
+
+def _exact(digits: str, factor: int) -> int | None:
+    """The number times the factor where that is whole, computed without rounding."""
+    plain = digits.replace(",", "").replace("_", "")
+    if plain.isdigit():
+        return int(plain) * factor if len(plain) <= MOST_DIGITS else None
+    from decimal import Decimal, InvalidOperation
+
+    try:
+        exact = Decimal(plain) * factor
+    except InvalidOperation:
+        return None
+    return int(exact) if abs(exact) < 10**MOST_DIGITS and exact == int(exact) else None
 
 
 def gib(size_bytes: float, digits: int = 1) -> str:

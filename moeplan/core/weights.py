@@ -501,7 +501,7 @@ def parameters(spec: ModelSpec, owned: tuple[Owned, ...] | None = None) -> Param
     choose zero-computation experts the visits vary: the mean assumes that every entrant is equally likely
     (k x real / entrants), low and high are the bounds.
     """
-    by_role = dict.fromkeys(ROLES, 0)
+    by_role: dict[str, int] = dict.fromkeys(ROLES, 0)
     buffers = mtp_unique = mtp_duplicate = text_total = idle = idle_low = idle_high = 0
     embedding = head = 0
     for entry in owned if owned is not None else inventory(spec):

@@ -1,6 +1,5 @@
 """A question becomes a ledger per rank, a capacity and a verdict."""
 
-from fractions import Fraction
 from math import ceil
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from moeplan.core.hardware import Hardware, Usable
 from moeplan.core.kv_cache import CacheCost, cache_cost, entry_bytes
 from moeplan.core.ledger import Line, Why, band_bytes, line, total_bytes
 from moeplan.core.model import ROLES
-from moeplan.core.placement import rank_share
+from moeplan.core.placement import rank_bytes
 from moeplan.core.quant import stored
 from moeplan.core.units import gib
 from moeplan.estimate.question import Question
@@ -126,17 +125,16 @@ def ledger(question: Question, hardware: Hardware, memory: Usable) -> Ledger:
 def weight_lines(question: Question) -> tuple[Line, ...]:
     """Weights of one rank by role; MTP layers stay on disk."""
     num_ranks = question.deployment.tp
-    by_role: dict[str, Fraction] = {}
+    by_role: dict[str, int] = {}
     elements: dict[str, int] = {}
     formats: dict[str, dict[str, int]] = {}
     for entry in question.owned:
         if entry.part in ("mtp", "mtp_duplicate"):
             continue
-        share = rank_share(entry.weight, num_ranks)
         role = entry.weight.role
         elements[role] = elements.get(role, 0) + entry.num_elements
         for part in stored(entry, question.quantisation):
-            by_role[role] = by_role.get(role, Fraction(0)) + part.num_bytes * share
+            by_role[role] = by_role.get(role, 0) + rank_bytes(entry.weight, part.num_bytes, num_ranks)
             held = formats.setdefault(role, {})
             held[part.format.name] = held.get(part.format.name, 0) + part.num_bytes
     divided = f" / {num_ranks} where tensor parallelism splits" if num_ranks > 1 else ""
@@ -144,7 +142,7 @@ def weight_lines(question: Question) -> tuple[Line, ...]:
         line(
             f"weights.{role}",
             f"weights: {role.replace('_', ' ')}",
-            ceil(by_role[role]),
+            by_role[role],
             "derived",
             Why(
                 f"bytes of every tensor of this role in its format, scales included{divided}",

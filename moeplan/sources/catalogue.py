@@ -225,7 +225,9 @@ def index_text(folder: Path) -> str:
         row = summary(path)
         for key in _keys(row.id, row.aliases):
             if key in owners:
-                raise InputError(f"{path}: the name {key!r} belongs to {owners[key]} too", hint="give one of them another")
+                raise InputError(
+                    f"{path}: the name {key!r} belongs to {owners[key]} too", hint="give one of them another"
+                )
             owners[key] = path.stem
         lines.append(json.dumps(row))
     joined = ",\n  ".join(lines)
@@ -252,7 +254,9 @@ def _read_index(folder: Path) -> list[Summary]:
 
 def _files(folder: Path) -> list[Path]:
     try:
-        return sorted((path for path in folder.iterdir() if path.suffix in (".yaml", ".yml")), key=lambda path: path.stem)
+        return sorted(
+            (path for path in folder.iterdir() if path.suffix in (".yaml", ".yml")), key=lambda path: path.stem
+        )
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}", hint="check its permissions") from error
 
@@ -290,10 +294,10 @@ def near_names(text: str, folders: Sequence[str | Path] = ()) -> list[str]:
 
     names: dict[str, str] = {}
     for row in _read_index(builtin_folder("models")):
-        names.update((key, row.id) for key in _keys(row.id, row.aliases))
+        names.update(dict.fromkeys(_keys(row.id, row.aliases), row.id))
     for path, origin in _user_files(folders):
-        entry = _or_none(path, origin)
-        names.update((key, entry.id) for key in (_keys(entry.id, entry.aliases) if entry else ()))
+        if (entry := _or_none(path, origin)) is not None:
+            names.update(dict.fromkeys(_keys(entry.id, entry.aliases), entry.id))
     key = name_key(text)
     near = difflib.get_close_matches(key, names, n=3 * MOST_NEAR, cutoff=0.6)
     near = near or [name for name in names if key and key in name]

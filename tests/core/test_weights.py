@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moeplan.core.model import DenseFfn, GroupedAttention, LatentAttention, Layer, ModelSpec, MoeFfn
-from moeplan.core.placement import rank_share
+from moeplan.core.placement import rank_bytes, rank_units
 from moeplan.core.weights import inventory, norms, parameters
 
 
@@ -99,13 +99,16 @@ def test_roles_sum_to_the_total_and_top_k_moves_only_the_active(
 @given(ranks=st.sampled_from([1, 2, 4]), dense=st.booleans())
 def test_shares_over_ranks_add_up_and_more_ranks_never_hold_more(ranks: int, dense: bool) -> None:
     for entry in inventory(model(dense=dense)):
-        weight, share = entry.weight, rank_share(entry.weight, ranks)
+        weight = entry.weight
+        units, of_units = rank_units(weight, ranks)
         if weight.split in ("column", "row"):
-            assert share * ranks == 1
+            assert units * ranks == of_units or ranks == 1
         elif weight.split == "kv_heads":
-            assert share * ranks == max(1, ranks / weight.units)
+            assert units * ranks == of_units * max(1, ranks // weight.units)
         elif weight.split == "vocabulary":
-            assert share * ranks * weight.units == 128  # 100 rows padded to a multiple of 64
+            assert units * ranks == 128  # 100 rows padded to a multiple of 64
         else:
-            assert share == 1
-        assert rank_share(weight, 2 * ranks) <= share
+            assert units == of_units
+        size = 2 * weight.num_elements
+        assert size <= rank_bytes(weight, size, ranks) * ranks
+        assert rank_bytes(weight, size, 2 * ranks) <= rank_bytes(weight, size, ranks)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from moeplan.core.model import ModelSpec
+from moeplan.core.model import ModelSpec, MoeFfn
 from moeplan.sources.families.fields import Fields
 
 FAMILIES: dict[str, str] = {
@@ -110,15 +110,36 @@ FAMILIES: dict[str, str] = {
 }
 
 
+ARCHITECTURES: dict[str, str] = {
+    # Checkpoints whose config borrows another family's model_type and says in `architectures` what they are.
+    "OpenMoeForCausalLM": "openmoe.openmoe",
+}
+
+EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+
+
 def read_config(config: Mapping[str, Any], where: str = "config") -> ModelSpec:
     """The model that a Hugging Face config describes.
 
     Raises ConfigError when the config is broken or does not determine the answer.
     """
     fields = Fields(config, where=where)
-    model_type = fields.text("model_type")
-    row = FAMILIES.get(model_type or "", "general.general")
+    model_type = fields.text("model_type") or ""
+    named = config.get("architectures")
+    architectures = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    by_architecture = next((ARCHITECTURES[name] for name in architectures if name in ARCHITECTURES), None)
+    row = by_architecture or FAMILIES.get(model_type, "general.general")
     module, function = row.rsplit(".", 1)
     reader = getattr(import_module(f"moeplan.sources.families.{module}"), function)
     spec: ModelSpec = reader(fields)
+    if not any(isinstance(ffn, MoeFfn) for layer in spec.layers + spec.encoder_layers for ffn in layer.ffns):
+        _refuse_unread_experts(fields, model_type)
     return spec
+
+
+def _refuse_unread_experts(fields: Fields, model_type: str) -> None:
+    """A dense family must not swallow a config that states experts: the answer would be silently wrong."""
+    for name in EXPERT_COUNTS:
+        count = fields.values.get(name)
+        if isinstance(count, int) and not isinstance(count, bool) and count > 1 and name not in fields.used:
+            raise fields.wrong(name, f"is {count}, but `{model_type}` is read as a dense family")

@@ -1,0 +1,178 @@
+"""The JSON Schema that ships with moeplan beside real output, and beside the types that the output is made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+import jsonschema
+import pytest
+
+import moeplan
+from moeplan.core import deployment, kv_cache, ledger, model, weights
+from moeplan.core.errors import MoeplanError
+from moeplan.estimate import result
+from moeplan.report.as_json import as_json
+from moeplan.sources.catalogue import Convention
+from moeplan.sources.models import SourceKind
+from tests.golden.configs import BY_NAME
+
+SCHEMA: dict[str, Any] = json.loads(
+    (Path(moeplan.__file__).parent / "report" / "schemas" / "estimate.schema.json").read_text(encoding="utf-8")
+)
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dense": ("llama", {"gpu": "h100-sxm"}),
+    "sparse, does not fit": ("mixtral", {"gpu": "h100-sxm"}),
+    "sparse, four GPUs": ("mixtral", {"gpu": "4xh100-sxm", "context": "8k", "concurrency": 16}),
+    "latent with indexer": ("deepseek", {"gpu": "8xh200"}),
+    "windows": ("gpt-oss", {"gpu": "rtx-4090", "kv_dtype": "fp8", "utilization": 0.8}),
+    "gated delta": ("qwen-next", {"gpu": "2xh200", "quant": "fp8"}),
+    "Mamba": ("jamba", {"gpu": "2xa100-80gb"}),
+    "encoder and decoder": ("switch", {"gpu": "l4", "engine": "transformers", "encoder_tokens": 512}),
+    "transformers": ("gpt-oss", {"gpu": "rtx-4090", "engine": "transformers", "dtype": "float16"}),
+    "no GPU": ("mixtral", {}),
+    "memory not certain": ("llama", {"gpu": "intel-gaudi3"}),
+}
+
+
+def asked(folder: Path, name: str, options: dict[str, Any]) -> result.Estimate:
+    path = folder / "config.json"
+    path.write_text(json.dumps(BY_NAME[name]), encoding="utf-8")
+    answer = moeplan.estimate(str(path), **options)
+    assert isinstance(answer, result.Estimate)
+    return answer
+
+
+def complaints(text: str) -> list[str]:
+    return [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(json.loads(text))]
+
+
+def test_schema_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_output_fits_the_schema(question: str, tmp_path: Path) -> None:
+    name, options = QUESTIONS[question]
+    assert not complaints(as_json(asked(tmp_path, name, options)))
+
+
+def test_output_of_the_whole_corpus_fits_the_schema(shared: Path) -> None:
+    read = 0
+    for path in sorted((shared / "model-configs").glob("*.json")):
+        if path.name.endswith(".hf_quant_config.json"):
+            continue
+        try:
+            answer = moeplan.estimate(str(path), gpu="8xh200", context=4096)
+        except MoeplanError:
+            continue  # whether it can be read is another test's question
+        read += 1
+        assert not complaints(as_json(answer)), path.name
+    assert read > 60
+
+
+# The schema must be able to say no: each of these is one wrong thing in a right answer.
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("weights", "resident_bytes"), 1.5),
+        (("weights", "resident_bytes"), "87 GiB"),
+        (("model", "num_layers"), None),
+        (("verdict", "fits"), "yes"),
+        (("kv_cache", "accounting"), "guess"),
+        (("ranks", 0, "lines", 0, "basis"), "felt"),
+        (("ranks", 0, "lines", 0, "bytes"), -1),
+        (("parameters", "by_role", "router"), True),
+        (("request", "origins", "context_tokens"), "dreamt"),
+        (("schema",), "moeplan.estimate/2"),
+        (("surplus",), 1),
+        (("layout", "surplus"), 1),
+    ],
+)
+def test_schema_refuses(path: tuple[str | int, ...], value: Any, tmp_path: Path) -> None:
+    answer = json.loads(as_json(asked(tmp_path, "mixtral", {"gpu": "h100-sxm"})))
+    place = answer
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    assert not VALIDATOR.is_valid(answer)
+
+
+def test_schema_wants_every_name(tmp_path: Path) -> None:
+    answer = json.loads(as_json(asked(tmp_path, "mixtral", {"gpu": "h100-sxm"})))
+    for name in list(answer):
+        short = {key: value for key, value in answer.items() if key != name}
+        assert not VALIDATOR.is_valid(short), name
+
+
+def at(*steps: str) -> dict[str, Any]:
+    """The object schema at a path of properties; `*` goes into the items of a list."""
+    place = SCHEMA
+    for step in steps:
+        place = place["items"] if step == "*" else _object(place)["properties"][step]
+    return _object(place)
+
+
+def _object(place: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in place:
+        found: dict[str, Any] = SCHEMA["$defs"][place["$ref"].rpartition("/")[2]]
+        return found
+    options = [option for option in place.get("anyOf", []) if option != {"type": "null"}]
+    return _object(options[0]) if options else place
+
+
+TYPES: list[tuple[tuple[str, ...], type[NamedTuple]]] = [
+    ((), result.Estimate),
+    (("request",), result.Request),
+    (("hardware",), result.HardwareUsed),
+    (("model",), result.ModelFacts),
+    (("parameters",), weights.Parameters),
+    (("weights",), result.WeightBytes),
+    (("weights", "left_out", "*"), result.LeftOut),
+    (("kv_cache",), result.KvCache),
+    (("kv_cache", "layers", "*"), kv_cache.StoredRow),
+    (("layout",), result.Layout),
+    (("layout", "options", "*"), deployment.Option),
+    (("ranks", "*"), result.Rank),
+    (("ranks", "*", "lines", "*"), ledger.Line),
+    (("ranks", "*", "lines", "*", "why"), ledger.Why),
+    (("capacity",), result.Capacity),
+    (("capacity", "engine_prints"), result.EnginePrints),
+    (("verdict",), result.Verdict),
+    (("verdict", "reasons", "*"), deployment.Refusal),
+    (("verdict", "ways_out", "*"), result.WayOut),
+    (("notes", "*"), model.Remark),
+]
+
+
+@pytest.mark.parametrize(("path", "record"), TYPES, ids=lambda value: getattr(value, "__name__", None))
+def test_property_names_are_the_fields_of_the_types(path: tuple[str, ...], record: Any) -> None:
+    described = at(*path)
+    assert tuple(described["properties"]) == record._fields
+    assert tuple(described["required"]) == record._fields
+    assert described["additionalProperties"] is False
+
+
+def test_window_costs_have_the_fields_of_their_type() -> None:
+    described = at("kv_cache")["properties"]["alternatives"]["additionalProperties"]
+    assert tuple(described["properties"]) == result.WindowCost._fields
+
+
+def test_enums_are_the_closed_kinds_of_the_code() -> None:
+    def values(literal: Any) -> list[str]:
+        return list(literal.__args__)
+
+    kinds = SCHEMA["$defs"]
+    layers = at("kv_cache", "layers", "*")["properties"]
+    assert kinds["basis"]["enum"] == values(ledger.Basis)
+    assert kinds["origin"]["enum"] == values(deployment.Origin)
+    assert kinds["accounting"]["enum"] == values(kv_cache.Accounting)
+    assert list(kinds["by_role"]["properties"]) == list(model.ROLES)
+    assert layers["kind"]["enum"] == values(kv_cache.CacheKind)
+    assert layers["split"]["enum"] == values(kv_cache.CacheSplit)
+    assert at("model")["properties"]["source_kind"]["enum"] == values(SourceKind)
+    assert at("parameters")["properties"]["card_convention"]["enum"] == [*values(Convention), None]
+    assert at("notes", "*")["properties"]["severity"]["enum"] == values(get_type_hints(model.Remark)["severity"])
