@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -114,6 +116,34 @@ def test_the_cache_follows_the_engine_and_never_the_weights() -> None:
     assert moeplan.estimate("nvidia/Qwen3-235B-A22B-NVFP4").kv_cache.dtype == "fp8"
     halved = moeplan.estimate("mixtral-8x7b", kv_dtype="fp8").kv_cache
     assert halved.bytes_per_token * 2 == moeplan.estimate("mixtral-8x7b").kv_cache.bytes_per_token == 131_072
+
+
+def test_the_dtype_that_runs_is_the_engines(tmp_path: Path) -> None:
+    # vLLM loads float32 in 16 bit, and bfloat16 as float16 where the card knows no bfloat16; a script keeps both.
+    config = {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "vocab_size": 128, "tie_word_embeddings": False, "torch_dtype": "float32",
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    served, plain = (moeplan.estimate(str(tmp_path), engine=engine) for engine in ("vllm", "transformers"))
+    assert served.weights.checkpoint_bytes == plain.weights.checkpoint_bytes == 4 * served.parameters.total
+    assert (served.weights.resident_bytes, served.kv_cache.dtype) == (2 * served.parameters.total, "bfloat16")
+    assert (plain.weights.resident_bytes, plain.kv_cache.dtype) == (4 * served.parameters.total, "float32")
+    assert moeplan.estimate("mixtral-8x7b", gpu="t4").kv_cache.dtype == "float16"
+    asked = moeplan.estimate(str(tmp_path), dtype="float32")
+    assert asked.weights.resident_bytes == 4 * served.parameters.total
+
+
+def test_a_dtype_that_nobody_stated_is_assumed(tmp_path: Path) -> None:
+    config = {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "vocab_size": 128, "tie_word_embeddings": False,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = moeplan.estimate(str(tmp_path), gpu="h100")
+    assert found.weights.basis == "assumed"
+    assert {entry.basis for entry in found.ranks[0].lines if entry.code.startswith(("weights.", "kv_cache"))} == {"assumed"}
+    assert moeplan.estimate("mixtral-8x7b").weights.basis == "derived"
 
 
 def test_window_hybrids_name_three_truths_and_which_is_used() -> None:

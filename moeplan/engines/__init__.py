@@ -1,6 +1,6 @@
 """Serving engines: how each stores its cache, what it reserves, what it refuses.
 
-Each engine is one module with the same functions: `settle`, `cache_rules`, `window_accountings`,
+Each engine is one module with the same functions: `settle`, `loaded_dtype`, `cache_rules`, `window_accountings`,
 `runtime_lines`, `refusals`.
 """
 
@@ -25,6 +25,9 @@ class Engine(Protocol):
     def settle(self, deployment: Deployment, hardware: Hardware, constants: Constants) -> tuple[Option, ...]:
         """The engine's settings as it would run them, each with its origin."""
 
+    def loaded_dtype(self, dtype: str, capability: str | None) -> str:
+        """The dtype that weights of `dtype` are loaded in when the user asks for none."""
+
     def cache_rules(
         self, spec: ModelSpec, *, asked: str | None, scheme: str | None, weight_dtype: str, capability: str | None
     ) -> CacheRules:
@@ -36,7 +39,7 @@ class Engine(Protocol):
     def runtime_lines(
         self,
         spec: ModelSpec,
-            deployment: Deployment,
+        deployment: Deployment,
         options: tuple[Option, ...],
         hardware: Hardware,
         constants: Constants,

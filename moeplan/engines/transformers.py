@@ -16,6 +16,11 @@ def settle(deployment: Deployment, hardware: Hardware, constants: Constants) -> 
     return (Option("memory_fraction", value, "default" if fraction is None else "stated"),)
 
 
+def loaded_dtype(dtype: str, capability: str | None) -> str:
+    """As the checkpoint states it."""
+    return dtype
+
+
 def cache_rules(
     spec: ModelSpec, *, asked: str | None, scheme: str | None, weight_dtype: str, capability: str | None
 ) -> CacheRules:

@@ -48,6 +48,16 @@ def settle(deployment: Deployment, hardware: Hardware, constants: Constants) -> 
     )
 
 
+def loaded_dtype(dtype: str, capability: str | None) -> str:
+    """float32 is loaded in 16 bit; below compute capability 8.0 bfloat16 becomes float16.
+
+    Source: vLLM 0.33.0 config/model.py:_resolve_auto_dtype and platforms/cuda.py:supported_dtypes.
+    """
+    loaded = "bfloat16" if dtype == "float32" else dtype
+    old = capability is not None and int(capability.split(".")[0]) < 8
+    return "float16" if old and loaded == "bfloat16" else loaded
+
+
 def cache_rules(
     spec: ModelSpec, *, asked: str | None, scheme: str | None, weight_dtype: str, capability: str | None
 ) -> CacheRules:

@@ -12,12 +12,12 @@ from pathlib import Path
 from moeplan.core.errors import InputError
 from moeplan.core.kv_cache import cache_cost, stored_rows
 from moeplan.core.model import ModelSpec, MoeFfn, Remark
-from moeplan.core.quant import BY_DTYPE, Quantisation, weight_bytes
+from moeplan.core.quant import Quantisation, weight_bytes
 from moeplan.core.units import gib, params
 from moeplan.core.weights import Parameters, parameters
 from moeplan.engines import ENGINES
 from moeplan.estimate.judge import judge
-from moeplan.estimate.question import Question, make_question, read_kv_dtype, read_limits
+from moeplan.estimate.question import Question, base_basis, make_question, read_formats, read_kv_dtype, read_limits
 from moeplan.estimate.result import (
     SCHEMA,
     Estimate,
@@ -30,10 +30,8 @@ from moeplan.estimate.result import (
     WindowCost,
 )
 from moeplan.estimate.ways_out import ways_out
-from moeplan.sources.families.blocks import DTYPES
 from moeplan.sources.hardware_profiles import find_hardware
 from moeplan.sources.models import LoadedModel, find_model
-from moeplan.sources.quantisation import what_if
 
 __all__ = ["Estimate", "estimate"]
 
@@ -67,30 +65,18 @@ def estimate(
         )
     folders = tuple(Path(folder) for folder in profiles)
     loaded = find_model(model, revision=revision, offline=offline, profile_folders=folders)
-    spec, notes = loaded.spec, list(loaded.remarks)
-    if dtype is not None:
-        if dtype not in DTYPES:
-            raise InputError(
-                f"unknown dtype {dtype!r}", hint=f"known dtypes: {', '.join(dict.fromkeys(DTYPES.values()))}"
-            )
-        spec = spec._replace(dtype=DTYPES[dtype], dtype_stated=True)
-    elif not spec.dtype_stated:
-        notes.append(Remark("dtype-assumed", "info", "the config states no dtype; weights are taken as bfloat16"))
+    notes = list(loaded.remarks)
     hardware, num_devices = None, 1
     if gpu is not None:
         hardware, count = find_hardware(gpu, folders)
         num_devices = count or 1
         notes += [Remark("gpu-reading", "info", text) for text in hardware.reading]
+    spec, resident, checkpoint = read_formats(loaded, engine, hardware, dtype, quant, notes)
     limits, origins = read_limits(spec, context, concurrency, encoder_tokens, notes, strict=strict)
-    base = BY_DTYPE[spec.dtype]
-    quantisation = what_if(quant, spec) if quant else loaded.quantisation or Quantisation(base.name, base)
-    if dtype is not None and quant is None:
-        quantisation = quantisation._replace(base=base)
-    notes += quantisation.remarks
     asked = read_kv_dtype(kv_dtype)
     question = make_question(
         spec,
-        quantisation,
+        resident,
         engine,
         hardware,
         num_devices,
@@ -122,7 +108,7 @@ def estimate(
         hardware=_hardware_used(question),
         model=_model_facts(loaded, spec),
         parameters=counts,
-        weights=_weights(question),
+        weights=_weights(question, checkpoint),
         kv_cache=_kv_cache(question),
         layout=answer.layout,
         ranks=answer.ranks,
@@ -171,20 +157,21 @@ def _model_facts(loaded: LoadedModel, spec: ModelSpec) -> ModelFacts:
     )
 
 
-def _weights(question: Question) -> WeightBytes:
+def _weights(question: Question, checkpoint: Quantisation) -> WeightBytes:
     held = weight_bytes(question.owned, question.quantisation)
+    stored = held if checkpoint == question.quantisation else weight_bytes(question.owned, checkpoint)
     left_out = []
-    if held.mtp_bytes:
-        left_out.append(LeftOut("MTP layers, resident only with speculation", held.mtp_bytes))
-    if held.mtp_duplicate_bytes:
-        left_out.append(LeftOut("tables that MTP layers store a second time", held.mtp_duplicate_bytes))
+    if stored.mtp_bytes:
+        left_out.append(LeftOut("MTP layers, resident only with speculation", stored.mtp_bytes))
+    if stored.mtp_duplicate_bytes:
+        left_out.append(LeftOut("tables that MTP layers store a second time", stored.mtp_duplicate_bytes))
     return WeightBytes(
-        checkpoint_bytes=held.checkpoint_bytes,
+        checkpoint_bytes=stored.checkpoint_bytes,
         resident_bytes=held.total_bytes,
         by_role=held.by_role,
         by_format=held.by_format,
         left_out=tuple(left_out),
-        basis="derived",
+        basis=base_basis(question, held.by_format),
     )
 
 

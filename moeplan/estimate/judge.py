@@ -7,12 +7,12 @@ from moeplan.core.capacity import largest
 from moeplan.core.deployment import Option, Refusal
 from moeplan.core.hardware import Hardware, Usable
 from moeplan.core.kv_cache import CacheCost, cache_cost, entry_bytes
-from moeplan.core.ledger import Line, Why, band_bytes, line, total_bytes
+from moeplan.core.ledger import Basis, Line, Why, band_bytes, line, total_bytes
 from moeplan.core.model import ROLES
 from moeplan.core.placement import rank_bytes
 from moeplan.core.quant import stored
 from moeplan.core.units import gib
-from moeplan.estimate.question import Question
+from moeplan.estimate.question import Question, base_basis
 from moeplan.estimate.result import Capacity, Layout, Rank, Verdict
 
 ENDLESS_CONTEXT_TOKENS = 2**24
@@ -143,7 +143,7 @@ def weight_lines(question: Question) -> tuple[Line, ...]:
             f"weights.{role}",
             f"weights: {role.replace('_', ' ')}",
             by_role[role],
-            "derived",
+            base_basis(question, formats[role]),
             Why(
                 f"bytes of every tensor of this role in its format, scales included{divided}",
                 {"elements": elements[role], "bytes_by_format": formats[role], "tensor_parallel": num_ranks},
@@ -220,7 +220,11 @@ def _cache_lines(question: Question, options: tuple[Option, ...]) -> tuple[Line,
         },
         f"{asked.engine} {question.constants.version}, cache of each layer kind",
     )
-    lines = [line("kv_cache", "KV cache", size, "derived", why)]
+    assumed = (
+        not question.spec.dtype_stated and question.rules.kv_dtype == question.spec.dtype and asked.kv_dtype is None
+    )
+    basis: Basis = "assumed" if assumed else "derived"
+    lines = [line("kv_cache", "KV cache", size, basis, why)]
     more = _managed_bytes(question, options) - size
     if more > 0:
         why = Why(
@@ -228,7 +232,7 @@ def _cache_lines(question: Question, options: tuple[Option, ...]) -> tuple[Line,
             {"block_tokens": question.constants.of("block_tokens").value},
             "vLLM 0.33.0 v1/core/kv_cache_utils.py and v1/kv_cache_interface.py",
         )
-        lines.append(line("kv_cache_blocks", "KV cache: blocks, tokens in flight", more, "derived", why))
+        lines.append(line("kv_cache_blocks", "KV cache: blocks, tokens in flight", more, basis, why))
     return tuple(lines)
 
 

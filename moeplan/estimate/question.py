@@ -1,17 +1,22 @@
 """What is asked, read to the end: model, format, engine, hardware and limits as values that can be judged."""
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from moeplan.core.deployment import Constants, Deployment, Origin
 from moeplan.core.errors import InputError
 from moeplan.core.hardware import Hardware, Usable, usable
 from moeplan.core.kv_cache import DTYPE_BITS, CacheRow, CacheRules, cache_rows
+from moeplan.core.ledger import Basis
 from moeplan.core.model import ModelSpec, Remark
-from moeplan.core.quant import Quantisation
+from moeplan.core.quant import BY_DTYPE, Quantisation
 from moeplan.core.units import parse_count
 from moeplan.core.weights import Owned, inventory
 from moeplan.engines import Engine, load
 from moeplan.sources.engine_constants import engine_constants
+from moeplan.sources.families.blocks import DTYPES
+from moeplan.sources.models import LoadedModel
+from moeplan.sources.quantisation import what_if
 
 DEFAULT_CONTEXT_TOKENS = 32_768
 KV_DTYPES = {
@@ -38,6 +43,51 @@ class Question(NamedTuple):
     rules: CacheRules
     hardware: Hardware | None
     memory: Usable | None
+
+
+def read_formats(
+    loaded: LoadedModel,
+    engine: str,
+    hardware: Hardware | None,
+    dtype: str | None,
+    quant: str | None,
+    notes: list[Remark],
+) -> tuple[ModelSpec, Quantisation, Quantisation]:
+    """The model in the dtype that the engine runs it in, and its formats: as resident, and as the checkpoint stores them.
+
+    `dtype` and `quant` are what the user asked for. Raises InputError for unknown names.
+    """
+    spec = loaded.spec
+    base = BY_DTYPE[spec.dtype]
+    checkpoint = loaded.quantisation or Quantisation(base.name, base)
+    if dtype is not None and dtype not in DTYPES:
+        known = ", ".join(dict.fromkeys(DTYPES.values()))
+        raise InputError(f"unknown dtype {dtype!r}", hint=f"known dtypes: {known}")
+    if dtype is not None:
+        spec = spec._replace(dtype=DTYPES[dtype], dtype_stated=True)
+    else:
+        if not spec.dtype_stated:
+            notes.append(Remark("dtype-assumed", "info", "the config states no dtype; weights are taken as bfloat16"))
+        runs_in = load(engine).loaded_dtype(spec.dtype, hardware.compute_capability if hardware else None)
+        if runs_in != spec.dtype:
+            notes.append(Remark("dtype-of-engine", "info", f"{engine} loads {spec.dtype} weights as {runs_in}"))
+            spec = spec._replace(dtype=runs_in)
+    if quant is not None:
+        checkpoint = resident = what_if(quant, spec)
+    else:
+        resident = checkpoint
+        if BY_DTYPE[spec.dtype] != base:
+            resident = checkpoint._replace(base=BY_DTYPE[spec.dtype])
+            if loaded.quantisation is None:
+                resident = resident._replace(name=resident.base.name)
+    notes += resident.remarks
+    return spec, resident, checkpoint
+
+
+def base_basis(question: Question, formats: Container[str]) -> Basis:
+    """`assumed` where some of these formats is the plain dtype and no config stated that, else `derived`."""
+    unknown = not question.spec.dtype_stated and question.quantisation.base.name in formats
+    return "assumed" if unknown else "derived"
 
 
 def read_limits(
