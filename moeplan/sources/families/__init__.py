@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from moeplan.core.model import ModelSpec, MoeFfn
+from moeplan.core.model import ModelSpec
 from moeplan.sources.families.fields import Fields
 
 FAMILIES: dict[str, str] = {
@@ -132,7 +132,7 @@ def read_config(config: Mapping[str, Any], where: str = "config") -> ModelSpec:
     module, function = row.rsplit(".", 1)
     reader = getattr(import_module(f"moeplan.sources.families.{module}"), function)
     spec: ModelSpec = reader(fields)
-    if not any(isinstance(ffn, MoeFfn) for layer in spec.layers + spec.encoder_layers for ffn in layer.ffns):
+    if module == "dense":
         _refuse_unread_experts(fields, model_type)
     return spec
 
@@ -141,5 +141,5 @@ def _refuse_unread_experts(fields: Fields, model_type: str) -> None:
     """A dense family must not swallow a config that states experts: the answer would be silently wrong."""
     for name in EXPERT_COUNTS:
         count = fields.values.get(name)
-        if isinstance(count, int) and not isinstance(count, bool) and count > 1 and name not in fields.used:
+        if isinstance(count, int) and not isinstance(count, bool) and count > 1:
             raise fields.wrong(name, f"is {count}, but `{model_type}` is read as a dense family")
