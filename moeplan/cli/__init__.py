@@ -4,7 +4,6 @@ Each command is one module, imported only when it is asked for: `moeplan gpus` d
 """
 
 import os
-import shlex
 import sys
 from collections.abc import Iterable
 from importlib import import_module
@@ -84,13 +83,17 @@ def _run(words: list[str]) -> int:
         if isinstance(leaving.__context__, BrokenPipeError):  # typer's own way to leave a closed pipe
             return _unheard()
         raise
-    except Exception as error:  # the last line of defence: no traceback reaches a user who did not ask for one
+    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user who did not ask for one
         if os.environ.get(DEBUG):
             import traceback
 
             traceback.print_exc()
+        import shlex
+
         what = f"internal error: {type(error).__name__}: {error}"
-        return _report(what, f"please report it with the output of {DEBUG}=1 moeplan {shlex.join(words)}", EXIT_INTERNAL)
+        return _report(
+            what, f"please report it with the output of {DEBUG}=1 moeplan {shlex.join(words)}", EXIT_INTERNAL
+        )
     if outcome == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this number
         return _interrupted()
     return outcome if isinstance(outcome, int) else EXIT_DONE
@@ -121,10 +124,14 @@ def _usage(error: Any, asked: str | None, words: list[str]) -> tuple[str, str]:
     if option and hasattr(error, "possibilities"):
         behind = next((word for word in words if word in COMMANDS), None)
         if asked not in COMMANDS and behind is not None:
-            return f"no such option {option} before the command", f"options stand behind it: moeplan {behind} ... {option}"
+            return (
+                f"no such option {option} before the command",
+                f"options stand behind it: moeplan {behind} ... {option}",
+            )
         return f"no such option {option}", f"{_did_you_mean(option, error.possibilities or ())}{hint}"
     if type(error).__name__ == "MissingParameter" and error.param is not None:
-        return f"{command} needs {error.param.name.upper()}", f"{command} {error.param.name.upper()}; {hint}"
+        name, told = error.param.name.upper(), error.param.help
+        return f"{command} needs {name}", f"{name}: {told[:1].lower()}{told[1:]}" if told else hint
     if asked is not None and asked not in COMMANDS:
         return f"no such command {asked!r}", f"{_did_you_mean(asked, COMMANDS)}commands: {', '.join(COMMANDS)}"
     message = " ".join(str(error.format_message()).split()).rstrip(".")

@@ -9,8 +9,15 @@ from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN
 
 
 def estimate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, config.json, org/name, hf://org/name@revision, or catalogue name.")],
-    gpu: Annotated[str | None, typer.Option("--gpu", "-g", help="Accelerator and number: h100, 4xH100, H100:4.")] = None,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Folder, config.json, org/name, hf://org/name@revision, or catalogue name."
+        ),
+    ],
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", "-g", help="Accelerator and number: h100, 4xH100, H100:4.")
+    ] = None,
     engine: Annotated[str, typer.Option("--engine", help="vllm or transformers.", show_default=True)] = "vllm",
     utilization: Annotated[
         float | None, typer.Option("--utilization", help="Share of the memory that the engine may use, 0 to 1.")
@@ -22,7 +29,9 @@ def estimate(
     encoder_tokens: Annotated[
         str | None, typer.Option("--encoder-tokens", help="Encoder length of an encoder-decoder model.")
     ] = None,
-    dtype: Annotated[str | None, typer.Option("--dtype", help="Dtype of what is not quantised: bfloat16, float16.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Dtype of what is not quantised: bfloat16, float16.")
+    ] = None,
     quant: Annotated[
         str | None, typer.Option("--quant", help="What if the weights were fp8, int4, nvfp4, q4_k_m, ... instead.")
     ] = None,
@@ -47,7 +56,7 @@ def estimate(
     $ moeplan estimate mixtral-8x7b --gpu h100
     $ moeplan estimate Qwen/Qwen3-30B-A3B --gpu 2xl40s --context 32K --concurrency 16 --json
     $ moeplan estimate ./my-model/config.json --quant fp8 --gpu rtx-4090 --require-fit
-    """
+    """  # noqa: D301 - typer reads the character, not the escape
     chosen = chosen_format(format, json)
     sheet = page(color, output)
     from moeplan.estimate import estimate as verb

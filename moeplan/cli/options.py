@@ -17,7 +17,8 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to th
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors; the exit code tells.")]
 Color = Annotated[str, typer.Option("--color", help="auto, always or never.", show_default=True)]
 Profiles = Annotated[
-    list[str] | None, typer.Option("--profiles", help="Folder with own hardware/ and models/ profiles; may be repeated.")
+    list[str] | None,
+    typer.Option("--profiles", help="Folder with own hardware/ and models/ profiles; may be repeated."),
 ]
 
 FORMATS = {"table": "table", "text": "table", "json": "json", "markdown": "markdown", "md": "markdown"}
@@ -82,7 +83,8 @@ def _print(text: str) -> None:
     except OSError as error:
         leave_stdout()
         raise InputError(
-            f"standard output cannot be written ({error.strerror})", hint="make room, or name another place with --output"
+            f"standard output cannot be written ({error.strerror})",
+            hint="make room, or name another place with --output",
         ) from None
 
 
@@ -117,7 +119,8 @@ def _write(path: Path, text: str) -> None:
         temporary = None
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written ({error.strerror or error})", hint="give --output a file in a folder that you can write"
+            f"{path}: cannot be written ({error.strerror or error})",
+            hint="give --output a file in a folder that you can write",
         ) from None
     finally:
         if temporary is not None:

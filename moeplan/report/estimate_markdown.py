@@ -79,7 +79,10 @@ def _parameters(estimate: Estimate) -> Iterator[str]:
         "text_total": ("text model alone", counts.text_total),
         "active": ("active per token", counts.active),
         "active_without_embedding": ("active, without the embedding table", counts.active_without_embedding),
-        "active_without_embedding_and_head": ("active, without table and head", counts.active_without_embedding_and_head),
+        "active_without_embedding_and_head": (
+            "active, without table and head",
+            counts.active_without_embedding_and_head,
+        ),
         "mtp_unique": ("MTP layers, beside the total", counts.mtp_unique),
     }
     if counts.text_total == counts.total:
@@ -97,7 +100,7 @@ def _ledger(estimate: Estimate, rank: Rank) -> Iterator[str]:
     used = total_bytes(rank.lines)
     low, high = band_bytes(rank.lines)
     budget = used + rank.free_bytes
-    rows = [
+    rows: list[tuple[str, str, str, str]] = [
         (escaped(entry.label), gib(entry.bytes), band_words(entry.low_bytes, entry.high_bytes), entry.basis)
         for entry in rank.lines
     ]
@@ -109,7 +112,9 @@ def _ledger(estimate: Estimate, rank: Rank) -> Iterator[str]:
     else:
         rows.append(("**missing**", f"**{gib(-rank.free_bytes)}**", "", ""))
     several = len(rank.ranks) > 1
-    yield from _table([f"per GPU, {len(rank.ranks)} alike" if several else "memory", "size", "band", "basis"], "<>><", rows)
+    yield from _table(
+        [f"per GPU, {len(rank.ranks)} alike" if several else "memory", "size", "band", "basis"], "<>><", rows
+    )
 
 
 def _needs(estimate: Estimate) -> Iterator[str]:

@@ -92,6 +92,7 @@ def _head(console: Console, estimate: Estimate) -> None:
 def _ledger(console: Console, estimate: Estimate, rank: Rank) -> None:
     """Lines, sums and bars. Figures are never cut: a narrow page loses the bars first, then the bands, then ends of labels."""
     from rich.table import Table
+    from rich.text import Text
 
     several = len(rank.ranks) > 1
     entries = list(_grouped(rank))
@@ -99,13 +100,18 @@ def _ledger(console: Console, estimate: Estimate, rank: Rank) -> None:
     budget = used + rank.free_bytes
     left = ("free", gib_floor(rank.free_bytes)) if rank.free_bytes >= 0 else ("missing", gib(-rank.free_bytes))
     basis = estimate.hardware.usable_basis if estimate.hardware else None
-    rows = [Row(entry.label, gib(entry.bytes), entry.bytes, band_words(entry.low_bytes, entry.high_bytes), entry.basis, "") for entry in entries]
+    rows = [
+        Row(entry.label, gib(entry.bytes), entry.bytes, band_words(entry.low_bytes, entry.high_bytes), entry.basis, "")
+        for entry in entries
+    ]
     rows.append(Row("needed", gib(used), 0, "", "", "bold"))
     rows.append(Row(f"{estimate.layout.engine} may use", gib(budget), 0, "", basis or "", ""))
     rows.append(Row(*left, 0, "", "", "bold"))
     title = Row(f"per GPU, {len(rank.ranks)} alike" if several else "memory", "", 0, "band", "basis", "")
 
-    widths = [max(len(text) for text in column) for column in zip(*(row.texts() for row in [title, *rows]), strict=True)]
+    widths = [
+        max(len(text) for text in column) for column in zip(*(row.texts() for row in [title, *rows]), strict=True)
+    ]
     label, size, band, known = widths
     if console.width < min(label, LEAST_LABEL_COLUMNS) + size + band + known + 3:
         band = 0
@@ -124,14 +130,18 @@ def _ledger(console: Console, estimate: Estimate, rank: Rank) -> None:
     table.add_column(title.basis, no_wrap=True, width=known)
     for row in rows:
         bars = [_bar(row.bytes / scale, bar)] if bar >= LEAST_BAR_COLUMNS else []
-        table.add_row(row.label, row.size, *bars, *([row.band] if band else []), row.basis, style=row.style)
+        # Cells carry the style, so that no blank is bold.
+        label_cell, size_cell = (Text(text, style=row.style) for text in (row.label, row.size))
+        table.add_row(label_cell, size_cell, *bars, *([row.band] if band else []), row.basis)
     console.print(table)
     console.print()
 
 
 def _grouped(rank: Rank) -> Iterator[Line]:
     """The lines, largest weights first; weights below half a percent of all are summed into one line."""
-    weights = sorted((entry for entry in rank.lines if entry.code.startswith("weights.")), key=lambda entry: -entry.bytes)
+    weights = sorted(
+        (entry for entry in rank.lines if entry.code.startswith("weights.")), key=lambda entry: -entry.bytes
+    )
     small = [entry for entry in weights if entry.bytes * 200 < rank.weights_bytes]
     for entry in weights:
         if entry not in small or len(small) == 1:

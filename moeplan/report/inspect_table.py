@@ -141,7 +141,9 @@ def gpu_figures(gpu: Gpu) -> list[Figure]:
         value = "unknown" if rate is None else f"{_scaled(rate, 1e12, 1 if rate < 1e14 else 0)} {unit}"
         figures.append(Figure(f"dense {kind}", value, stated))
     figures += [
-        Figure("link to its peers", _link(gpu), stated),
+        Figure("link to its peers", "unknown" if gpu.scale_up is None else gpu.scale_up.kind, stated),
+        Figure("rate of that link, each way", _rate(gpu.scale_up and gpu.scale_up.bytes_per_s_per_direction), stated),
+        Figure("devices linked by it", str((gpu.scale_up and gpu.scale_up.domain_devices) or "unknown"), stated),
         Figure("link to the host", _pcie(gpu), stated),
         Figure("power", "unknown" if gpu.power_w is None else f"{gpu.power_w} W", stated),
         Figure("devices in a node", " or ".join(map(str, gpu.node_sizes)) or "unknown", stated),
@@ -173,14 +175,6 @@ def _rate(bytes_per_s: int | None) -> str:
     if bytes_per_s is None:
         return "unknown"
     return f"{bytes_per_s / 1e12:,.4g} TB/s" if bytes_per_s >= 10**12 else f"{bytes_per_s / 1e9:,.4g} GB/s"
-
-
-def _link(gpu: Gpu) -> str:
-    link = gpu.scale_up
-    if link is None:
-        return "unknown"
-    domain = f", {link.domain_devices} devices" if link.domain_devices else ""
-    return f"{link.kind}, {_rate(link.bytes_per_s_per_direction)} each way{domain}"
 
 
 def _pcie(gpu: Gpu) -> str:

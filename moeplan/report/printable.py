@@ -20,7 +20,7 @@ _UNSAFE = re.compile(
 
 
 def printable(text: str) -> str:
-    """`text` with everything that is not plainly visible written as an escape: `\\x1b`, `\\u202e`."""
+    r"""`text` with everything that is not plainly visible written as an escape: `\x1b`, `\u202e`."""
     return _UNSAFE.sub(lambda found: _escape(ord(found[0])), text)
 
 
@@ -39,12 +39,12 @@ def printable_record(value: Record) -> Record:
 
 
 def json_escaped(text: str) -> str:
-    """JSON text with the same characters as JSON writes them: `\\u001b`. They stand nowhere but in its strings."""
+    r"""JSON text with the same characters as JSON writes them: `\u001b`. They stand nowhere but in its strings."""
     return _UNSAFE.sub(lambda found: found[0] if found[0] == "\n" else utf16_escape(found[0]), text)
 
 
 def utf16_escape(character: str) -> str:
-    """`\\u00e9`, or two of them for a character beyond the first 65,536: what JSON reads back."""
+    r"""`\u00e9`, or two of them for a character beyond the first 65,536: what JSON reads back."""
     code = ord(character)
     if code < 0x10000:
         return f"\\u{code:04x}"

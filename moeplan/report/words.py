@@ -6,7 +6,6 @@ from moeplan.core.units import GIB, KIB, MIB, gib, gib_floor, params
 from moeplan.core.weights import Parameters
 from moeplan.estimate.result import Estimate, ModelFacts
 
-
 NAIVE = "naive-active"
 """The note on what the sum over active parameters would give; it stands beside the ledger, not among the notes."""
 
@@ -28,7 +27,12 @@ def shape_words(model: ModelFacts) -> str:
             shape += f", {model.num_zero_experts} that compute nothing"
         if model.num_shared_experts:
             shape += f", {model.num_shared_experts} shared"
-    places = {"catalogue": "the catalogue", "config": "its config", "headers": "checkpoint headers", "gguf": "a GGUF file"}
+    places = {
+        "catalogue": "the catalogue",
+        "config": "its config",
+        "headers": "checkpoint headers",
+        "gguf": "a GGUF file",
+    }
     return f"{shape} · {model.family} · from {places[model.source_kind]}"
 
 
@@ -86,7 +90,11 @@ def verdict_words(estimate: Estimate) -> str:
     if not verdict.fits:
         return "DOES NOT FIT: " + "; ".join(reason.message for reason in verdict.reasons)
     sure = "FITS" if verdict.certain else "FITS, PROBABLY"
-    spread = "" if verdict.certain else f" (between {gib_signed(worst.free_low_bytes)} and {gib_signed(worst.free_high_bytes)})"
+    spread = (
+        ""
+        if verdict.certain
+        else f" (between {gib_signed(worst.free_low_bytes)} and {gib_signed(worst.free_high_bytes)})"
+    )
     return f"{sure}: {gib_floor(worst.free_bytes)} left{each}{spread}"
 
 

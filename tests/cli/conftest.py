@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 
@@ -62,7 +62,7 @@ def child(folder: Path, environment: dict[str, str]) -> Callable[..., subprocess
 
     def go(*words: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.CompletedProcess[bytes]:
         options = {"capture_output": True} | options
-        return subprocess.run(
+        done: Any = subprocess.run(
             [sys.executable, "-m", "moeplan", *words],
             check=False,
             cwd=folder,
@@ -70,5 +70,6 @@ def child(folder: Path, environment: dict[str, str]) -> Callable[..., subprocess
             timeout=120,
             **options,
         )
+        return cast(subprocess.CompletedProcess[bytes], done)
 
     return go

@@ -56,7 +56,19 @@ def test_folder_without_a_config(run: Run, folder: Path) -> None:
         b'{"model_type": 7}',
         b'{"model_type": "mixtral", "vocab_size": ' + b"9" * 5000 + b"}",
     ],
-    ids=["broken", "empty", "list", "text", "null", "not-text", "nested", "nan", "no-fields", "type-7", "absurd-digits"],
+    ids=[
+        "broken",
+        "empty",
+        "list",
+        "text",
+        "null",
+        "not-text",
+        "nested",
+        "nan",
+        "no-fields",
+        "type-7",
+        "absurd-digits",
+    ],
 )
 def test_content_that_is_no_config(content: bytes, run: Run, folder: Path) -> None:
     (folder / "config.json").write_bytes(content)
@@ -77,7 +89,7 @@ def test_nested_model_inside_itself(run: Run, folder: Path) -> None:
     [
         {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.30.0", "unet": ["diffusers", "UNet2DConditionModel"]},
         {"_class_name": "UNet2DConditionModel", "in_channels": 4, "block_out_channels": [320, 640]},
-        {"model_type": "vit", "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 224, "intermediate_size": 3072},
+        {"model_type": "vit", "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 224},
         {"model_type": "clip", "text_config": {"hidden_size": 512}, "vision_config": {"hidden_size": 768}},
         {"model_type": "whisper", "d_model": 384, "encoder_layers": 4, "decoder_layers": 4, "vocab_size": 51865},
     ],
@@ -142,7 +154,9 @@ def test_unreadable_names(run: Run, folder: Path) -> None:
 # Names ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("typed", "near"), [("h10", "h100"), ("H100-SMX", "h100"), ("rtx4091", "4090"), ("mi300", "mi300x")])
+@pytest.mark.parametrize(
+    ("typed", "near"), [("h10", "h100"), ("H100-SMX", "h100"), ("rtx4091", "4090"), ("mi300", "mi300x")]
+)
 def test_unknown_gpu_names_the_nearest(typed: str, near: str, run: Run) -> None:
     outcome = run("estimate", "mixtral", "--gpu", typed)
     if outcome.code == 0:
@@ -190,7 +204,9 @@ def test_unknown_value_names_the_known(option: str, typed: str, known: str, run:
 # Numbers ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "-4k", "1.5", "1e30", "9" * 400, "abc", "", "32kb", "0x10", "nan", "inf", "32 768 tokens"])
+@pytest.mark.parametrize(
+    "value", ["0", "-1", "-4k", "1.5", "1e30", "9" * 400, "abc", "", "32kb", "0x10", "nan", "inf", "32 768 tokens"]
+)
 @pytest.mark.parametrize("option", ["--context", "--concurrency"])
 def test_count_that_is_none(option: str, value: str, run: Run) -> None:
     what, _ = said(run("estimate", "mixtral", "--gpu", "h100-sxm", option, value))
@@ -226,7 +242,7 @@ def test_context_beyond_the_maximum_is_a_note_and_with_strict_an_error(run: Run)
 @pytest.mark.parametrize(
     ("words", "wrong", "way_out"),
     [
-        (["estimate"], "MODEL", "--help"),
+        (["estimate"], "MODEL", "config.json"),
         (["estimat", "mixtral"], "estimat", "estimate"),
         (["frobnicate"], "frobnicate", "estimate"),
         (["estimate", "mixtral", "--contxt", "8k"], "--contxt", "--context"),
@@ -250,7 +266,9 @@ def test_wrong_usage(words: list[str], wrong: str, way_out: str, run: Run) -> No
 # Output -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["no/such/folder/out.txt", ".", "mixtral", "mixtral/config.json/out.txt", "", "x" * 300])
+@pytest.mark.parametrize(
+    "target", ["no/such/folder/out.txt", ".", "mixtral", "mixtral/config.json/out.txt", "", "x" * 300]
+)
 def test_output_that_cannot_be_written_leaves_nothing(target: str, run: Run, folder: Path) -> None:
     before = sorted(folder.rglob("*"))
     said(run("estimate", "mixtral", "-o", target))
