@@ -14,24 +14,33 @@ from typing import TYPE_CHECKING, Any
 from moeplan.version import __version__
 
 if TYPE_CHECKING:
-    from moeplan.estimate import estimate
+    from moeplan.core.errors import MoeplanError as MoeplanError
+    from moeplan.estimate import estimate as estimate
+    from moeplan.inspect import gpus as gpus
+    from moeplan.inspect import models as models
 
-__all__ = ["__version__", "estimate"]
+_HOMES = {
+    "MoeplanError": "moeplan.core.errors",
+    "estimate": "moeplan.estimate",
+    "gpus": "moeplan.inspect",
+    "models": "moeplan.inspect",
+}
+"""Public names and the modules that they come from."""
 
-_VERBS = ("estimate",)
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names of a table are names
 
 
 class _Package(ModuleType):
-    """A verb's module and its function share one name; the package always offers the function."""
+    """A verb's module and its function may share one name; the package always offers the function."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _VERBS and isinstance(value, ModuleType) and hasattr(value, name):
+        if name in _HOMES and isinstance(value, ModuleType) and hasattr(value, name):
             value = getattr(value, name)
         super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _VERBS:
-            return getattr(import_module(f"moeplan.{name}"), name)
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 

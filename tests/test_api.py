@@ -10,11 +10,18 @@ import moeplan
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(moeplan.__all__) == ["__version__", "estimate", "gpus", "models"]
+    assert sorted(moeplan.__all__) == ["MoeplanError", "__version__", "estimate", "gpus", "models"]
     assert list(inspect.signature(moeplan.estimate).parameters) == [
         "model", "gpu", "engine", "utilization", "context", "concurrency", "encoder_tokens", "dtype", "quant",
         "kv_dtype", "revision", "offline", "profiles", "strict",
     ]  # fmt: skip
+
+
+def test_each_public_name_is_there() -> None:
+    for name in moeplan.__all__:
+        assert getattr(moeplan, name)
+    assert moeplan.models(search="mixtral").schema == "moeplan.models/1"
+    assert moeplan.gpus("h100").schema == "moeplan.gpus/1"
 
 
 def child(code: str) -> str:
@@ -23,7 +30,10 @@ def child(code: str) -> str:
 
 def test_a_verb_stays_a_function_whatever_was_imported_before() -> None:
     assert child("import moeplan.estimate, moeplan; print(callable(moeplan.estimate))") == "True"
-    assert child("import moeplan; from moeplan.estimate.result import Estimate; print(callable(moeplan.estimate))") == "True"
+    assert (
+        child("import moeplan; from moeplan.estimate.result import Estimate; print(callable(moeplan.estimate))")
+        == "True"
+    )
 
 
 def test_importing_the_package_loads_no_verb_and_the_command_line_nothing_heavy() -> None:

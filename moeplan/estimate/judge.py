@@ -25,7 +25,7 @@ class Answer(NamedTuple):
 
     layout: Layout
     ranks: tuple[Rank, ...]
-    capacity: Capacity | None
+    capacity: Capacity
     verdict: Verdict
 
 
@@ -157,7 +157,12 @@ def weight_lines(question: Question) -> tuple[Line, ...]:
 
 
 def _open(question: Question, reason: Refusal) -> Answer:
-    return Answer(_layout(question, ()), (), None, Verdict(None, False, None, None, None, (reason,), ()))
+    return Answer(
+        _layout(question, ()),
+        (),
+        Capacity(None, None, None, None, "engine", None),
+        Verdict(None, False, None, None, None, (reason,), ()),
+    )
 
 
 def _layout(question: Question, options: tuple[Option, ...]) -> Layout:

@@ -138,7 +138,7 @@ class EnginePrints(NamedTuple):
 
 
 class Capacity(NamedTuple):
-    """How much fits."""
+    """How much fits; None where nothing was held against hardware."""
 
     kv_pool_bytes: int | None
     kv_tokens: int | None
@@ -179,7 +179,7 @@ class Estimate(NamedTuple):
     kv_cache: KvCache
     layout: Layout
     ranks: tuple[Rank, ...]
-    capacity: Capacity | None
+    capacity: Capacity
     verdict: Verdict
     speed: None
     notes: tuple[Remark, ...]

@@ -16,7 +16,7 @@ _COUNT = re.compile(r"^\d+\s*x\s*|\s*:\s*\d+$|\s*x\s*\d+$", re.IGNORECASE)
 """A number of devices in front of or behind a GPU's name."""
 
 
-def ways_out(question: Question, gpu: str, capacity: Capacity | None) -> tuple[WayOut, ...]:
+def ways_out(question: Question, gpu: str, capacity: Capacity) -> tuple[WayOut, ...]:
     """Single changes that make it fit, the smallest of each sort; where none does, a format with more GPUs.
 
     Each is written in the user's own flags, and was judged as if the user had typed it.
@@ -41,10 +41,10 @@ def ways_out(question: Question, gpu: str, capacity: Capacity | None) -> tuple[W
     any(try_out(f"--gpu {count}x{name}", with_gpus(question, count)) for count in counts)
     smaller = _smaller_formats(question)
     any(try_out(f"--quant {label}", other) for label, other in smaller)
-    if capacity is not None and capacity.max_context_tokens:
+    if capacity.max_context_tokens:
         tokens = capacity.max_context_tokens
         try_out(f"--context {tokens}", question._replace(deployment=asked._replace(context_tokens=tokens)))
-    if capacity is not None and capacity.max_concurrency:
+    if capacity.max_concurrency:
         sequences = capacity.max_concurrency
         try_out(f"--concurrency {sequences}", question._replace(deployment=asked._replace(concurrency=sequences)))
     if not found:

@@ -189,14 +189,7 @@ def _gpu_sheet(console: Console, gpu: Gpu) -> None:
     console.print(gpu.name, style="bold", overflow="fold")
     _prose(console, _gpu_line(gpu))
     console.print()
-    references = tuple(_references(each, sources) for each in figures)
-    labels, values = tuple(each.label for each in figures), tuple(each.value for each in figures)
-    columns = [
-        Column("", labels, right=False),
-        Column("", values, right=False),
-        Column("source", references, right=False),
-    ]
-    _print_table(console, columns)
+    _print_table(console, _sheet_columns(console.width, figures, sources))
     console.print()
     for source, number in sources.items():
         _prose(console, source, f"[{number}] ")
@@ -209,6 +202,18 @@ def _gpu_sheet(console: Console, gpu: Gpu) -> None:
         _prose(console, gpu.usable_why.formula, "as engines find it: ")
     for remark in gpu.remarks:
         _prose(console, remark, "· ")
+
+
+def _sheet_columns(width: int, figures: Sequence[Figure], sources: dict[str, int]) -> list[Column]:
+    """Label, value and sources; words that are too long for the page take further rows of their own."""
+    references = [_references(each, sources) for each in figures]
+    taken = max(len(each.label) for each in figures) + max(map(len, ("source", *references))) + 2 * GAP
+    rows: list[tuple[str, str, str]] = []
+    for figure, reference in zip(figures, references, strict=True):
+        first, *others = wrap(figure.value, max(LEAST_NAME_COLUMNS, width - taken)) or [""]
+        rows += [(figure.label, first, reference), *(("", other, "") for other in others)]
+    labels, values, marks = zip(*rows, strict=True)
+    return [Column("", labels, right=False), Column("", values, right=False), Column("source", marks, right=False)]
 
 
 def _numbered(figures: Iterable[Figure]) -> dict[str, int]:

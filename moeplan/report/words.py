@@ -69,7 +69,7 @@ def reach_words(estimate: Estimate) -> list[str]:
         )
         used = _ACCOUNTINGS.get(cache.accounting, cache.accounting)
         told.append(f"window layers, per sequence: {ways}; used above: {used}")
-    if capacity is not None and capacity.max_concurrency is not None and estimate.verdict.fits is not None:
+    if capacity.max_concurrency is not None and estimate.verdict.fits is not None:
         sequences, tokens = capacity.max_concurrency, capacity.max_context_tokens or 0
         if not sequences and not tokens:
             told.append(f"room: for no sequence, of {asked.context_tokens:,} tokens or shorter")

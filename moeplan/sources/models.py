@@ -44,7 +44,9 @@ def find_model(
     """
     text = text.strip()
     if not text:
-        raise InputError("MODEL is empty", hint="give a folder, a config.json, an org/name or a name from `moeplan models`")
+        raise InputError(
+            "MODEL is empty", hint="give a folder, a config.json, an org/name or a name from `moeplan models`"
+        )
     path = Path(text).expanduser()
     if _exists(path):
         return _from_path(path, text)
@@ -70,16 +72,17 @@ def find_model(
                 entry.remarks,
                 entry.card.convention if entry.card else None,
             )
-    if _HUB_ID.match(text):
-        return _from_hub(text, revision, offline=offline, typed=text)
     if _looks_like_path(text):
         raise InputError(f"{text}: no such file or folder", hint="check the path, or give a name from `moeplan models`")
+    if _HUB_ID.match(text):
+        return _from_hub(text, revision, offline=offline, typed=text)
     from moeplan.sources.catalogue import near_names
 
     near = near_names(text, profile_folders)
     meant = f"did you mean {', '.join(near)}? " if near else ""
     raise InputError(
-        f"{text!r} is no file, no Hub id and no model of the catalogue", hint=f"{meant}`moeplan models` lists the catalogue"
+        f"{text!r} is no file, no Hub id and no model of the catalogue",
+        hint=f"{meant}`moeplan models` lists the catalogue",
     )
 
 
@@ -96,11 +99,22 @@ def _from_path(path: Path, text: str) -> LoadedModel:
 
 def _from_hub(name: str, revision: str | None, *, offline: bool, typed: str) -> LoadedModel:
     if not _HUB_ID.match(name):
-        raise InputError(f"{typed!r} names no Hub repository", hint="write org/name, hf://org/name or org/name@revision")
+        raise InputError(
+            f"{typed!r} names no Hub repository", hint="write org/name, hf://org/name or org/name@revision"
+        )
     from moeplan.sources.hub import fetch_config
 
     fetched = fetch_config(name, revision, offline=offline)
-    return _loaded(name, fetched.commit, fetched.source, "config", fetched.config, fetched.sidecar, f"{name} config.json", fetched.remarks)
+    return _loaded(
+        name,
+        fetched.commit,
+        fetched.source,
+        "config",
+        fetched.config,
+        fetched.sidecar,
+        f"{name} config.json",
+        fetched.remarks,
+    )
 
 
 def _loaded(
@@ -123,7 +137,7 @@ def _loaded(
 
 def _hub_reference(tail: str, revision: str | None) -> tuple[str, str | None]:
     """`org/name@rev` or `org/name/tree/rev/...` -> (org/name, revision)."""
-    parts = tail.split("?")[0].strip("/").split("/")
+    parts = tail.split("?", maxsplit=1)[0].strip("/").split("/")
     tagged: str | None = None
     if len(parts) >= 4 and parts[2] in ("tree", "blob", "resolve"):
         tagged = parts[3]

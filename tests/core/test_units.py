@@ -8,7 +8,10 @@ from moeplan.core.units import gib, gib_floor, params, parse_bytes, parse_count
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("32768", 32768), ("32k", 32_000), ("32K", 32_768), ("1M", 2**20), ("1m", 10**6), ("1.5k", 1500), ("1e6", 10**6), ("131,072", 131_072), ("8_192", 8192)],
+    [
+        ("32768", 32768), ("32k", 32_000), ("32K", 32_768), ("1M", 2**20), ("1m", 10**6), ("1.5k", 1500),
+        ("1e6", 10**6), ("131,072", 131_072), ("8_192", 8192),
+    ],
 )  # fmt: skip
 def test_counts_are_read_as_engines_read_them(text: str, value: int) -> None:
     # vLLM 0.33.0 human_readable_int: k, m, g are powers of 1000; K, M, G powers of 1024.

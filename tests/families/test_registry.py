@@ -34,10 +34,16 @@ def test_a_dense_family_refuses_a_config_that_states_experts(field: str) -> None
 
 
 def test_openmoe_is_known_by_its_architecture_where_it_calls_itself_llama() -> None:
-    config = LLAMA | {"architectures": ["OpenMoeForCausalLM"], "num_experts": 8, "moe_layer_interval": 2, "router_topk": 2}
+    config = LLAMA | {
+        "architectures": ["OpenMoeForCausalLM"],
+        "num_experts": 8,
+        "moe_layer_interval": 2,
+        "router_topk": 2,
+    }
     assert read_config(config).family == "openmoe"
 
 
 def test_architectures_of_any_shape_do_not_stop_the_reading() -> None:
-    for broken in (None, "LlamaForCausalLM", [1, None], {}):
+    shapes: list[Any] = [None, "LlamaForCausalLM", [1, None], {}]
+    for broken in shapes:
         assert read_config(LLAMA | {"architectures": broken}).family == "llama"

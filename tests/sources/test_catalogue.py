@@ -29,6 +29,7 @@ from moeplan.sources.families import read_config
 from moeplan.sources.models import find_model
 from moeplan.sources.profile_folders import builtin_folder
 from moeplan.sources.quantisation import read_quantisation
+from moeplan.sources.strict_yaml import Block, load
 
 FOLDER = builtin_folder("models")
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -151,8 +152,12 @@ def test_near_names_are_of_different_models() -> None:
 
 def test_one_question_reads_the_index_and_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
-    load = catalogue.load
-    monkeypatch.setattr(catalogue, "load", lambda path: read.append(path) or load(path))
+
+    def watched(path: Path) -> Block:
+        read.append(path)
+        return load(path)
+
+    monkeypatch.setattr(catalogue, "load", watched)
     find_entry("deepseek-v3")
     assert [path.stem for path in read] == ["deepseek-v3"]
 

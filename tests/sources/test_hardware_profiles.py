@@ -166,7 +166,8 @@ def test_the_weaker_rules_would_have_covered_nearly_every_card_whose_report_is_k
             assert found.basis == "assumed"
             if not found.low_bytes <= truth <= found.high_bytes:
                 outside.add(hardware.profile)
-    # A T4 hides less than the band says; GDDR6 with ECC or a large driver share offers less of its nominal size; for all their report is known.
+    # A T4 hides less than the band says; GDDR6 with ECC or a large driver share offers less of its nominal size. The
+    # report of all of them is known.
     assert outside == {"nvidia-t4", "nvidia-l4", "nvidia-l40s", "nvidia-rtx-4090", "nvidia-rtx-6000-ada"}
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from moeplan.core.model import ModelSpec
+from moeplan.core.errors import ConfigError
+from moeplan.core.model import ModelSpec, MoeFfn
 from moeplan.sources.families.fields import Fields
 
 FAMILIES: dict[str, str] = {
@@ -134,7 +135,17 @@ def read_config(config: Mapping[str, Any], where: str = "config") -> ModelSpec:
     spec: ModelSpec = reader(fields)
     if module == "dense":
         _refuse_unread_experts(fields, model_type)
+    _refuse_more_visits_than_experts(spec, where)
     return spec
+
+
+def _refuse_more_visits_than_experts(spec: ModelSpec, where: str) -> None:
+    for ffn in dict.fromkeys(ffn for layer in spec.layers + spec.encoder_layers for ffn in layer.ffns):
+        if isinstance(ffn, MoeFfn) and ffn.experts_per_token > ffn.num_experts + ffn.num_zero_experts:
+            raise ConfigError(
+                f"{where}: a token cannot visit {ffn.experts_per_token} of {ffn.num_experts + ffn.num_zero_experts} experts",
+                hint="correct the number of experts or of experts per token",
+            )
 
 
 def _refuse_unread_experts(fields: Fields, model_type: str) -> None:

@@ -134,7 +134,9 @@ def finish(
         tied = _tied(fields, outer, tied_default)
     stated = next((text for f in (fields, outer) if f and (text := f.text("dtype", "torch_dtype"))), None)
     if stated is not None and stated.removeprefix("torch.") not in DTYPES:
-        remarks += (Remark("dtype-unknown", "warning", f"dtype {stated!r} is not known; weights are taken as bfloat16"),)
+        remarks += (
+            Remark("dtype-unknown", "warning", f"dtype {stated!r} is not known; weights are taken as bfloat16"),
+        )
         stated = None
     length_names = ("max_position_embeddings", "model_max_length", "max_sequence_length", "max_seq_len", "seq_length")
     model_type = str((outer or fields).values.get("model_type") or "")

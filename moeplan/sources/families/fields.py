@@ -20,7 +20,9 @@ MAX_DEPTH = 8
 class Fields:
     """One JSON object of a config, and the record that it shares with its nested objects."""
 
-    def __init__(self, values: Mapping[str, Any], *, where: str = "config", path: str = "", parent: Fields | None = None):
+    def __init__(
+        self, values: Mapping[str, Any], *, where: str = "config", path: str = "", parent: Fields | None = None
+    ):
         self.values = values
         self.where = where
         self.path = path
