@@ -14,7 +14,11 @@ from moeplan.core.errors import InputError
 from moeplan.core.units import GIB
 from moeplan.inspect import gpus, models
 from moeplan.report.as_json import as_json
-from moeplan.report.inspect_table import gpu_figures, gpus_markdown, gpus_table, models_markdown, models_table
+from moeplan.report.gpus_markdown import gpus_markdown
+from moeplan.report.gpus_table import gpus_table
+from moeplan.report.gpus_words import gpu_figures
+from moeplan.report.models_markdown import models_markdown
+from moeplan.report.models_table import models_table
 from moeplan.sources.profile_folders import builtin_folder
 
 NAMES = sorted(path.stem for path in builtin_folder("hardware").glob("*.yaml"))

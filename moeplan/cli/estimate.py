@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from moeplan.cli.options import Color, Format, Json, Output, Page, Profiles, Quiet, chosen_format, deliver, page
+from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, show, showing
 from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN
 
 
@@ -57,8 +57,7 @@ def estimate(
     $ moeplan estimate Qwen/Qwen3-30B-A3B --gpu 2xl40s --context 32K --concurrency 16 --json
     $ moeplan estimate ./my-model/config.json --quant fp8 --gpu rtx-4090 --require-fit
     """  # noqa: D301 - typer reads the character, not the escape
-    chosen = chosen_format(format, json)
-    sheet = page(color, output)
+    how = showing(format, json=json, output=output, quiet=quiet, color=color)
     from moeplan.estimate import estimate as verb
 
     result = verb(
@@ -77,24 +76,7 @@ def estimate(
         profiles=profiles or (),
         strict=strict,
     )
-    deliver(_rendered(result, chosen, sheet, explain=explain), output, quiet=quiet)
+    show(result, "estimate", how, explain=explain)
     if not require_fit or result.verdict.fits is True:
         return EXIT_DONE
     return EXIT_UNKNOWN if result.verdict.fits is None else EXIT_FINDINGS
-
-
-def _rendered(result: object, chosen: str, sheet: Page, *, explain: bool) -> str:
-    from moeplan.estimate import Estimate
-
-    assert isinstance(result, Estimate)
-    if chosen == "json":
-        from moeplan.report.as_json import as_json
-
-        return as_json(result)
-    if chosen == "markdown":
-        from moeplan.report.estimate_markdown import estimate_markdown
-
-        return estimate_markdown(result, explain=explain)
-    from moeplan.report.estimate_table import estimate_table
-
-    return estimate_table(result, width=sheet.width, color=sheet.color, unicode=sheet.unicode, explain=explain)

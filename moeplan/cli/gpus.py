@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, chosen_format, deliver, page
+from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, show, showing
 
 
 def gpus(
@@ -25,23 +25,7 @@ def gpus(
     $ moeplan gpus h100
     $ moeplan gpus --json
     """  # noqa: D301 - \b is the character that keeps lines apart in help
-    chosen = chosen_format(format, json)
-    sheet = page(color, output)
+    how = showing(format, json=json, output=output, quiet=quiet, color=color)
     from moeplan.inspect import gpus as verb
 
-    result = verb(name, profiles or ())
-    if chosen == "json":
-        from moeplan.report.as_json import as_json
-
-        text = as_json(result)
-    elif chosen == "markdown":
-        from moeplan.report.inspect_table import gpus_markdown
-
-        text = gpus_markdown(result, detailed=name is not None)
-    else:
-        from moeplan.report.inspect_table import gpus_table
-
-        text = gpus_table(
-            result, width=sheet.width, color=sheet.color, unicode=sheet.unicode, detailed=name is not None
-        )
-    deliver(text, output, quiet=quiet)
+    show(verb(name, profiles or ()), "gpus", how, detailed=name is not None)

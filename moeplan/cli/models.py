@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, chosen_format, deliver, page
+from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, show, showing
 
 
 def models(
@@ -25,21 +25,7 @@ def models(
     $ moeplan models --search "qwen3 moe"
     $ moeplan models --search dense --json
     """  # noqa: D301 - \b is the character that keeps lines apart in help
-    chosen = chosen_format(format, json)
-    sheet = page(color, output)
+    how = showing(format, json=json, output=output, quiet=quiet, color=color)
     from moeplan.inspect import models as verb
 
-    result = verb(search, profiles or ())
-    if chosen == "json":
-        from moeplan.report.as_json import as_json
-
-        text = as_json(result)
-    elif chosen == "markdown":
-        from moeplan.report.inspect_table import models_markdown
-
-        text = models_markdown(result)
-    else:
-        from moeplan.report.inspect_table import models_table
-
-        text = models_table(result, width=sheet.width, color=sheet.color, unicode=sheet.unicode)
-    deliver(text, output, quiet=quiet)
+    show(verb(search, profiles or ()), "models", how)

@@ -1,8 +1,9 @@
-"""Options that several commands share, and how they are read."""
+"""Options that every command shares, how they are read, and how a result is shown as they ask."""
 
 import os
 import sys
 from errno import EISDIR
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -27,23 +28,59 @@ LEAST_WIDTH = 40
 
 
 class Page(NamedTuple):
-    """What the output may look like."""
+    """What a table may look like."""
 
     width: int
     color: bool
     unicode: bool
 
 
-def chosen_format(name: str, json: bool) -> str:
-    """The format by its one name. Raises InputError for an unknown one."""
-    if json:
-        return "json"
+class Showing(NamedTuple):
+    """How a result is shown, and where."""
+
+    format: str
+    page: Page
+    output: Path | None
+    quiet: bool
+
+
+def showing(format: str, *, json: bool, output: Path | None, quiet: bool, color: str) -> Showing:  # noqa: A002 - the option's name
+    """The shared options as they were given. Raises InputError for a value that is none."""
+    return Showing("json" if json else _format(format), _page(color, output), output, quiet)
+
+
+def show(result: object, report: str, how: Showing, **details: bool) -> None:
+    """Print a verb's result, or write it to a file in one piece. Raises InputError when neither can be.
+
+    JSON is the same for every result; a table or Markdown is drawn by the function of the module
+    `moeplan.report.REPORT_FORMAT` that has the module's name. `details` are what only that report takes.
+    """
+    if how.format == "json":
+        from moeplan.report.as_json import as_json
+
+        text = as_json(result)
+    else:
+        name = f"{report}_{how.format}"
+        page = how.page._asdict() if how.format == "table" else {}
+        text = getattr(import_module(f"moeplan.report.{name}"), name)(result, **page, **details)
+    if how.output is not None:
+        _write(how.output, text)
+    elif not how.quiet:
+        _print(text)
+
+
+def leave_stdout() -> None:
+    """Send what is left in the buffer nowhere: the reader went away (`| head`), or the disk is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _format(name: str) -> str:
     if name not in FORMATS:
         raise InputError(f"unknown format {name!r}", hint="formats: table, json, markdown")
     return FORMATS[name]
 
 
-def page(color: str, output: Path | None) -> Page:
+def _page(color: str, output: Path | None) -> Page:
     """Width, colour and character set: `--color` beats NO_COLOR, that beats FORCE_COLOR, and both beat the terminal.
 
     A file gets colour only from `--color always`.
@@ -59,19 +96,6 @@ def page(color: str, output: Path | None) -> Page:
     if color != "auto":
         coloured = color == "always"
     return Page(_width(to_screen), coloured, output is not None or _speaks_unicode())
-
-
-def deliver(text: str, output: Path | None, *, quiet: bool = False) -> None:
-    """Print, or write a file in one piece: a reader never sees half of it. Raises InputError when neither can be."""
-    if output is not None:
-        _write(output, text)
-    elif not quiet:
-        _print(text)
-
-
-def leave_stdout() -> None:
-    """Send what is left in the buffer nowhere: the reader went away (`| head`), or the disk is full."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print(text: str) -> None:

@@ -1,18 +1,18 @@
 """Which share of a weight one tensor-parallel rank holds.
 
 Source of the rules: vLLM 0.33.0 (ColumnParallelLinear, RowParallelLinear, ReplicatedLinear and QKVParallelLinear in
-model_executor/layers/linear.py; vocabulary rows padded to a multiple of 64 in vocab_parallel_embedding.py).
+model_executor/layers/linear.py, vocab_parallel_embedding.py).
 """
 
 from __future__ import annotations
 
 from moeplan.core.model import Weight
 
-VOCABULARY_PADDING = 64
 
+def rank_units(weight: Weight, num_ranks: int, vocabulary_padding: int = 1) -> tuple[int, int]:
+    """Units of `weight` on the fullest of `num_ranks` ranks, of how many; more than all only where padding adds some.
 
-def rank_units(weight: Weight, num_ranks: int) -> tuple[int, int]:
-    """Units of `weight` on the fullest of `num_ranks` ranks, of how many; more than all only where padding adds some."""
+    Vocabulary rows are first padded to a multiple of `vocabulary_padding`, an engine's own."""
     if num_ranks == 1 and weight.split != "vocabulary":
         return 1, 1
     match weight.split:
@@ -24,11 +24,11 @@ def rank_units(weight: Weight, num_ranks: int) -> tuple[int, int]:
         case "kv_heads":
             return max(1, -(-weight.units // num_ranks)), weight.units
         case "vocabulary":
-            padded = -(-weight.units // VOCABULARY_PADDING) * VOCABULARY_PADDING
+            padded = -(-weight.units // vocabulary_padding) * vocabulary_padding
             return -(-padded // num_ranks), weight.units
 
 
-def rank_bytes(weight: Weight, num_bytes: int, num_ranks: int) -> int:
+def rank_bytes(weight: Weight, num_bytes: int, num_ranks: int, vocabulary_padding: int = 1) -> int:
     """Bytes on the fullest rank of a weight that has `num_bytes` in all, rounded up."""
-    units, of_units = rank_units(weight, num_ranks)
+    units, of_units = rank_units(weight, num_ranks, vocabulary_padding)
     return -(-num_bytes * units // of_units)

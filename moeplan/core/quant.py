@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from moeplan.core.model import ROLES, Remark, Role
-from moeplan.core.weights import Owned
+from moeplan.core.model import ROLES, Remark, Role, Weight
+from moeplan.core.weights import Owned, Part
 
 Group = (
     tuple[Literal["row"], int]
@@ -517,19 +517,41 @@ class WeightBytes(NamedTuple):
         return self.total_bytes + self.mtp_bytes + self.mtp_duplicate_bytes
 
 
-def weight_bytes(owned: Iterable[Owned], quantisation: Quantisation) -> WeightBytes:
-    """Fold an inventory into the bytes that a checkpoint of this quantisation stores."""
+class Holding(NamedTuple):
+    """Bytes of one weight, in all its layers, that are stored in one format."""
+
+    weight: Weight
+    part: Part
+    format: str
+    num_bytes: int
+
+
+def holdings(owned: Iterable[Owned], quantisation: Quantisation) -> tuple[Holding, ...]:
+    """What a checkpoint of this quantisation stores for each weight of an inventory."""
     compiled = _compiled(quantisation)
+    return tuple(
+        Holding(entry.weight, entry.part, part.format.name, part.num_bytes)
+        for entry in owned
+        for part in _stored(entry, compiled)
+    )
+
+
+def fold_bytes(held: Iterable[Holding]) -> WeightBytes:
+    """Sum holdings by role and by format; MTP apart."""
     by_role: dict[str, int] = dict.fromkeys(ROLES, 0)
     by_format: dict[str, int] = {}
     mtp_bytes = mtp_duplicate_bytes = 0
-    for entry in owned:
-        for part in _stored(entry, compiled):
-            if entry.part == "mtp":
-                mtp_bytes += part.num_bytes
-            elif entry.part == "mtp_duplicate":
-                mtp_duplicate_bytes += part.num_bytes
-            else:
-                by_role[entry.weight.role] += part.num_bytes
-                by_format[part.format.name] = by_format.get(part.format.name, 0) + part.num_bytes
+    for weight, part, name, num_bytes in held:
+        if part == "mtp":
+            mtp_bytes += num_bytes
+        elif part == "mtp_duplicate":
+            mtp_duplicate_bytes += num_bytes
+        else:
+            by_role[weight.role] += num_bytes
+            by_format[name] = by_format.get(name, 0) + num_bytes
     return WeightBytes(sum(by_role.values()), by_role, by_format, mtp_bytes, mtp_duplicate_bytes)
+
+
+def weight_bytes(owned: Iterable[Owned], quantisation: Quantisation) -> WeightBytes:
+    """Fold an inventory into the bytes that a checkpoint of this quantisation stores."""
+    return fold_bytes(holdings(owned, quantisation))

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from moeplan.core.deployment import Constants, Deployment, Option, Refusal
 from moeplan.core.hardware import Hardware
-from moeplan.core.kv_cache import Accounting, CacheRules
+from moeplan.core.kv_cache import Accounting, CacheRow, CacheRules, cache_cost
 from moeplan.core.ledger import Line, Why, line
-from moeplan.core.model import DenseFfn, ModelSpec, MoeFfn
+from moeplan.core.model import DenseFfn, ModelSpec, MoeFfn, Remark
+from moeplan.core.quant import Quantisation
+from moeplan.core.weights import Owned
+
+VOCABULARY_PADDING = 1
+"""Tables are as the config states them."""
 
 
 def settle(deployment: Deployment, hardware: Hardware, constants: Constants) -> tuple[Option, ...]:
@@ -40,6 +45,18 @@ def cache_rules(
     )
 
 
+def managed_cache_bytes(
+    rows: tuple[CacheRow, ...],
+    rules: CacheRules,
+    deployment: Deployment,
+    options: tuple[Option, ...],
+    constants: Constants,
+) -> int:
+    """The library has no block manager: the cache is what the sequences hold."""
+    cost = cache_cost(rows, rules, deployment.context_tokens, deployment.encoder_tokens, deployment.tp)
+    return deployment.concurrency * cost.bytes_at_context
+
+
 def window_accountings(rules: CacheRules, constants: Constants) -> dict[Accounting, CacheRules]:
     """The library has one way of counting."""
     return {"transformers": rules}
@@ -51,7 +68,7 @@ def runtime_lines(
     options: tuple[Option, ...],
     hardware: Hardware,
     constants: Constants,
-    expert_format: str | None,
+    weights: tuple[Line, ...],
 ) -> tuple[Line, ...]:
     """Activations of one prefill of the whole batch, and the device context."""
     tokens = deployment.concurrency * deployment.context_tokens
@@ -85,8 +102,29 @@ def runtime_lines(
     )  # fmt: skip
 
 
-def refusals(spec: ModelSpec, deployment: Deployment) -> tuple[Refusal, ...]:
+def refusals(
+    spec: ModelSpec,
+    owned: tuple[Owned, ...],
+    quantisation: Quantisation,
+    deployment: Deployment,
+    hardware: Hardware | None,
+) -> tuple[Refusal, ...]:
     """A plain script runs on one device."""
     if deployment.tp > 1:
         return (Refusal("one-device", f"a plain transformers script uses one device, not {deployment.tp}"),)
     return ()
+
+
+def doubts(
+    spec: ModelSpec, quantisation: Quantisation, hardware: Hardware | None, deployment: Deployment
+) -> tuple[Remark, ...]:
+    """Formats that the library may unpack on load."""
+    if quantisation.name.startswith("mxfp4"):
+        told = "transformers keeps mxfp4 packed only where its kernels run; elsewhere it unpacks the experts to 16 bit"
+        return (Remark("not-modelled", "warning", told),)
+    return ()
+
+
+def leaves_out(name: str) -> str | None:
+    """Everything is loaded."""
+    return None

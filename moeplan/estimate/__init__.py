@@ -12,7 +12,7 @@ from pathlib import Path
 from moeplan.core.errors import InputError
 from moeplan.core.kv_cache import cache_cost, stored_rows
 from moeplan.core.model import ModelSpec, MoeFfn, Remark
-from moeplan.core.quant import Quantisation, weight_bytes
+from moeplan.core.quant import Quantisation, fold_bytes, holdings
 from moeplan.core.units import gib, params
 from moeplan.core.weights import Parameters, parameters
 from moeplan.engines import ENGINES
@@ -34,6 +34,9 @@ from moeplan.sources.hardware_profiles import find_hardware
 from moeplan.sources.models import LoadedModel, find_model
 
 __all__ = ["Estimate", "estimate"]
+
+UNCERTAIN = ("not-verified", "family-unknown", "provenance-class-default", "provenance-rebuilt")
+"""Notes on the model after which a verdict is not certain."""
 
 
 def estimate(
@@ -81,7 +84,9 @@ def estimate(
         hardware,
         num_devices,
         limits._replace(kv_dtype=asked, utilization_fraction=utilization),
+        tuple(note for note in loaded.remarks if note.severity == "warning" and note.code in UNCERTAIN),
     )
+    notes += question.doubts
     origins |= {
         "quant": "stated" if quant else "inferred",
         "kv_dtype": "stated" if asked else "inferred",
@@ -158,19 +163,25 @@ def _model_facts(loaded: LoadedModel, spec: ModelSpec) -> ModelFacts:
 
 
 def _weights(question: Question, checkpoint: Quantisation) -> WeightBytes:
-    held = weight_bytes(question.owned, question.quantisation)
-    stored = held if checkpoint == question.quantisation else weight_bytes(question.owned, checkpoint)
-    left_out = []
-    if stored.mtp_bytes:
-        left_out.append(LeftOut("MTP layers, resident only with speculation", stored.mtp_bytes))
-    if stored.mtp_duplicate_bytes:
-        left_out.append(LeftOut("tables that MTP layers store a second time", stored.mtp_duplicate_bytes))
+    """Bytes in the checkpoint's own formats, and those that the engine keeps (in other formats where it was asked to)."""
+    stored = holdings(question.owned, checkpoint)
+    held, all_stored = fold_bytes(question.held), fold_bytes(stored)
+    left_out: dict[str, int] = {}
+    for each in stored:
+        if each.part == "mtp":
+            why = "MTP layers, resident only with speculation"
+        elif each.part == "mtp_duplicate":
+            why = "tables that MTP layers store a second time"
+        else:
+            why = question.engine.leaves_out(each.weight.name) or ""
+        if why:
+            left_out[why] = left_out.get(why, 0) + each.num_bytes
     return WeightBytes(
-        checkpoint_bytes=stored.checkpoint_bytes,
+        checkpoint_bytes=all_stored.checkpoint_bytes,
         resident_bytes=held.total_bytes,
         by_role=held.by_role,
         by_format=held.by_format,
-        left_out=tuple(left_out),
+        left_out=tuple(LeftOut(what, size) for what, size in left_out.items()),
         basis=base_basis(question, held.by_format),
     )
 
@@ -201,7 +212,7 @@ def _doubts(question: Question, counts: Parameters) -> list[Remark]:
     notes = []
     hardware = question.hardware
     if counts.active != counts.text_total:
-        held = weight_bytes(question.owned, question.quantisation).total_bytes
+        held = fold_bytes(question.held).total_bytes
         naive = counts.active * held // counts.total
         notes.append(
             Remark(

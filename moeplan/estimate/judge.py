@@ -6,11 +6,10 @@ from typing import NamedTuple
 from moeplan.core.capacity import largest
 from moeplan.core.deployment import Option, Refusal
 from moeplan.core.hardware import Hardware, Usable
-from moeplan.core.kv_cache import CacheCost, cache_cost, entry_bytes
+from moeplan.core.kv_cache import CacheCost, cache_cost
 from moeplan.core.ledger import Basis, Line, Why, band_bytes, line, total_bytes
 from moeplan.core.model import ROLES
 from moeplan.core.placement import rank_bytes
-from moeplan.core.quant import stored
 from moeplan.core.units import gib
 from moeplan.estimate.question import Question, base_basis
 from moeplan.estimate.result import Capacity, Layout, Rank, Verdict
@@ -92,7 +91,9 @@ def judge(question: Question) -> Answer:
 def verdict(question: Question, memory: Usable, found: Ledger) -> Verdict:
     """Does it fit: enough memory, and nothing that the engine refuses."""
     deployment, free = question.deployment, found.free_bytes
-    refused = question.engine.refusals(question.spec, deployment)
+    refused = question.engine.refusals(
+        question.spec, question.owned, question.quantisation, deployment, question.hardware
+    )
     reasons = list(refused)
     if free < 0:
         per = " on each GPU" if deployment.tp > 1 else ""
@@ -102,7 +103,7 @@ def verdict(question: Question, memory: Usable, found: Ledger) -> Verdict:
     low, high = found.free_band_bytes
     return Verdict(
         fits=free >= 0 and not refused,
-        certain=bool(refused) or (memory.certain and (low >= 0) == (high >= 0)),
+        certain=bool(refused) or (memory.certain and not question.doubts and (low >= 0) == (high >= 0)),
         worst_rank=0,
         headroom_bytes=free,
         headroom_low_bytes=low,
@@ -118,25 +119,20 @@ def ledger(question: Question, hardware: Hardware, memory: Usable) -> Ledger:
     budget, low, high = (
         ceil(size * float(options[0].value or 0)) for size in (memory.bytes, memory.low_bytes, memory.high_bytes)
     )
-    runtime = _runtime_lines(question, hardware, options, _expert_format(weights))
+    runtime = _runtime_lines(question, hardware, options, weights)
     return Ledger(options, weights, runtime, _cache_lines(question, options), budget, low, high)
 
 
 def weight_lines(question: Question) -> tuple[Line, ...]:
-    """Weights of one rank by role; MTP layers stay on disk."""
-    num_ranks = question.deployment.tp
+    """Weights of one rank by role."""
+    num_ranks, padding = question.deployment.tp, question.engine.VOCABULARY_PADDING
     by_role: dict[str, int] = {}
-    elements: dict[str, int] = {}
     formats: dict[str, dict[str, int]] = {}
-    for entry in question.owned:
-        if entry.part in ("mtp", "mtp_duplicate"):
-            continue
-        role = entry.weight.role
-        elements[role] = elements.get(role, 0) + entry.num_elements
-        for part in stored(entry, question.quantisation):
-            by_role[role] = by_role.get(role, 0) + rank_bytes(entry.weight, part.num_bytes, num_ranks)
-            held = formats.setdefault(role, {})
-            held[part.format.name] = held.get(part.format.name, 0) + part.num_bytes
+    for weight, _, name, num_bytes in question.held:
+        role = weight.role
+        by_role[role] = by_role.get(role, 0) + rank_bytes(weight, num_bytes, num_ranks, padding)
+        held = formats.setdefault(role, {})
+        held[name] = held.get(name, 0) + num_bytes
     divided = f" / {num_ranks} where tensor parallelism splits" if num_ranks > 1 else ""
     return tuple(
         line(
@@ -146,7 +142,7 @@ def weight_lines(question: Question) -> tuple[Line, ...]:
             base_basis(question, formats[role]),
             Why(
                 f"bytes of every tensor of this role in its format, scales included{divided}",
-                {"elements": elements[role], "bytes_by_format": formats[role], "tensor_parallel": num_ranks},
+                {"bytes_by_format": formats[role], "tensor_parallel": num_ranks},
                 "shapes from the config, formats from its quantisation",
             ),
             role=role,
@@ -186,20 +182,11 @@ def _layout(question: Question, options: tuple[Option, ...]) -> Layout:
     )
 
 
-def _expert_format(weights: tuple[Line, ...]) -> str | None:
-    """The format that most bytes of the routed experts are in: it decides on their kernels."""
-    for entry in weights:
-        if entry.role == "routed_experts":
-            by_format: dict[str, int] = entry.why.inputs["bytes_by_format"]
-            return max(by_format, key=lambda name: by_format[name])
-    return None
-
-
 def _runtime_lines(
-    question: Question, hardware: Hardware, options: tuple[Option, ...], expert_format: str | None
+    question: Question, hardware: Hardware, options: tuple[Option, ...], weights: tuple[Line, ...]
 ) -> tuple[Line, ...]:
     return question.engine.runtime_lines(
-        question.spec, question.deployment, options, hardware, question.constants, expert_format
+        question.spec, question.deployment, options, hardware, question.constants, weights
     )
 
 
@@ -233,39 +220,34 @@ def _cache_lines(question: Question, options: tuple[Option, ...]) -> tuple[Line,
     more = _managed_bytes(question, options) - size
     if more > 0:
         why = Why(
-            "concurrency x (whole blocks, one more per window) + window layers x tokens of one batch - the cache itself",
-            {"block_tokens": question.constants.of("block_tokens").value},
-            "vLLM 0.33.0 v1/core/kv_cache_utils.py and v1/kv_cache_interface.py",
+            "what the block manager holds: whole blocks, one more per window, padded groups, two recurrent states, "
+            "window layers also the batches in flight; less the cache itself",
+            {"block_tokens": int(question.constants.of("block_tokens").value)},
+            "vLLM 0.33.0 v1/core/kv_cache_planning.py, v1/kv_cache_interface.py, config/vllm.py",
         )
         lines.append(line("kv_cache_blocks", "KV cache: blocks, tokens in flight", more, basis, why))
     return tuple(lines)
 
 
 def _managed_bytes(question: Question, options: tuple[Option, ...]) -> int:
-    """Bytes of all sequences as the engine's block manager holds them; window layers also hold one batch in flight."""
-    asked = question.deployment
-    ways = question.engine.window_accountings(question.rules, question.constants)
-    rules = ways.get("hybrid_manager", question.rules)
-    cost = cache_cost(question.rows, rules, asked.context_tokens, asked.encoder_tokens, asked.tp)
-    batch = next((int(option.value or 0) for option in options if option.flag == "--max-num-batched-tokens"), 0)
-    in_flight = min(batch, asked.concurrency * asked.context_tokens)
-    windows = sum(
-        row.count * entry_bytes(row, rules, asked.tp) for row in question.rows if row.window_tokens is not None
+    """Bytes of all sequences as the engine holds them, never less than the cache itself."""
+    managed = question.engine.managed_cache_bytes(
+        question.rows, question.rules, question.deployment, options, question.constants
     )
-    return asked.concurrency * cost.bytes_at_context + windows * in_flight
+    return max(managed, question.deployment.concurrency * _rank_cost(question).bytes_at_context)
 
 
 def _capacity(question: Question, hardware: Hardware, found: Ledger) -> Capacity:
     """What is left for the cache, and how far it reaches."""
     asked = question.deployment
-    expert_format = _expert_format(found.weights)
     room = found.budget_bytes - total_bytes(found.weights)
 
     def holds(context_tokens: int, concurrency: int) -> bool:
         deployment = asked._replace(context_tokens=context_tokens, concurrency=concurrency)
         other = question._replace(deployment=deployment)
-        runtime = _runtime_lines(other, hardware, found.options, expert_format)
-        return _managed_bytes(other, found.options) + total_bytes(runtime) <= room
+        options = question.engine.settle(deployment, hardware, question.constants)
+        runtime = _runtime_lines(other, hardware, options, found.weights)
+        return _managed_bytes(other, options) + total_bytes(runtime) <= room
 
     pool = max(0, room - total_bytes(found.runtime))
     per_token = _rank_cost(question).bytes_per_token

@@ -1,6 +1,6 @@
 """What is asked, read to the end: model, format, engine, hardware and limits as values that can be judged."""
 
-from collections.abc import Container
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from moeplan.core.deployment import Constants, Deployment, Origin
@@ -9,7 +9,7 @@ from moeplan.core.hardware import Hardware, Usable, usable
 from moeplan.core.kv_cache import DTYPE_BITS, CacheRow, CacheRules, cache_rows
 from moeplan.core.ledger import Basis
 from moeplan.core.model import ModelSpec, Remark
-from moeplan.core.quant import BY_DTYPE, Quantisation
+from moeplan.core.quant import BY_DTYPE, Holding, Quantisation, holdings
 from moeplan.core.units import parse_count
 from moeplan.core.weights import Owned, inventory
 from moeplan.engines import Engine, load
@@ -37,6 +37,10 @@ class Question(NamedTuple):
     owned: tuple[Owned, ...]
     rows: tuple[CacheRow, ...]
     quantisation: Quantisation
+    held: tuple[Holding, ...]
+    """Weights as the engine keeps them; what it does not load is left out."""
+    doubts: tuple[Remark, ...]
+    """What keeps a verdict from being certain."""
     engine: Engine
     constants: Constants
     deployment: Deployment
@@ -73,7 +77,7 @@ def read_formats(
             notes.append(Remark("dtype-of-engine", "info", f"{engine} loads {spec.dtype} weights as {runs_in}"))
             spec = spec._replace(dtype=runs_in)
     if quant is not None:
-        checkpoint = resident = what_if(quant, spec)
+        resident = what_if(quant, spec)
     else:
         resident = checkpoint
         if BY_DTYPE[spec.dtype] != base:
@@ -84,9 +88,10 @@ def read_formats(
     return spec, resident, checkpoint
 
 
-def base_basis(question: Question, formats: Container[str]) -> Basis:
-    """`assumed` where some of these formats is the plain dtype and no config stated that, else `derived`."""
-    unknown = not question.spec.dtype_stated and question.quantisation.base.name in formats
+def base_basis(question: Question, by_format: Mapping[str, int]) -> Basis:
+    """`assumed` where most of these bytes are in the plain dtype and no config stated that, else `derived`."""
+    main = max(by_format, key=lambda name: by_format[name], default=None)
+    unknown = not question.spec.dtype_stated and question.quantisation.base.name == main
     return "assumed" if unknown else "derived"
 
 
@@ -166,15 +171,19 @@ def make_question(
     hardware: Hardware | None,
     num_devices: int,
     deployment: Deployment,
+    doubts: tuple[Remark, ...],
 ) -> Question:
     """Fold the model once and fetch what the engine and the hardware say about it."""
     module = load(engine)
     asked = deployment._replace(engine=engine, tp=num_devices)
+    owned = inventory(spec)
     return Question(
         spec=spec,
-        owned=inventory(spec),
+        owned=owned,
         rows=cache_rows(spec),
         quantisation=quantisation,
+        held=loaded_holdings(module, holdings(owned, quantisation)),
+        doubts=doubts + module.doubts(spec, quantisation, hardware, asked),
         engine=module,
         constants=engine_constants(engine),
         deployment=asked,
@@ -187,7 +196,17 @@ def make_question(
 def requantised(question: Question, quantisation: Quantisation) -> Question:
     """The same question with other weight formats; the cache follows where the checkpoint had a say in its dtype."""
     rules = _rules(question.engine, question.spec, quantisation, question.hardware, question.deployment)
-    return question._replace(quantisation=quantisation, rules=rules)
+    held = loaded_holdings(question.engine, holdings(question.owned, quantisation))
+    return question._replace(quantisation=quantisation, rules=rules, held=held)
+
+
+def loaded_holdings(engine: Engine, held: tuple[Holding, ...]) -> tuple[Holding, ...]:
+    """The holdings that the engine loads: no MTP layers, which wait for speculation, and nothing that it leaves out."""
+    return tuple(
+        each
+        for each in held
+        if each.part not in ("mtp", "mtp_duplicate") and engine.leaves_out(each.weight.name) is None
+    )
 
 
 def _rules(

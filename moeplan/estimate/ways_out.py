@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from moeplan.core.quant import weight_bytes
+from moeplan.core.quant import fold_bytes
 from moeplan.estimate.judge import ledger, verdict
 from moeplan.estimate.question import Question, requantised
 from moeplan.estimate.result import Capacity, WayOut
@@ -60,10 +60,10 @@ def _smaller_formats(question: Question) -> list[tuple[str, Question]]:
     """The same question in common smaller formats, largest first; none where the checkpoint is as small already."""
     from moeplan.sources.quantisation import what_if
 
-    now = weight_bytes(question.owned, question.quantisation).total_bytes
+    now = fold_bytes(question.held).total_bytes
     smaller = []
     for label in SMALLER_FORMATS:
-        other = what_if(label, question.spec)
-        if weight_bytes(question.owned, other).total_bytes < 0.95 * now:
-            smaller.append((label, requantised(question, other)))
+        other = requantised(question, what_if(label, question.spec))
+        if fold_bytes(other.held).total_bytes < 0.95 * now:
+            smaller.append((label, other))
     return smaller

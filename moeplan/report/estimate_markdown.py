@@ -1,16 +1,13 @@
-"""An estimate as Markdown, for pull requests and wikis: verdict, parameters by convention, ledger, capacity, ways out, notes.
-
-Every text that comes from outside is escaped, so that a model's name can neither break a table nor bring its own HTML.
-"""
+"""An estimate as Markdown, for pull requests and wikis: verdict, parameters by convention, ledger, capacity, ways out, notes."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 from moeplan.core.ledger import band_bytes, total_bytes
 from moeplan.core.units import gib, gib_floor, params
 from moeplan.estimate.result import Estimate, Rank
+from moeplan.report.markdown import code, escaped, table
 from moeplan.report.printable import printable_record
 from moeplan.report.words import (
     NAIVE,
@@ -31,11 +28,11 @@ def estimate_markdown(estimate: Estimate, *, explain: bool = False) -> str:
         f"**{escaped(verdict_words(estimate))}**",
         f"{escaped(shape_words(estimate.model))}. {params(estimate.parameters.total)} parameters, {active_words(estimate.parameters)}.",
         escaped(" · ".join(setting_words(estimate))),
-        "\n".join(_parameters(estimate)),
+        _parameters(estimate),
     ]
-    blocks += ["\n".join(_ledger(estimate, rank)) for rank in estimate.ranks]
+    blocks += [_ledger(estimate, rank) for rank in estimate.ranks]
     if not estimate.ranks:
-        blocks.append("\n".join(_needs(estimate)))
+        blocks.append(_needs(estimate))
     blocks += [f"Not so: {escaped(note.message)}." for note in estimate.notes if note.code == NAIVE]
     blocks.append("\n".join(f"- {escaped(sentence)}" for sentence in reach_words(estimate)))
     if estimate.verdict.fits is False:
@@ -49,30 +46,7 @@ def estimate_markdown(estimate: Estimate, *, explain: bool = False) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def escaped(text: str) -> str:
-    """`text` as Markdown that shows it as it is: no table cell, emphasis, link, code, formula or HTML begins in it."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    # An underscore within a word is an underscore; at its edge it would be emphasis.
-    return re.sub(r"[\\`*|~$\[\]#]|(?<![^\W_])_|_(?![^\W_])", lambda found: f"\\{found[0]}", text)
-
-
-def code(text: str) -> str:
-    """`text` as a code span; its fence is longer than any run of backticks within."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * (longest + 1)
-    space = " " if longest else ""
-    return f"{fence}{space}{text}{space}{fence}"
-
-
-def _table(heads: Sequence[str], right: str, rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A table; `right` has one character per column, `>` for figures."""
-    yield "| " + " | ".join(heads) + " |"
-    yield "|" + "|".join("---:" if side == ">" else "---" for side in right) + "|"
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"
-
-
-def _parameters(estimate: Estimate) -> Iterator[str]:
+def _parameters(estimate: Estimate) -> str:
     counts = estimate.parameters
     conventions = {
         "total": ("total", counts.total),
@@ -93,10 +67,10 @@ def _parameters(estimate: Estimate) -> Iterator[str]:
     for name, (label, count) in conventions.items():
         card = " (what the model's card counts)" if name == counts.card_convention else ""
         rows.append((label + card, params(count), f"{count:,}"))
-    yield from _table(["parameters", "rounded", "exact count"], "<>>", rows)
+    return table(["parameters", "rounded", "exact count"], "<>>", rows)
 
 
-def _ledger(estimate: Estimate, rank: Rank) -> Iterator[str]:
+def _ledger(estimate: Estimate, rank: Rank) -> str:
     used = total_bytes(rank.lines)
     low, high = band_bytes(rank.lines)
     budget = used + rank.free_bytes
@@ -112,17 +86,15 @@ def _ledger(estimate: Estimate, rank: Rank) -> Iterator[str]:
     else:
         rows.append(("**missing**", f"**{gib(-rank.free_bytes)}**", "", ""))
     several = len(rank.ranks) > 1
-    yield from _table(
-        [f"per GPU, {len(rank.ranks)} alike" if several else "memory", "size", "band", "basis"], "<>><", rows
-    )
+    return table([f"per GPU, {len(rank.ranks)} alike" if several else "memory", "size", "band", "basis"], "<>><", rows)
 
 
-def _needs(estimate: Estimate) -> Iterator[str]:
+def _needs(estimate: Estimate) -> str:
     rows = [
         ("weights", gib(estimate.weights.resident_bytes), estimate.weights.basis),
         ("KV cache", gib(estimate.kv_cache.bytes_total), "derived"),
     ]
-    yield from _table(["memory", "size", "basis"], "<><", rows)
+    return table(["memory", "size", "basis"], "<><", rows)
 
 
 def _ways_out(estimate: Estimate) -> Iterator[str]:

@@ -7,24 +7,35 @@ wrapped by itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from io import StringIO
-from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple
 
 from moeplan.core.ledger import Line
 from moeplan.core.units import gib, gib_floor, params
 from moeplan.estimate.result import Estimate, Rank
+from moeplan.report.page import (
+    Column,
+    blank_page,
+    natural_widths,
+    needed_columns,
+    page_text,
+    print_columns,
+    print_notes,
+    print_prose,
+)
 from moeplan.report.printable import printable_record
 from moeplan.report.words import NAIVE, active_words, band_words, reach_words, setting_words, shape_words, verdict_words
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+LEDGER_GAP = 1
 BAR_COLUMNS = 16
 LEAST_BAR_COLUMNS = 6
 """Bars shrink to this and then go, so that figures stay whole."""
 LEAST_LABEL_COLUMNS = 24
 """Where a label would be cut below this, the bands go instead."""
+
+_STYLES = {True: "bold green", False: "bold red", None: "bold yellow"}
 
 
 class Row(NamedTuple):
@@ -44,56 +55,37 @@ class Row(NamedTuple):
 
 def estimate_table(estimate: Estimate, *, width: int, color: bool, unicode: bool, explain: bool = False) -> str:
     """The estimate as text of at most `width` columns; ASCII alone where `unicode` is False."""
-    from rich.console import Console
-
     estimate = printable_record(estimate)
-    page = StringIO()
-    console = Console(
-        file=page,
-        width=width,
-        height=25,  # a console without a height takes 80 columns where TERM says dumb
-        force_terminal=color,
-        color_system="standard" if color else None,
-        no_color=not color,
-        highlight=False,
-        emoji=False,
-        markup=False,
-        legacy_windows=False,
-    )
-    _head(console, estimate)
+    page = blank_page(width, color=color)
+    _head(page, estimate)
     for rank in estimate.ranks:
-        _ledger(console, estimate, rank)
+        _ledger(page, estimate, rank)
     if not estimate.ranks:
-        _needs(console, estimate)
-    _naive(console, estimate)
-    _reach(console, estimate)
-    _ways_out(console, estimate)
+        _needs(page, estimate)
+    for note in estimate.notes:
+        if note.code == NAIVE:
+            print_prose(page, note.message, "not so: ")
+    for sentence in reach_words(estimate):
+        print_prose(page, sentence)
+    _ways_out(page, estimate)
     if explain:
-        _explained(console, estimate)
-    _notes(console, estimate)
-    text = "\n".join(row.rstrip() for row in page.getvalue().splitlines()) + "\n"
-    return text if unicode else text.translate(_ASCII)
+        _explained(page, estimate)
+    print_notes(page, [note for note in estimate.notes if note.code != NAIVE])
+    return page_text(page, unicode=unicode)
 
 
-_ASCII = str.maketrans({"·": "-", "█": "#", "▌": "=", "–": "-", "×": "x", "─": "-", "…": "~"})
-_STYLES = {True: "bold green", False: "bold red", None: "bold yellow"}
-
-
-def _head(console: Console, estimate: Estimate) -> None:
+def _head(page: Console, estimate: Estimate) -> None:
     model, counts = estimate.model, estimate.parameters
-    console.print(model.id, style="bold", overflow="fold")
-    _prose(console, shape_words(model))
-    console.print(f"{params(counts.total)} parameters · {active_words(counts)}", style="bold")
-    _parts(console, setting_words(estimate))
-    console.print(verdict_words(estimate), style=_STYLES[estimate.verdict.fits], overflow="fold")
-    console.print()
+    page.print(model.id, style="bold", overflow="fold")
+    print_prose(page, shape_words(model))
+    page.print(f"{params(counts.total)} parameters · {active_words(counts)}", style="bold")
+    _parts(page, setting_words(estimate))
+    page.print(verdict_words(estimate), style=_STYLES[estimate.verdict.fits], overflow="fold")
+    page.print()
 
 
-def _ledger(console: Console, estimate: Estimate, rank: Rank) -> None:
+def _ledger(page: Console, estimate: Estimate, rank: Rank) -> None:
     """Lines, sums and bars. Figures are never cut: a narrow page loses the bars first, then the bands, then ends of labels."""
-    from rich.table import Table
-    from rich.text import Text
-
     several = len(rank.ranks) > 1
     entries = list(_grouped(rank))
     used = sum(entry.bytes for entry in rank.lines)
@@ -107,34 +99,26 @@ def _ledger(console: Console, estimate: Estimate, rank: Rank) -> None:
     rows.append(Row("needed", gib(used), 0, "", "", "bold"))
     rows.append(Row(f"{estimate.layout.engine} may use", gib(budget), 0, "", basis or "", ""))
     rows.append(Row(*left, 0, "", "", "bold"))
-    title = Row(f"per GPU, {len(rank.ranks)} alike" if several else "memory", "", 0, "band", "basis", "")
+    heads = (f"per GPU, {len(rank.ranks)} alike" if several else "memory", "", "band", "basis")
+    texts = zip(*(row.texts() for row in rows), strict=True)
+    labels, sizes, bands, bases = (
+        Column(head, cells, right=head in {"", "band"}) for head, cells in zip(heads, texts, strict=True)
+    )
 
-    widths = [
-        max(len(text) for text in column) for column in zip(*(row.texts() for row in [title, *rows]), strict=True)
-    ]
-    label, size, band, known = widths
-    if console.width < min(label, LEAST_LABEL_COLUMNS) + size + band + known + 3:
-        band = 0
-    figures = size + known + 2 + (band + 1 if band else 0)
-    label = min(label, console.width - figures)
-    bar = min(BAR_COLUMNS, console.width - label - figures - 1)
-    scale = max(used, budget, 1)
-
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=True, header_style="")
-    table.add_column(title.label, no_wrap=True, overflow="ellipsis", width=label)
-    table.add_column("", no_wrap=True, justify="right", width=size)
+    figures = [sizes, bands, bases]
+    (label,) = natural_widths([labels])
+    if page.width < min(label, LEAST_LABEL_COLUMNS) + LEDGER_GAP + needed_columns(figures, LEDGER_GAP):
+        figures.remove(bands)
+    room = page.width - needed_columns(figures, LEDGER_GAP) - LEDGER_GAP
+    label = min(label, room)
+    bar = min(BAR_COLUMNS, room - label - LEDGER_GAP)
     if bar >= LEAST_BAR_COLUMNS:
-        table.add_column("", no_wrap=True, width=bar)
-    if band:
-        table.add_column(title.band, no_wrap=True, justify="right", width=band)
-    table.add_column(title.basis, no_wrap=True, width=known)
-    for row in rows:
-        bars = [_bar(row.bytes / scale, bar)] if bar >= LEAST_BAR_COLUMNS else []
-        # Cells carry the style, so that no blank is bold.
-        label_cell, size_cell = (Text(text, style=row.style) for text in (row.label, row.size))
-        table.add_row(label_cell, size_cell, *bars, *([row.band] if band else []), row.basis)
-    console.print(table)
-    console.print()
+        scale = max(used, budget, 1)
+        bars = Column("", tuple(_bar(row.bytes / scale, bar) for row in rows), right=False)
+        figures.insert(1, bars)
+    styles = [row.style for row in rows]
+    print_columns(page, [labels, *figures], label, gap=LEDGER_GAP, row_styles=styles)
+    page.print()
 
 
 def _grouped(rank: Rank) -> Iterator[Line]:
@@ -154,77 +138,53 @@ def _grouped(rank: Rank) -> Iterator[Line]:
 
 
 def _bar(share: float, columns: int) -> str:
+    """Always `columns` wide, so that the columns behind it stand still."""
     halves = round(share * columns * 2)
-    return "█" * (halves // 2) + "▌" * (halves % 2)
+    return ("█" * (halves // 2) + "▌" * (halves % 2)).ljust(columns)
 
 
-def _needs(console: Console, estimate: Estimate) -> None:
+def _needs(page: Console, estimate: Estimate) -> None:
     cache = estimate.kv_cache
-    console.print(f"weights   {gib(estimate.weights.resident_bytes)}")
-    console.print(f"KV cache  {gib(cache.bytes_total)}")
-    console.print()
+    page.print(f"weights   {gib(estimate.weights.resident_bytes)}")
+    page.print(f"KV cache  {gib(cache.bytes_total)}")
+    page.print()
 
 
-def _naive(console: Console, estimate: Estimate) -> None:
-    for note in estimate.notes:
-        if note.code == NAIVE:
-            _prose(console, note.message, "not so: ")
-
-
-def _reach(console: Console, estimate: Estimate) -> None:
-    for sentence in reach_words(estimate):
-        _prose(console, sentence)
-
-
-def _ways_out(console: Console, estimate: Estimate) -> None:
+def _ways_out(page: Console, estimate: Estimate) -> None:
     if estimate.verdict.fits is not False:
         return
-    console.print()
+    page.print()
     if not estimate.verdict.ways_out:
-        console.print("No single change that was tried makes it fit.")
+        page.print("No single change that was tried makes it fit.")
         return
-    console.print("It fits with any one of")
+    page.print("It fits with any one of")
     ways = estimate.verdict.ways_out
     longest = max(len(way.change) for way in ways)
     most = max(len(gib_floor(way.headroom_bytes)) for way in ways)
     for way in ways:
         left = f"leaves {gib_floor(way.headroom_bytes):>{most}} per GPU"
-        console.print(f"  {way.change:<{longest}}   {left}", overflow="fold")
+        page.print(f"  {way.change:<{longest}}   {left}", overflow="fold")
 
 
-def _explained(console: Console, estimate: Estimate) -> None:
-    console.print()
-    console.print("Why", style="bold")
+def _explained(page: Console, estimate: Estimate) -> None:
+    page.print()
+    page.print("Why", style="bold")
     for rank in estimate.ranks:
         for entry in rank.lines:
-            console.print(f"{entry.label}: {gib(entry.bytes, 3)} ({entry.bytes:,} B), {entry.basis}", overflow="fold")
-            _prose(console, entry.why.formula, "  = ")
+            page.print(f"{entry.label}: {gib(entry.bytes, 3)} ({entry.bytes:,} B), {entry.basis}", overflow="fold")
+            print_prose(page, entry.why.formula, "  = ")
             if entry.why.inputs:
-                _prose(console, ", ".join(f"{name} = {value}" for name, value in entry.why.inputs.items()), "  with ")
-            _prose(console, entry.why.source, "  source: ")
+                print_prose(page, ", ".join(f"{name} = {value}" for name, value in entry.why.inputs.items()), "  with ")
+            print_prose(page, entry.why.source, "  source: ")
 
 
-def _notes(console: Console, estimate: Estimate) -> None:
-    notes = [note for note in estimate.notes if note.code != NAIVE]
-    if notes:
-        console.print()
-    for note in notes:
-        mark = "! " if note.severity == "warning" else "· "
-        _prose(console, note.message, mark, style="yellow" if note.severity == "warning" else "")
-
-
-def _parts(console: Console, parts: list[str]) -> None:
+def _parts(page: Console, parts: list[str]) -> None:
     """Parts joined by dots, broken between parts alone."""
     row = ""
     for part in parts:
         joined = f"{row} · {part}" if row else part
-        if row and len(joined) > console.width:
-            console.print(f"{row} ·")
+        if row and len(joined) > page.width:
+            page.print(f"{row} ·")
             joined = part
         row = joined
-    console.print(row, overflow="fold")
-
-
-def _prose(console: Console, text: str, lead: str = "", style: str = "") -> None:
-    for number, row in enumerate(wrap(text, max(20, console.width - len(lead)), break_on_hyphens=False) or [""]):
-        console.print(f"{lead if number == 0 else ' ' * len(lead)}{row}", style=style, overflow="fold")
+    page.print(row, overflow="fold")

@@ -88,7 +88,9 @@ def verdict_words(estimate: Estimate) -> str:
     each = " on each GPU" if estimate.layout.num_gpus > 1 else ""
     worst = ranks[verdict.worst_rank or 0]
     if not verdict.fits:
-        return "DOES NOT FIT: " + "; ".join(reason.message for reason in verdict.reasons)
+        # Memory may suffice where the engine refuses for another reason: that is no matter of fitting.
+        lead = "DOES NOT FIT" if worst.free_bytes < 0 else "WOULD NOT START"
+        return f"{lead}: " + "; ".join(reason.message for reason in verdict.reasons)
     sure = "FITS" if verdict.certain else "FITS, PROBABLY"
     spread = (
         ""

@@ -100,7 +100,7 @@ def test_roles_sum_to_the_total_and_top_k_moves_only_the_active(
 def test_shares_over_ranks_add_up_and_more_ranks_never_hold_more(ranks: int, dense: bool) -> None:
     for entry in inventory(model(dense=dense)):
         weight = entry.weight
-        units, of_units = rank_units(weight, ranks)
+        units, of_units = rank_units(weight, ranks, 64)
         if weight.split in ("column", "row"):
             assert units * ranks == of_units or ranks == 1
         elif weight.split == "kv_heads":
@@ -110,5 +110,5 @@ def test_shares_over_ranks_add_up_and_more_ranks_never_hold_more(ranks: int, den
         else:
             assert units == of_units
         size = 2 * weight.num_elements
-        assert size <= rank_bytes(weight, size, ranks) * ranks
-        assert rank_bytes(weight, size, 2 * ranks) <= rank_bytes(weight, size, ranks)
+        assert size <= rank_bytes(weight, size, ranks, 64) * ranks
+        assert rank_bytes(weight, size, 2 * ranks, 64) <= rank_bytes(weight, size, ranks, 64)
