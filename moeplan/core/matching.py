@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from moeplan.core.checkpoint import Checkpoint, StoredTensor
-from moeplan.core.model import Role, Weight
-from moeplan.core.quant import Holding, plain_name
+from moeplan.core.model import Weight
+from moeplan.core.quant import Holding, Quantisation, plain_name
 from moeplan.core.weights import Owned, Part
 
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.)")
@@ -28,8 +28,10 @@ _TOWER = re.compile(
 )
 _MTP = re.compile(r"(?:^|\.)(?:mtp\w*|nextn\w*|mtp_layers|model_mtp)(?:\.|$)")
 
-PLAIN_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8}
-"""Dtypes whose elements are parameters one by one; all others may be packed."""
+PLAIN = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+"""Dtypes of unquantised weights, by the names of `core.quant`."""
+UNPACKED = (*PLAIN, "F8_E4M3", "F8_E5M2")
+"""Dtypes whose elements are parameters one by one; others may hold several."""
 
 
 class Unmatched(NamedTuple):
@@ -43,15 +45,11 @@ class Matched(NamedTuple):
     """A checkpoint sorted by the inventory."""
 
     holdings: tuple[Holding, ...]
-    params_by_role: dict[str, int]
-    """Parameters of text, encoder and towers, counted as parameters and not as packed elements."""
-    routed_params: dict[tuple[int, int], int]
-    """Parameters of routed experts by (experts per token, entrants), for the fold to `active`."""
-    buffer_elements: int
-    mtp_params: int
+    counted: tuple[tuple[Owned, int], ...]
+    """Entries with the parameters that the checkpoint stores for them: as parameters, not as packed elements."""
     unmatched: tuple[Unmatched, ...]
     missing: tuple[str, ...]
-    """Entries of the inventory of which the checkpoint has no tensor."""
+    """Entries of the inventory of which the checkpoint has no tensor; MTP layers may always be missing."""
 
 
 class _Home(NamedTuple):
@@ -70,7 +68,7 @@ class _Index:
         self.above: dict[str, list[_Home]] = {}
         for entry in owned:
             home = _Home(entry, frozenset(entry.layers))
-            name = _template(entry.weight.name.replace("{layer}", "0").replace("{expert}", "0"))
+            name = _entry_template(entry)
             self.names.setdefault(name, []).append(home)
             module = name.rpartition(".")[0] if name.endswith((".weight", ".bias")) else name
             self.modules.setdefault(module, []).append(home)
@@ -78,71 +76,90 @@ class _Index:
                 module = module.rpartition(".")[0]
                 self.above.setdefault(module, []).append(home)
 
-    def find(self, template: str, layer: int | None) -> tuple[_Home, bool] | None:
-        """The home of a tensor, and whether the match is to its own entry (else to a module above it)."""
-        stem = _BESIDE.sub("", template)
-        for name in dict.fromkeys(
-            (template, stem, f"{stem}.weight", _PACKED.sub("", stem), f"{_PACKED.sub('', stem)}.weight")
-        ):
-            for homes in (self.names.get(name), self.modules.get(name)):
-                if homes and (home := _of_layer(homes, layer)) is not None:
-                    return home, True
-        module = stem
-        while "." in module:
-            module = module.rpartition(".")[0]
-            homes = [home for home in self.above.get(module, ()) if not home.layers or layer in home.layers]
-            roles = {home.entry.weight.role for home in homes}
-            if homes and len(roles) == 1:
-                return _nearest(homes, template), False
+    def find(self, template: str, layer: int | None) -> "_Found | None":
+        """Where a tensor belongs; None where no entry explains it."""
+        home = _of_layer(self.names.get(template, ()), layer)
+        if home is not None:
+            return _Found(home.entry, own=True, beside=False)
+        beside = _BESIDE.search(template) is not None
+        stem = _PACKED.sub("", _BESIDE.sub("", template))
+        for homes in (self.names.get(stem), self.names.get(f"{stem}.weight"), self.modules.get(stem)):
+            home = _of_layer(homes or (), layer)
+            if home is not None:
+                return _Found(home.entry, own=True, beside=beside)
+        while "." in stem:
+            stem = stem.rpartition(".")[0]
+            homes = [home for home in self.above.get(stem, ()) if not home.layers or layer in home.layers]
             if homes:
-                return None
+                alike = len({home.entry.weight.role for home in homes}) == 1
+                return _Found(_nearest(homes, template).entry, own=False, beside=beside) if alike else None
         return None
 
 
-def match(checkpoint: Checkpoint, owned: tuple[Owned, ...], *, tied_embedding: bool) -> Matched:
-    """Sort the checkpoint's tensors by the inventory. What is not recognised is listed and kept, role `other`."""
+class _Found(NamedTuple):
+    """The entry that a tensor belongs to."""
+
+    entry: Owned
+    own: bool
+    """False where it was found by a module above: several entries may be stored in one tensor."""
+    beside: bool
+    """True for scales and their like, which hold no parameters."""
+
+
+def match(
+    checkpoint: Checkpoint, owned: tuple[Owned, ...], quantisation: Quantisation, *, tied_embedding: bool
+) -> Matched:
+    """Sort the checkpoint's tensors by the inventory. What is not recognised is listed and kept, role `other`.
+
+    `quantisation` gives formats their names: packed data and what stands beside it are called as the config calls
+    them; plain tensors by their own dtype.
+    """
     index = _Index(owned)
+    formats: dict[tuple[str, int | None], str] = {}
     sums: dict[tuple[Weight, Part, str], int] = {}
-    params: dict[str, int] = {}
-    routed: dict[tuple[int, int], int] = {}
-    buffers = mtp = 0
+    counted: dict[Owned, int] = {}
     unmatched: list[Unmatched] = []
     seen: set[str] = set()
     for tensor in checkpoint.tensors:
-        numbers = [int(found) for found in _NUMBER.findall(tensor.name)]
+        numbers = _NUMBER.findall(tensor.name)
+        layer = int(numbers[0]) if numbers else None
         template = _template(tensor.name)
-        found = index.find(template, numbers[0] if numbers else None)
+        found = index.find(template, layer)
         if found is None:
-            weight, part = _stranger(tensor, tied_embedding=tied_embedding)
-            if part == "text":
+            entry = _stranger(tensor, tied_embedding=tied_embedding)
+            if entry.part == "text":
                 unmatched.append(Unmatched(tensor.name, tensor.num_bytes))
-            own, entry = False, None
+            name = PLAIN.get(tensor.dtype) or tensor.dtype.lower()
         else:
-            home, own = found
-            entry = home.entry
-            weight, part = entry.weight, entry.part
-            seen.add(weight.name)
-        key = (weight, part, tensor.dtype)
+            entry = found.entry
+            seen.add(_entry_template(entry))
+            name = _format(tensor, found, quantisation, layer, formats)
+        key = (entry.weight, entry.part, name)
         sums[key] = sums.get(key, 0) + tensor.num_bytes
-        count = _params(tensor, template, entry, own=own)
-        if weight.buffer:
-            buffers += count if part != "mtp" else 0
-        elif part == "mtp":
-            mtp += count
-        elif part != "mtp_duplicate":
-            params[weight.role] = params.get(weight.role, 0) + count
-            if entry is not None and entry.visits is not None:
-                routed[entry.visits] = routed.get(entry.visits, 0) + count
-    holdings = tuple(Holding(weight, part, dtype.lower(), size) for (weight, part, dtype), size in sums.items())
-    missing = sorted({entry.weight.name for entry in owned if entry.part != "mtp_duplicate"} - seen)
-    return Matched(holdings, params, routed, buffers, mtp, tuple(unmatched), tuple(_without_fused(missing, seen)))
+        counted[entry] = counted.get(entry, 0) + _params(tensor, found)
+    holdings = tuple(Holding(weight, part, name, size) for (weight, part, name), size in sums.items())
+    expected = {
+        _entry_template(entry): entry.weight.name for entry in owned if entry.part not in ("mtp", "mtp_duplicate")
+    }
+    # Where some entry of a module was seen, its neighbours are stored fused with it (`gate_up_proj`), not missing.
+    modules = {name.rsplit(".", 2)[0] for name in seen}
+    missing = sorted(
+        name
+        for template, name in expected.items()
+        if template not in seen and template.rsplit(".", 2)[0] not in modules
+    )
+    return Matched(holdings, tuple(counted.items()), tuple(unmatched), tuple(missing))
+
+
+def _entry_template(entry: Owned) -> str:
+    return _template(entry.weight.name.replace("{layer}", "0").replace("{expert}", "0"))
 
 
 def _template(name: str) -> str:
     return _NUMBER.sub("{}", plain_name(name))
 
 
-def _of_layer(homes: list[_Home], layer: int | None) -> _Home | None:
+def _of_layer(homes: Iterable[_Home], layer: int | None) -> _Home | None:
     for home in homes:
         if not home.layers or layer in home.layers:
             return home
@@ -155,39 +172,48 @@ def _nearest(homes: list[_Home], template: str) -> _Home:
     return max(homes, key=lambda home: len(words & set(re.split(r"[._]", home.entry.weight.name))))
 
 
-def _stranger(tensor: StoredTensor, *, tied_embedding: bool) -> tuple[Weight, Part]:
-    """A weight for a tensor that the inventory does not have: told by the words in its name, else `other`."""
-    role: Role = "other"
-    part: Part = "text"
+def _stranger(tensor: StoredTensor, *, tied_embedding: bool) -> Owned:
+    """A stand-in for a tensor that the inventory does not have: told by the words in its name, else role `other`."""
     if tied_embedding and tensor.name.endswith("lm_head.weight"):
-        role, part = "lm_head", "mtp_duplicate"
-    elif _TOWER.search(tensor.name):
-        role, part = "towers", "tower"
-    elif _MTP.search(tensor.name):
-        part = "mtp"
-    return Weight(f"({role})", role, ()), part
+        return Owned(Weight("(a second table)", "lm_head", ()), "mtp_duplicate", ())
+    if _TOWER.search(tensor.name):
+        return Owned(Weight("(tower)", "towers", ()), "tower", ())
+    part: Part = "mtp" if _MTP.search(tensor.name) else "text"
+    return Owned(Weight("(other)", "other", ()), part, ())
 
 
-def _params(tensor: StoredTensor, template: str, entry: Owned | None, *, own: bool) -> int:
+def _format(
+    tensor: StoredTensor,
+    found: _Found,
+    quantisation: Quantisation,
+    layer: int | None,
+    known: dict[tuple[str, int | None], str],
+) -> str:
+    plain = PLAIN.get(tensor.dtype)
+    if plain is not None and not found.beside:
+        return plain
+    weight = found.entry.weight
+    if (weight.name, layer) not in known:
+        name = weight.name.replace("{layer}", str(layer)).replace("{expert}", "0")
+        told = quantisation.format_of(name, weight.role, linear=weight.linear, buffer=weight.buffer).name
+        known[weight.name, layer] = told if told not in PLAIN.values() else tensor.dtype.lower()
+    return known[weight.name, layer]
+
+
+def _params(tensor: StoredTensor, found: _Found | None) -> int:
     """Parameters that a tensor stores: none beside a matrix, the matrix's own where data is packed."""
-    if _BESIDE.search(template):
+    if found is not None and found.beside:
         return 0
     elements = 1
     for size in tensor.shape:
         elements *= size
-    if tensor.dtype in PLAIN_BITS or entry is None:
+    if tensor.dtype in UNPACKED or found is None:
         return elements
-    if own:
+    if found.own:
         expected = 1
-        for size in entry.weight.shape:
+        for size in found.entry.weight.shape:
             expected *= size
         if expected % max(1, elements) == 0 and expected // max(1, elements) in (1, 2, 4, 8):
             return expected
     # Stacked and packed: two 4-bit values in a byte, eight in a 32-bit word.
-    return elements * {"I32": 8, "U8": 2, "I8": 1, "F4": 1}.get(tensor.dtype, 1)
-
-
-def _without_fused(missing: list[str], seen: set[str]) -> Iterable[str]:
-    """Entries of whose module some other entry was seen are stored fused with it (`gate_up_proj`), not missing."""
-    modules = {name.rsplit(".", 2)[0] for name in seen}
-    return (name for name in missing if name.rsplit(".", 2)[0] not in modules)
+    return elements * {"I32": 8, "U8": 2}.get(tensor.dtype, 1)

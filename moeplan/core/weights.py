@@ -6,6 +6,7 @@ shares per rank and work per step are folds over this list; there is no second f
 Shapes follow the published checkpoints: a linear weight is (out_features, in_features).
 """
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple, assert_never
 
 from moeplan.core.model import (
@@ -495,7 +496,13 @@ class Parameters(NamedTuple):
 
 
 def parameters(spec: ModelSpec, owned: tuple[Owned, ...] | None = None) -> Parameters:
-    """Fold the inventory into parameter counts.
+    """Parameter counts of the inventory, see `count_parameters`."""
+    entries = inventory(spec) if owned is None else owned
+    return count_parameters(spec, ((entry, entry.num_elements) for entry in entries), "derived")
+
+
+def count_parameters(spec: ModelSpec, counted: Iterable[tuple[Owned, int]], basis: str) -> Parameters:
+    """Fold weights with their numbers of elements, from the inventory or from headers, into parameter counts.
 
     `active` counts the text parameters that one token uses: experts by the number visited. Where a router may
     choose zero-computation experts the visits vary: the mean assumes that every entrant is equally likely
@@ -504,8 +511,8 @@ def parameters(spec: ModelSpec, owned: tuple[Owned, ...] | None = None) -> Param
     by_role: dict[str, int] = dict.fromkeys(ROLES, 0)
     buffers = mtp_unique = mtp_duplicate = text_total = idle = idle_low = idle_high = 0
     embedding = head = 0
-    for entry in owned if owned is not None else inventory(spec):
-        weight, elements = entry.weight, entry.num_elements
+    for entry, elements in counted:
+        weight = entry.weight
         if entry.part == "mtp_duplicate":
             mtp_duplicate += elements
             continue
@@ -546,5 +553,5 @@ def parameters(spec: ModelSpec, owned: tuple[Owned, ...] | None = None) -> Param
         mtp_unique=mtp_unique,
         mtp_duplicate=mtp_duplicate,
         by_role=by_role,
-        basis="derived",
+        basis=basis,
     )

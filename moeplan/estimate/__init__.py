@@ -12,9 +12,9 @@ from pathlib import Path
 from moeplan.core.errors import InputError
 from moeplan.core.kv_cache import cache_cost, stored_rows
 from moeplan.core.model import ModelSpec, MoeFfn, Remark
-from moeplan.core.quant import Quantisation, fold_bytes, holdings
+from moeplan.core.quant import Holding, fold_bytes, holdings
 from moeplan.core.units import gib, params
-from moeplan.core.weights import Parameters, parameters
+from moeplan.core.weights import Parameters, count_parameters, inventory, parameters
 from moeplan.engines import ENGINES
 from moeplan.estimate.judge import judge
 from moeplan.estimate.question import Question, base_basis, make_question, read_formats, read_kv_dtype, read_limits
@@ -76,6 +76,13 @@ def estimate(
         notes += [Remark("gpu-reading", "info", text) for text in hardware.reading]
     spec, resident, checkpoint = read_formats(loaded, engine, hardware, dtype, quant, notes)
     limits, origins = read_limits(spec, context, concurrency, encoder_tokens, notes, strict=strict)
+    matched = None
+    if loaded.checkpoint is not None:
+        from moeplan.core.matching import match
+        from moeplan.estimate.agreement import agreement
+
+        matched = match(loaded.checkpoint, inventory(spec), checkpoint, tied_embedding=spec.tied_embedding)
+        notes += agreement(spec, checkpoint, loaded.checkpoint, matched)
     asked = read_kv_dtype(kv_dtype)
     question = make_question(
         spec,
@@ -85,6 +92,7 @@ def estimate(
         num_devices,
         limits._replace(kv_dtype=asked, utilization_fraction=utilization),
         tuple(note for note in loaded.remarks if note.severity == "warning" and note.code in UNCERTAIN),
+        matched if quant is None else None,
     )
     notes += question.doubts
     origins |= {
@@ -97,7 +105,7 @@ def estimate(
     verdict = answer.verdict
     if verdict.fits is False and gpu is not None:
         verdict = verdict._replace(ways_out=ways_out(question, gpu, answer.capacity))
-    counts = parameters(spec, question.owned)
+    counts = parameters(spec, question.owned) if matched is None else count_parameters(spec, matched.counted, "exact")
     notes += _doubts(question, counts)
     deployment = question.deployment
     return Estimate(
@@ -113,7 +121,7 @@ def estimate(
         hardware=_hardware_used(question),
         model=_model_facts(loaded, spec),
         parameters=counts,
-        weights=_weights(question, checkpoint),
+        weights=_weights(question, holdings(question.owned, checkpoint) if matched is None else matched.holdings),
         kv_cache=_kv_cache(question),
         layout=answer.layout,
         ranks=answer.ranks,
@@ -162,9 +170,8 @@ def _model_facts(loaded: LoadedModel, spec: ModelSpec) -> ModelFacts:
     )
 
 
-def _weights(question: Question, checkpoint: Quantisation) -> WeightBytes:
-    """Bytes in the checkpoint's own formats, and those that the engine keeps (in other formats where it was asked to)."""
-    stored = holdings(question.owned, checkpoint)
+def _weights(question: Question, stored: tuple[Holding, ...]) -> WeightBytes:
+    """Bytes that the checkpoint stores, and those that the engine keeps (in other formats where it was asked to)."""
     held, all_stored = fold_bytes(question.held), fold_bytes(stored)
     left_out: dict[str, int] = {}
     for each in stored:

@@ -1,7 +1,7 @@
 """What is asked, read to the end: model, format, engine, hardware and limits as values that can be judged."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from moeplan.core.deployment import Constants, Deployment, Origin
 from moeplan.core.errors import InputError
@@ -18,7 +18,11 @@ from moeplan.sources.families.blocks import DTYPES
 from moeplan.sources.models import LoadedModel
 from moeplan.sources.quantisation import what_if
 
+if TYPE_CHECKING:  # only checkpoints whose headers are read pay for matching
+    from moeplan.core.matching import Matched
+
 DEFAULT_CONTEXT_TOKENS = 32_768
+BY_NAME = {plain.name: plain for plain in BY_DTYPE.values()}
 KV_DTYPES = {
     "auto": None,
     "bf16": "bfloat16",
@@ -37,6 +41,8 @@ class Question(NamedTuple):
     owned: tuple[Owned, ...]
     rows: tuple[CacheRow, ...]
     quantisation: Quantisation
+    matched: "Matched | None"
+    """The checkpoint's tensors by the inventory, where headers were read and their formats are the question."""
     held: tuple[Holding, ...]
     """Weights as the engine keeps them; what it does not load is left out."""
     doubts: tuple[Remark, ...]
@@ -89,7 +95,9 @@ def read_formats(
 
 
 def base_basis(question: Question, by_format: Mapping[str, int]) -> Basis:
-    """`assumed` where most of these bytes are in the plain dtype and no config stated that, else `derived`."""
+    """`exact` from headers; `assumed` where most of these bytes are in the plain dtype and no config stated that."""
+    if question.matched is not None:
+        return "exact"
     main = max(by_format, key=lambda name: by_format[name], default=None)
     unknown = not question.spec.dtype_stated and question.quantisation.base.name == main
     return "assumed" if unknown else "derived"
@@ -172,17 +180,20 @@ def make_question(
     num_devices: int,
     deployment: Deployment,
     doubts: tuple[Remark, ...],
+    matched: "Matched | None",
 ) -> Question:
     """Fold the model once and fetch what the engine and the hardware say about it."""
     module = load(engine)
     asked = deployment._replace(engine=engine, tp=num_devices)
     owned = inventory(spec)
+    stored = holdings(owned, quantisation) if matched is None else matched.holdings
     return Question(
         spec=spec,
         owned=owned,
         rows=cache_rows(spec),
         quantisation=quantisation,
-        held=loaded_holdings(module, holdings(owned, quantisation)),
+        matched=matched,
+        held=loaded_holdings(module, stored, spec.dtype),
         doubts=doubts + module.doubts(spec, quantisation, hardware, asked),
         engine=module,
         constants=engine_constants(engine),
@@ -196,17 +207,27 @@ def make_question(
 def requantised(question: Question, quantisation: Quantisation) -> Question:
     """The same question with other weight formats; the cache follows where the checkpoint had a say in its dtype."""
     rules = _rules(question.engine, question.spec, quantisation, question.hardware, question.deployment)
-    held = loaded_holdings(question.engine, holdings(question.owned, quantisation))
-    return question._replace(quantisation=quantisation, rules=rules, held=held)
+    held = loaded_holdings(question.engine, holdings(question.owned, quantisation), question.spec.dtype)
+    return question._replace(quantisation=quantisation, rules=rules, held=held, matched=None)
 
 
-def loaded_holdings(engine: Engine, held: tuple[Holding, ...]) -> tuple[Holding, ...]:
-    """The holdings that the engine loads: no MTP layers, which wait for speculation, and nothing that it leaves out."""
-    return tuple(
-        each
-        for each in held
-        if each.part not in ("mtp", "mtp_duplicate") and engine.leaves_out(each.weight.name) is None
-    )
+def loaded_holdings(engine: Engine, held: tuple[Holding, ...], dtype: str) -> tuple[Holding, ...]:
+    """The holdings that the engine loads: no MTP layers, which wait for speculation, and nothing that it leaves out.
+
+    Plain matrices are held in the dtype that the engine runs in, whatever the checkpoint stores them in.
+    """
+    plain = BY_DTYPE[dtype]
+    loaded = []
+    for each in held:
+        if each.part in ("mtp", "mtp_duplicate") or engine.leaves_out(each.weight.name) is not None:
+            continue
+        stored = BY_NAME.get(each.format)
+        if stored is not None and stored != plain and len(each.weight.shape) > 1 and not each.weight.buffer:
+            size = each.num_bytes * plain.element_bits // stored.element_bits
+            loaded.append(each._replace(format=plain.name, num_bytes=size))
+        else:
+            loaded.append(each)
+    return tuple(loaded)
 
 
 def _rules(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from moeplan.core.errors import InputError
 from moeplan.core.model import Remark
@@ -31,6 +31,9 @@ _NO_MODEL_FOLDER = re.compile(
 _SHOWN = 5
 
 
+Severity = Literal["info", "warning"]
+
+
 class ChosenFiles(NamedTuple):
     """The files of one checkpoint, and what lies beside it."""
 
@@ -38,7 +41,7 @@ class ChosenFiles(NamedTuple):
     """In the order of their numbers; empty where no set of safetensors files is the model (`remarks` tell why)."""
     remarks: tuple[Remark, ...] = ()
     """Codes: `other-checkpoints`, `index-disagrees`, `index-without-shards`, `checkpoint-ambiguous`, `in-subfolder`,
-    `adapter-left-out`, `bin-only`, `diffusion-pipeline`."""
+    `adapter-left-out`, `bin-only`, `no-model-files`, `diffusion-pipeline`."""
     alternatives: tuple[tuple[str, ...], ...] = ()
     """Other sets of files that could be counted instead."""
 
@@ -64,24 +67,30 @@ class _Candidate(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
+        """True when all shards are there."""
         return self.total is None or (len(self.files) == self.total and not self._lacking())
 
     @property
     def label(self) -> str:
+        """Its files in few words."""
         more = len(self.files) - 1
         return f"{self.files[0]} and {more} more" if more else self.files[0]
 
-    def missing(self) -> str:
-        """Names of the shards that are not there, as far as their number is sane."""
-        lacking = self._lacking()
-        if not lacking:  # two files with one number
-            return f"{len(self.files)} files for {self.total} shards"
+    def fault(self) -> str:
+        """Why it is not complete."""
         found = _SHARD.fullmatch(self.files[0].removesuffix(_SUFFIX))
-        assert found
+        lacking = self._lacking()
+        if not lacking or found is None:
+            return f"{len(self.files)} files claim to be its {self.total} shards"
+        num_missing = (self.total or 0) - len(set(self.numbers) - set(lacking))
         width = len(found["number"])
-        return _listed(
+        named = [
             f"{found['stem']}-{number:0{width}d}-of-{found['total']}{found['variant'] or ''}{_SUFFIX}"
-            for number in lacking
+            for number in lacking[:_SHOWN]
+        ]
+        more = num_missing - len(named)
+        return (
+            f"{', '.join(named)}{f' and {more} more' if more > 0 else ''} {'is' if num_missing == 1 else 'are'} missing"
         )
 
     def _lacking(self) -> list[int]:
@@ -115,6 +124,17 @@ def parse_index(data: bytes, where: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: at byte {error.start:,}: is not UTF-8 text", hint=DOWNLOAD_AGAIN) from None
     return parse_json_object(text, where)
+
+
+def is_adapter(name: str) -> bool:
+    """True for a file name that PEFT or MLX give to an adapter's weights."""
+    return _ADAPTER.fullmatch(name.rpartition("/")[2]) is not None
+
+
+def shard_total(name: str) -> int | None:
+    """Of how many shards a file name says that it is one; None for a single file."""
+    found = _SHARD.fullmatch(name.removesuffix(_SUFFIX))
+    return _number(found["total"]) if found else None
 
 
 def weight_map(index: Mapping[str, Any], where: str) -> Mapping[str, str]:
@@ -154,7 +174,7 @@ def choose_files(
             message = "the files are a diffusion pipeline: no language model was found at the top"
             return ChosenFiles((), (Remark("diffusion-pipeline", "warning", message, where),))
     candidates = _candidates(names)
-    adapters = [name for name in names if _ADAPTER.fullmatch(_basename(name))]
+    adapters = [name for name in names if is_adapter(name)]
     if not candidates:
         if adapters:
             raise _no_base_model(adapters[0], adapter_config, where)
@@ -190,7 +210,7 @@ def choose_files(
         ambiguous = Remark("checkpoint-ambiguous", "warning", message, where)
         return ChosenFiles((), (*remarks, ambiguous), tuple(made.files for made in candidates))
     if not best.is_complete:
-        raise InputError(f"{where}: the checkpoint is not complete: {best.missing()} is missing", hint=DOWNLOAD_AGAIN)
+        raise InputError(f"{where}: the checkpoint is not complete: {best.fault()}", hint=DOWNLOAD_AGAIN)
     if best.folder:
         remarks.append(Remark("in-subfolder", "info", f"the checkpoint lies in the folder {best.folder}", where))
     # A second file of the same standing, or of a name that says nothing, may be what a user means, or a part.
@@ -218,7 +238,7 @@ def _listed_files(
 
 
 def _with_others(
-    files: tuple[str, ...], others: Sequence[_Candidate], severity: Any, remarks: Iterable[Remark], where: str
+    files: tuple[str, ...], others: Sequence[_Candidate], severity: Severity, remarks: Iterable[Remark], where: str
 ) -> ChosenFiles:
     if not others:
         return ChosenFiles(files, tuple(remarks))
@@ -232,6 +252,10 @@ def _without_safetensors(names: Sequence[str], index: Mapping[str, Any] | None, 
     if index is not None:
         message = "there is an index, but none of the shards that it names"
         return (Remark("index-without-shards", "warning", message, where),)
+    others = [name for name in names if name.endswith(_SUFFIX)]
+    if others:
+        message = f"none of the safetensors files is a language model: {_listed(sorted(others))}"
+        return (Remark("no-model-files", "warning", message, where),)
     pickled = [name for name in names if "/" not in name and _PICKLED.fullmatch(name)]
     if not pickled:
         return ()
@@ -283,10 +307,6 @@ def _number(digits: str) -> int:
 def _by_number(name: str) -> tuple[str, int, str]:
     found = _SHARD.fullmatch(name.removesuffix(_SUFFIX))
     return (found["stem"], _number(found["number"]), name) if found else (name, 0, name)
-
-
-def _basename(name: str) -> str:
-    return name.rpartition("/")[2]
 
 
 def _listed(names: Iterable[str]) -> str:

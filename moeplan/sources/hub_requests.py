@@ -13,8 +13,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from contextlib import contextmanager, suppress
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from moeplan.core.errors import ConfigError, InputError, UnknownError
@@ -243,43 +243,37 @@ def _wait(thread: threading.Thread, watch: Watch, limit_s: float | None, progres
 def in_parallel(
     jobs: Sequence[_Job], do: Callable[[_Job], _Result], watch: Watch, workers: int = WORKERS
 ) -> Iterator[tuple[_Job, _Result]]:
-    """Results of `do` as they come; the first failure ends all."""
+    """Results of `do` as they come; the first failure is raised and ends all."""
     waiting: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-    results: queue.SimpleQueue[tuple[_Job, _Result] | None] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[_Job, _Result]] = queue.SimpleQueue()
     failed: list[Exception] = []
     for job in jobs:
         waiting.put(job)
 
     def work() -> None:
-        try:
+        with suppress(queue.Empty):
             while not failed and not watch.stop.is_set():
                 job = waiting.get_nowait()
                 results.put((job, do(job)))
-        except queue.Empty:
-            return
-        except Exception:
-            results.put(None)
-            raise
 
     watch.total = len(jobs)
     for _ in range(min(workers, len(jobs))):
         _start(work, failed)
-    for _ in jobs:
-        result = results.get()
-        if result is None:
+    while watch.done < len(jobs) and not watch.stop.is_set():
+        if failed:
             watch.stop.set()
-            while not failed:  # its thread is about to note it
-                time.sleep(0.001)
             raise failed[0]
-        watch.done += 1
-        yield result
+        with suppress(queue.Empty):
+            result = results.get(timeout=0.05)
+            watch.done += 1
+            yield result
 
 
 def _start(work: Callable[[], object], failed: list[Exception]) -> threading.Thread:
     def guarded() -> None:
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
             failed.append(error)
 
     thread = threading.Thread(target=guarded, name="moeplan-hub", daemon=True)
@@ -337,19 +331,3 @@ def check_names(name: str, revision: str | None) -> None:
 def is_commit(revision: str | None) -> bool:
     """True for a full commit hash, which names the same files for ever."""
     return COMMIT.fullmatch(revision or "") is not None
-
-
-__all__ = [
-    "HubLine",
-    "Listing",
-    "Part",
-    "Progress",
-    "Watch",
-    "check_names",
-    "forbidden_by",
-    "in_parallel",
-    "is_commit",
-    "prepare_client",
-    "run",
-]
-_ = Any

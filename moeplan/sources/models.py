@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from moeplan.core.checkpoint import Checkpoint
 from moeplan.core.errors import InputError
 from moeplan.core.model import ModelSpec, Remark
 from moeplan.core.quant import Quantisation
@@ -32,6 +33,8 @@ class LoadedModel(NamedTuple):
     quantisation: Quantisation | None
     """None where the checkpoint is stored in its plain dtype."""
     remarks: tuple[Remark, ...]
+    checkpoint: Checkpoint | None = None
+    """Tensors of the checkpoint's headers, where they were read."""
 
 
 def find_model(
@@ -94,7 +97,20 @@ def _from_path(path: Path, text: str) -> LoadedModel:
             f"{text}: reading weights' headers is not built yet", hint="give the model's folder or its config.json"
         )
     config, sidecar, config_path = read_config_folder(path)
-    return _loaded(text, None, str(config_path), "config", config, sidecar, str(config_path), ())
+    where = str(config_path)
+    checkpoint = _folder_checkpoint(path)
+    if checkpoint is None:
+        return _loaded(text, None, where, "config", config, sidecar, where, ())
+    return _loaded(text, None, where, "headers", config, sidecar, where, checkpoint.remarks, checkpoint=checkpoint)
+
+
+def _folder_checkpoint(path: Path) -> Checkpoint | None:
+    """What the headers of a folder's safetensors say; a config named by itself is read alone."""
+    if not path.is_dir():
+        return None
+    from moeplan.sources.safetensors_headers import read_checkpoint_folder
+
+    return read_checkpoint_folder(path)
 
 
 def _from_hub(name: str, revision: str | None, *, offline: bool, typed: str) -> LoadedModel:
@@ -127,12 +143,13 @@ def _loaded(
     where: str,
     remarks: tuple[Remark, ...],
     card_convention: str | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> LoadedModel:
     spec = read_config(config, where)
     if card_convention is not None:
         spec = spec._replace(card_convention=card_convention)
     quantisation = read_quantisation(config, sidecar, where)
-    return LoadedModel(name, revision, source, kind, spec, quantisation, remarks + spec.remarks)
+    return LoadedModel(name, revision, source, kind, spec, quantisation, remarks + spec.remarks, checkpoint)
 
 
 def _hub_reference(tail: str, revision: str | None) -> tuple[str, str | None]:

@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ from moeplan.sources.checkpoint_files import (
     ChosenFiles,
     choose_files,
     index_file,
+    is_adapter,
     parse_index,
+    shard_total,
     weight_map,
 )
 from moeplan.sources.config_files import read_json_object
@@ -94,9 +97,10 @@ def header_length(first_bytes: bytes, where: str, file_bytes: int | None) -> int
 
     Raises InputError for a length that no safetensors file has, or that reaches beyond the file.
     """
-    if file_bytes is not None and file_bytes < LENGTH_BYTES or len(first_bytes) < LENGTH_BYTES:
-        size = len(first_bytes) if file_bytes is None else file_bytes
-        raise _broken(where, 0, f"the file has {size} bytes, a safetensors file has at least {LENGTH_BYTES + 2}")
+    if len(first_bytes) < LENGTH_BYTES:
+        raise _broken(
+            where, len(first_bytes), f"the file ends here; its header's length alone takes {LENGTH_BYTES} bytes"
+        )
     first = first_bytes[:LENGTH_BYTES]
     if first == _LFS_POINTER:
         raise InputError(f"{where}: is a pointer of Git LFS, not the file itself", hint="run `git lfs pull`")
@@ -139,10 +143,9 @@ def parse_header(
     shapes: dict[tuple[int, ...], tuple[int, ...]] = {}  # experts share few shapes: one object each
     for name, entry in entries.items():
         try:
-            begin, end, tensor = _tensor(name, entry, file)
+            spans.append(_span(name, entry, file, shapes))
         except _EntryError as error:
             raise _broken(where, _position(text, name), f"tensor {_shown(name)}: {error}") from None
-        spans.append((begin, end, tensor._replace(shape=shape) if (shape := shapes.setdefault(tensor.shape, tensor.shape)) is not tensor.shape else tensor))
     spans.sort(key=itemgetter(0, 1))
 
     data_start = LENGTH_BYTES + len(header)
@@ -177,17 +180,16 @@ class _DuplicateError(Exception):
 def _parsed(header: bytes, where: str) -> tuple[str, dict[str, Any]]:
     try:
         text = header.decode("utf-8")
-        entries = json.loads(text, object_pairs_hook=_unique)
     except UnicodeDecodeError as error:
         raise _broken(where, LENGTH_BYTES + error.start, "the header is not UTF-8 text") from None
+    try:
+        entries = json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
-        at = LENGTH_BYTES + len(error.doc[: error.pos].encode("utf-8"))
-        raise _broken(where, at, f"the header is broken JSON: {error.msg}") from None
+        raise _broken(where, _bytes_before(text, error.pos), f"the header is broken JSON: {error.msg}") from None
     except _DuplicateError as error:
-        name = str(error)
-        first = _quoted(name)
-        again = text.find(first, text.find(first) + 1)
-        raise _broken(where, _bytes_before(text, max(again, 0)), f"{_shown(name)} is in the header twice") from None
+        quoted = _quoted(str(error))
+        again = text.rfind(quoted) if text.count(quoted) == 2 else 0  # else nothing tells which one it is
+        raise _broken(where, _bytes_before(text, again), f"{_shown(str(error))} is in the header twice") from None
     except RecursionError:
         raise _broken(where, LENGTH_BYTES, "the header's JSON is nested too deeply") from None
     except ValueError:  # an integer of thousands of digits
@@ -208,8 +210,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _tensor(name: str, entry: Any, file: str) -> tuple[int, int, StoredTensor]:
-    """Start and end in the data, and the tensor."""
+def _span(
+    name: str, entry: Any, file: str, shapes: dict[tuple[int, ...], tuple[int, ...]]
+) -> tuple[int, int, StoredTensor]:
+    """Start and end in the data, and the tensor, with an equal shape of `shapes` where there is one."""
     try:
         dtype, dims, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (KeyError, TypeError):
@@ -237,7 +241,8 @@ def _tensor(name: str, entry: Any, file: str) -> tuple[int, int, StoredTensor]:
         )
     if not name.isascii() and not _is_text(name):
         raise _EntryError("the name is no Unicode text")
-    return begin, end, StoredTensor(name, sys.intern(dtype), tuple(dims), num_bytes, file)
+    shape = tuple(dims)
+    return begin, end, StoredTensor(name, sys.intern(dtype), shapes.setdefault(shape, shape), num_bytes, file)
 
 
 def _is_text(name: str) -> bool:
@@ -302,7 +307,9 @@ def join_headers(
                 twice_bytes += tensor.num_bytes
     remarks = list(chosen.remarks)
     if twice:
-        message = f"{len(twice):,} tensors are in two files ({twice_bytes:,} bytes counted once), first {_shown(twice[0])}"
+        message = (
+            f"{len(twice):,} tensors are in two files ({twice_bytes:,} bytes counted once), first {_shown(twice[0])}"
+        )
         remarks.append(Remark("tensors-twice", "warning", message, where))
     if used and index is not None:
         remarks += _disagreements(counted, listed, where)
@@ -341,15 +348,16 @@ def read_checkpoint_file(path: Path) -> Checkpoint:
     A file that calls itself one shard of several gets the remark `one-shard`. Raises InputError for a file that cannot
     be read or is broken, and for an adapter.
     """
-    chosen = choose_files([path.name], None, where=str(path)) if _is_adapter(path) else None
-    if chosen is None:
-        chosen = ChosenFiles((path.name,))
+    where = str(path)
     headers = [_read_header(path, path.name)]
-    stem, of, total = path.name.removesuffix(".safetensors").rpartition("-of-")
-    if of and total.isdecimal() and int(total[:9]) > 1 and stem.rpartition("-")[2].isdecimal():
-        message = f"one shard of {int(total[:9])}: the model's other shards are not counted"
-        chosen = chosen._replace(remarks=(Remark("one-shard", "warning", message, str(path)),))
-    return join_headers(chosen, headers, None, str(path))
+    if is_adapter(path.name):
+        choose_files([path.name], None, where=where, adapter_config=_adapter_config(path.parent))
+    remarks: tuple[Remark, ...] = ()
+    total = shard_total(path.name)
+    if total is not None and total > 1:
+        message = f"one shard of {total}: the model's other shards are not counted"
+        remarks = (Remark("one-shard", "warning", message, where),)
+    return join_headers(ChosenFiles((path.name,), remarks), headers, None, where)
 
 
 def choose_folder_files(folder: Path) -> ChosenFiles:
@@ -377,8 +385,12 @@ def _choose_in(folder: Path) -> tuple[ChosenFiles, Mapping[str, Any] | None]:
     if name := index_file(names):
         path = folder / name
         index = parse_index(_first_bytes(path, MOST_INDEX_BYTES + 1), str(path))
-    adapter_config = read_json_object(folder / ADAPTER_CONFIG) if ADAPTER_CONFIG in names else None
-    return choose_files(names, index, where=where, adapter_config=adapter_config), index
+    return choose_files(names, index, where=where, adapter_config=_adapter_config(folder)), index
+
+
+def _adapter_config(folder: Path) -> Mapping[str, Any] | None:
+    path = folder / ADAPTER_CONFIG
+    return read_json_object(path) if path.is_file() else None
 
 
 def _names(folder: Path) -> list[str]:
@@ -389,7 +401,7 @@ def _names(folder: Path) -> list[str]:
             if not entry.is_dir():
                 names.append(entry.name)
             elif not entry.name.startswith("."):
-                with os.scandir(entry.path) as inside:
+                with suppress(PermissionError), os.scandir(entry.path) as inside:  # another's folder, not the model's
                     names += sorted(f"{entry.name}/{one.name}" for one in inside if not one.is_dir())
     except OSError as error:
         raise _unreadable(str(folder), error) from None

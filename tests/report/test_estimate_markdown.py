@@ -7,12 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import moeplan
 from moeplan.estimate.result import Estimate
-from moeplan.report.estimate_markdown import code, escaped, estimate_markdown
+from moeplan.report.estimate_markdown import estimate_markdown
+from moeplan.report.markdown import code, escaped
 from moeplan.report.words import verdict_words
 from tests.golden.configs import BY_NAME
 
@@ -108,34 +107,3 @@ def test_names_stay_in_their_place(tmp_path: Path) -> None:
         len(row) for table in tables(plain) for row in table
     ]
     assert text.count("\n## ") + text.startswith("## ") == 1
-
-
-def unescaped(text: str) -> str:
-    """What a CommonMark reader makes of backslash escapes and the three entities (specification 0.31, 2.4 and 2.5)."""
-    text = re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text)
-    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-
-
-@given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
-def test_escaped_text_reads_as_it_was(text: str) -> None:
-    shown = escaped(text)
-    assert unescaped(shown) == text
-    for begins in "`*|~$[]#<>":
-        assert not re.search(rf"(?<!\\)(\\\\)*(?<!\\){re.escape(begins)}", shown)
-
-
-@pytest.mark.parametrize("text", ["num_experts_per_tok", "bytes_per_token", "plain words", "nvidia-h100-sxm"])
-def test_names_of_fields_need_no_escape(text: str) -> None:
-    assert escaped(text) == text
-
-
-@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
-def test_code_spans_hold_any_text(text: str) -> None:
-    span = code(text)
-    fence = re.match(r"`+", span)
-    assert fence is not None
-    inner = span[len(fence[0]) : -len(fence[0])]
-    assert span.startswith(fence[0])
-    assert span.endswith(fence[0])
-    assert fence[0] not in re.findall(r"`+", inner)
-    assert text in inner
