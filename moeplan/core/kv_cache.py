@@ -86,7 +86,7 @@ class CacheRules(NamedTuple):
     stores_shared_key_twice: bool = False
     honours_stated_state_dtype: bool = True
     block_tokens: int = 1
-    """Block size that window layers are rounded up to, with one block more for a window that straddles."""
+    """Block size that window layers are rounded up to, with one block more for a sliding window that straddles."""
 
 
 def cache_rows(spec: ModelSpec) -> tuple[CacheRow, ...]:
@@ -285,7 +285,8 @@ def window_kept_tokens(row: CacheRow, rules: CacheRules, context_tokens: int) ->
     kept = min(row.window_tokens + rules.window_delta_tokens, context_tokens)
     if rules.block_tokens == 1:
         return kept
-    blocks = -(-kept // rules.block_tokens) + 1
+    # A chunk begins where a block begins; a sliding window may straddle.
+    blocks = -(-kept // rules.block_tokens) + (row.kind != "chunked")
     return min(blocks * rules.block_tokens, -(-context_tokens // rules.block_tokens) * rules.block_tokens)
 
 

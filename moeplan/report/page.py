@@ -17,6 +17,7 @@ UNKNOWN = "–"
 """Stands in a cell for what nobody knows."""
 GAP = 2
 LEAST_NAME_COLUMNS = 16
+"""The first column of a listing is never narrower."""
 LEAST_PROSE_COLUMNS = 20
 
 _ASCII = str.maketrans({"·": "-", "█": "#", "▌": "=", "–": "-", "×": "x", "─": "-", "…": "~"})

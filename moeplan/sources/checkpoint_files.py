@@ -163,8 +163,9 @@ def choose_files(
     `index` is the content of `index_file(names)`, `adapter_config` that of adapter_config.json, where they exist.
     A complete index decides. Without one, `model.safetensors` comes first, then numbered shards of that name (all must
     be there), then variants (`model.fp16`), older names and `consolidated`; the others are named in a remark. Where no
-    name tells which files belong together, none is chosen. Order of names: transformers 5.23.0 modeling_utils; a
-    complete index before `model.safetensors`: vLLM 0.33.0 default_loader reads the files of the index.
+    name tells which files belong together, none is chosen. Sources: transformers 5.23.0 modeling_utils
+    `_get_resolved_checkpoint_files` for the order of names; vLLM 0.9.0 weight_utils
+    `filter_duplicate_safetensors_files` for an index before `model.safetensors` (transformers loads the latter).
 
     Raises InputError for shards that are missing, an index that is broken, and an adapter without its model.
     """
@@ -198,8 +199,10 @@ def choose_files(
         if beside:
             message = f"the index leaves out {_listed(beside)}: not counted"
             remarks.append(Remark("index-disagrees", "warning", message, where))
-        # An index says that its files are all: what is left over is another checkpoint.
-        return _with_others(listed, unlisted, "info", remarks, where)
+        # An index says that its files are all: what is left over is another checkpoint. Libraries differ on a whole
+        # `model.safetensors`, and on a part that the index forgot (SGLang's weight_utils adds `mtp.safetensors`).
+        doubtful = any(made.rank in {0, 4} and not made.folder for made in unlisted)
+        return _with_others(listed, unlisted, "warning" if doubtful else "info", remarks, where)
 
     top = [made for made in candidates if not made.folder] or candidates
     folders = {made.folder for made in top}

@@ -79,6 +79,7 @@ def _remarks(d: Described) -> tuple[Remark, ...]:
             f"differs from layer to layer, which this architecture's reading does not know: {', '.join(d.varying)}"
         )
         remarks += (Remark("gguf-per-layer", "warning", message),)
+    remarks += tuple(Remark("gguf-metadata", "warning", doubt) for doubt in d.doubts)
     missing = (d.number("nextn_predict_layers") or 0) - d.num_nextn_layers
     if missing > 0:
         message = f"{missing} layer(s) that predict further tokens are stated in the metadata but not in the file"
@@ -116,11 +117,14 @@ def _common(d: Described) -> Config:
 
 def _vocab_size(d: Described) -> int | None:
     """Rows of the table; the tokenizer's list may be shorter than the padded table."""
-    table = d.shapes.get("token_embd.weight")
-    if table is not None:
+    table, stated = d.shapes.get("token_embd.weight"), d.number("vocab_size", 1)
+    if table is None:
+        return stated
+    if stated is None:
         d.told_by_tensors("vocab_size")
-        return table[0]
-    return d.number("vocab_size", 1)
+    elif stated != table[0]:
+        d.doubts.append(f"vocab_size is {stated}, but the table has {table[0]} rows: the table is taken")
+    return table[0]
 
 
 def _presence(d: Described, config: Config, **parts: str) -> None:
@@ -209,7 +213,7 @@ def _indices(d: Described, which: tuple[bool, ...], what: str) -> tuple[int, int
     if not numbers:
         raise d.wrong("blk.*", f"no block has {what}")
     period = numbers[1] - numbers[0] if len(numbers) > 1 else len(which)
-    if numbers != list(range(numbers[0], len(which), period)) or numbers[0] >= period:
+    if numbers != list(range(numbers[0], len(which), period)):
         raise d.wrong("blk.*", f"the blocks with {what} do not follow one another at one distance")
     return period, numbers[0]
 

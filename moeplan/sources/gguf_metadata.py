@@ -35,6 +35,8 @@ class Described:
         self.shapes = {tensor.name: tensor.shape for tensor in tensors}
         self.from_tensors: list[str] = []
         """Fields that no metadata stated and that the tensors determine."""
+        self.doubts: list[str] = []
+        """Where metadata and tensors disagree."""
         self.varying: list[str] = []
         """Keys that were asked for as one number and differ from layer to layer."""
         self.parts: dict[int, set[str]] = {}

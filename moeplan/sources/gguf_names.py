@@ -7,13 +7,14 @@ stacked experts. Roles follow `core.weights`, so that sums over a file and over 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 
 from moeplan.core.model import Role
 
 BUFFERS = ("exp_probs_b", "rope_freqs", "rope_factors_long", "rope_factors_short", "attn_rot_embd")
 """Stems of tensors that are stored but are no parameters."""
 
-_BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.\d+\.(.+)")
+_BLOCK = re.compile(r"((?:enc\.|dec\.)?blk\.\d+)\.(.+)")
 _SUFFIX = re.compile(r"\.(?:weight|bias|scale|input_scale)$")
 _SINGLE_EXPERT = re.compile(r"ffn_(?:gate|up|down)\.\d+$")
 
@@ -90,24 +91,48 @@ _ENDINGS: tuple[tuple[str, Role], ...] = (
     ("_exps", "routed_experts"),
     ("_shexp", "shared_experts"),
 )
-_RECURRENT = ("attn_qkv", "attn_gate")
+_GATED_DELTA: dict[str, Role] = {"attn_qkv": "recurrent", "attn_gate": "recurrent"}
+_MAMBA: dict[str, Role] = {"ssm_norm": "recurrent"}
+_KIMI_DELTA: dict[str, Role] = dict.fromkeys(
+    ("ssm_f_a", "ssm_f_b", "ssm_g_a", "ssm_g_b", "ssm_beta", "ssm_norm"), "attention"
+)
 
 
-def gguf_role(tensor_name: str, *, recurrent_block: bool = False) -> Role | None:
+def gguf_roles(tensor_names: Iterable[str]) -> dict[str, Role | None]:
+    """Every tensor's role, by all names of a file."""
+    names = tuple(tensor_names)
+    blocks: dict[str, set[str]] = {}
+    for name in names:
+        match = _BLOCK.fullmatch(_SUFFIX.sub("", name))
+        if match:
+            blocks.setdefault(match[1], set()).add(match[2])
+    roles: dict[str, Role | None] = {}
+    for name in names:
+        match = _BLOCK.fullmatch(_SUFFIX.sub("", name))
+        roles[name] = gguf_role(name, blocks[match[1]] if match else ())
+    return roles
+
+
+def gguf_role(tensor_name: str, block: Collection[str] = ()) -> Role | None:
     """The role of a tensor by its GGUF name; None for a name that no known architecture has.
 
-    `recurrent_block` says that the tensor's block also holds `ssm_...` tensors: there `attn_qkv` and `attn_gate` are
-    projections of the recurrence (qwen3next, qwen35moe), elsewhere attention's.
+    `block` holds the stems in the tensor's block (`attn_qkv`, `ssm_a`). A few names are attention in one architecture
+    and recurrence in another, and only their neighbours tell.
     """
     stem = _SUFFIX.sub("", tensor_name)
     inside = _BLOCK.fullmatch(stem)
     if inside is None:
         return "towers" if stem.startswith(_TOWERS) else _OUTSIDE.get(stem)
-    part = inside[1]
-    if part in _INSIDE:
-        return _INSIDE[part]
-    if part in _RECURRENT and recurrent_block:
-        return "recurrent"
+    part = inside[2]
+    exceptions: dict[str, Role] = {}
+    if "ssm_f_a" in block:
+        exceptions = _KIMI_DELTA
+    elif "ssm_d" in block:
+        exceptions = _MAMBA
+    elif "ssm_a" in block:
+        exceptions = _GATED_DELTA
+    if part in exceptions or part in _INSIDE:
+        return exceptions.get(part) or _INSIDE[part]
     if part.startswith("ffn_"):
         if _SINGLE_EXPERT.fullmatch(part):
             return "routed_experts"
@@ -120,6 +145,9 @@ def gguf_role(tensor_name: str, *, recurrent_block: bool = False) -> Role | None
 
 
 def is_gguf_buffer(tensor_name: str) -> bool:
-    """True for tensors in the file that are no parameters: router correction biases and tables of positions."""
+    """True for tensors in the file that are no parameters: router correction biases and tables of positions.
+
+    Ernie 4.5 counts its correction biases as parameters all the same (`families.ernie`).
+    """
     stem = _SUFFIX.sub("", tensor_name)
     return stem.rsplit(".", 1)[-1] in BUFFERS

@@ -75,7 +75,7 @@ def fetch_config(name: str, revision: str | None, *, offline: bool) -> FetchedCo
         return fetched
 
     try:
-        fetched = run(name, revision, work, limit_s=max(ALL_S - (time.monotonic() - started_s), 0.1))
+        fetched = run(name, revision, work, limit_s=ALL_S, began_s=started_s)
     except UnknownError as error:
         if _is_cached(asked):
             error.hint = f"`--offline` reads the copy in the local cache; or {error.hint}"

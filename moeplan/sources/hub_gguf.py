@@ -94,8 +94,8 @@ def hub_range_reader(
             hint=f"run once without {forbidden}, or {WITHOUT_HUB}",
         )
 
-    def ask(line: HubLine, number: int) -> tuple[bytes, int | None]:
-        part = line.part(commit, file, number * BLOCK_BYTES, (number + 1) * BLOCK_BYTES - 1)
+    def ask(line: HubLine, numbers: range) -> tuple[bytes, int | None]:
+        part = line.part(commit, file, numbers[0] * BLOCK_BYTES, (numbers[-1] + 1) * BLOCK_BYTES - 1)
         return part.data, part.file_bytes
 
     if files is None:
@@ -114,27 +114,33 @@ def hub_range_reader(
     if file_bytes is None:
         if forbidden is not None:
             raise missing()
-        blocks[0], file_bytes = run(name, commit, lambda line: ask(line, 0))
+        blocks[0], file_bytes = run(name, commit, lambda line: ask(line, range(1)))
         if file_bytes is None:
             raise UnknownError(f"{host} does not say how large {name} {file} is", hint=WITHOUT_HUB)
 
-    def block(number: int) -> bytes:
-        if number not in blocks:
-            kept = cache.file(commit, f"{file}#{number}")
-            if kept is None:
-                if forbidden is not None:
-                    raise missing()
-                kept, _ = run(name, commit, lambda line: ask(line, number))
-                cache.keep_file(commit, f"{file}#{number}", kept)
-            blocks[number] = kept
-        return blocks[number]
+    def fetch(numbers: range) -> None:
+        """Blocks that are not there yet: from the cache, and the rest in one request."""
+        for number in numbers:
+            if number not in blocks and (kept := cache.file(commit, f"{file}#{number}")) is not None:
+                blocks[number] = kept
+        missing_numbers = [number for number in numbers if number not in blocks]
+        if not missing_numbers:
+            return
+        if forbidden is not None:
+            raise missing()
+        asked = range(missing_numbers[0], missing_numbers[-1] + 1)
+        data, _ = run(name, commit, lambda line: ask(line, asked))
+        for place, number in enumerate(asked):
+            blocks[number] = data[place * BLOCK_BYTES : (place + 1) * BLOCK_BYTES]
+            cache.keep_file(commit, f"{file}#{number}", blocks[number])
 
     def read(first_byte: int, num_bytes: int) -> bytes:
         last = min(first_byte + num_bytes, file_bytes) - 1
         if first_byte < 0 or last < first_byte:
             return b""
         numbers = range(first_byte // BLOCK_BYTES, last // BLOCK_BYTES + 1)
-        data = b"".join(map(block, numbers))
+        fetch(numbers)
+        data = b"".join(blocks[number] for number in numbers)
         start = first_byte - numbers[0] * BLOCK_BYTES
         return data[start : start + last - first_byte + 1]
 

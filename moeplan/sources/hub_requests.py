@@ -79,7 +79,7 @@ class HubLine:
     """Asks for one repository. Make it in the thread that `run` starts: a token may have to be renewed first."""
 
     def __init__(self, name: str, watch: Watch) -> None:
-        from huggingface_hub.utils import build_hf_headers
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # loaded lazily
 
         self.name = name
         self.watch = watch
@@ -155,7 +155,7 @@ class HubLine:
         self, address: str, headers: Mapping[str, str], most_bytes: int, *, skip_if_whole: int = 0
     ) -> tuple[bytes, int, Mapping[str, str]]:
         """At most `most_bytes` of a body, with status and headers; what lies beyond is not read."""
-        from huggingface_hub.utils import get_session, hf_raise_for_status
+        from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]  # loaded lazily
 
         data = bytearray()
         asked = get_session().stream("GET", address, headers={**self.headers, **headers}, timeout=ANSWER_S)
@@ -195,9 +195,10 @@ def run(
     work: Callable[[HubLine], _Result],
     *,
     limit_s: float | None = None,
+    began_s: float | None = None,
     progress: Progress | None = None,
 ) -> _Result:
-    """Do `work`, or give up: after `limit_s`, or without it once nothing has arrived for STILL_S.
+    """Do `work`, or give up: `limit_s` after `began_s`, or without it once nothing has arrived for STILL_S.
 
     Timeouts of single requests do not add up to one limit: name lookups have none, each address of a host gets its
     own, and a server that drips bytes never runs into one. Threads that are left behind end with the process.
@@ -210,7 +211,7 @@ def run(
     with _quiet_client():
         thread = _start(lambda: done.append(work(HubLine(name, watch))), failed)
         try:
-            _wait(thread, watch, limit_s, progress)
+            _wait(thread, watch, limit_s, began_s, progress)
         finally:
             watch.stop.set()
     if failed:
@@ -219,13 +220,16 @@ def run(
             raise failed[0]
         raise told from None
     if not done:
-        waited_s = STILL_S if limit_s is None else round(limit_s)
-        raise UnknownError(f"{hub_host()} did not finish its answer within {waited_s} s", hint=WITHOUT_HUB)
+        silent = f"was silent for {STILL_S} s" if limit_s is None else f"did not finish its answer within {limit_s:g} s"
+        raise UnknownError(f"{hub_host()} {silent}", hint=WITHOUT_HUB)
     return done[0]
 
 
-def _wait(thread: threading.Thread, watch: Watch, limit_s: float | None, progress: Progress | None) -> None:
-    began_s = alive_s = time.monotonic()
+def _wait(
+    thread: threading.Thread, watch: Watch, limit_s: float | None, began_s: float | None, progress: Progress | None
+) -> None:
+    alive_s = time.monotonic()
+    began_s = alive_s if began_s is None else began_s
     signs = watch.signs_of_life
     shown = -1
     while thread.is_alive():
@@ -236,7 +240,7 @@ def _wait(thread: threading.Thread, watch: Watch, limit_s: float | None, progres
         if progress is not None and watch.total and shown != watch.done:
             shown = watch.done
             progress(shown, watch.total)
-        if now_s - (alive_s if limit_s is None else began_s) > (STILL_S if limit_s is None else limit_s):
+        if now_s - alive_s > STILL_S if limit_s is None else now_s - began_s > limit_s:
             return
 
 

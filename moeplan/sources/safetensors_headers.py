@@ -135,7 +135,9 @@ def parse_header(
     """
     text, entries = _parsed(header, where)
     file = sys.intern(file or where)
-    metadata = entries.pop(_METADATA, None) or {}
+    metadata = entries.pop(_METADATA, None)
+    if metadata is None:  # the library takes null for none, too
+        metadata = {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _broken(where, _position(text, _METADATA), "__metadata__ holds more than texts")
 
@@ -389,8 +391,9 @@ def _choose_in(folder: Path) -> tuple[ChosenFiles, Mapping[str, Any] | None]:
 
 
 def _adapter_config(folder: Path) -> Mapping[str, Any] | None:
-    path = folder / ADAPTER_CONFIG
-    return read_json_object(path) if path.is_file() else None
+    with suppress(InputError):  # only a name is wanted of it
+        return read_json_object(folder / ADAPTER_CONFIG)
+    return None
 
 
 def _names(folder: Path) -> list[str]:

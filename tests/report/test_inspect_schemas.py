@@ -75,7 +75,9 @@ def test_own_profiles_that_state_all_or_nothing_fit_the_schema(own: Path) -> Non
     # Between them every field is seen with a value and every one that may be null without.
     assert [name for name, value in full.gpus[0]._asdict().items() if value in (None, (), {})] == []
     unknown = {name for name, value in empty.gpus[0]._asdict().items() if value is None}
-    assert unknown == {name for name, kind in get_type_hints(inspect.Gpu).items() if NoneType in get_args(kind)} - {"path"}
+    assert unknown == {name for name, kind in get_type_hints(inspect.Gpu).items() if NoneType in get_args(kind)} - {
+        "path"
+    }
 
 
 # The schemas must be able to say no: each of these is one wrong thing in a right answer.

@@ -10,10 +10,12 @@ import json
 import re
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from io import BufferedIOBase
+from typing import Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -34,6 +36,10 @@ class Fault(NamedTuple):
     """Say nothing for so long, then answer as if nothing was wrong (unless `status` is set)."""
     drip_s: float = 0
     """Send the body byte by byte, with such a pause before each."""
+    after_bytes: int | None = None
+    """Break the connection off after so many bytes of the body."""
+    times: int | None = None
+    """Fail so often, then answer."""
     methods: tuple[str, ...] = ("HEAD", "GET")
 
 
@@ -43,10 +49,14 @@ PRIVATE = Fault(401, None, "Invalid username or password.")
 BAD_TOKEN = Fault(401, None, "Invalid credentials in Authorization header")
 DISABLED = Fault(403, None, "Access to this resource is disabled.")
 RATE_LIMIT = Fault(429, headers={"RateLimit": '"resolvers";r=0;t=55'})
+DESCRIPTION = ""
+"""Stands for a repository's description among its files."""
 
 
 class File(NamedTuple):
-    """A file of a repository. `size_bytes` may claim more than `data` holds: only headers of weights are ever read."""
+    """A file of a repository. `size_bytes` may claim more than `data` holds: then zeros follow, so that a stub of a header
+    stands for a shard of weights.
+    """
 
     data: bytes
     size_bytes: int | None = None
@@ -63,6 +73,12 @@ class Repository(NamedTuple):
     commit: str = COMMIT
     revisions: tuple[str, ...] = ("main",)
     fault: Fault | None = None
+    faults: Mapping[str, Fault] = {}
+    """Of single files, and of the DESCRIPTION."""
+    sizes: bool = True
+    """Whether the description tells how large files are."""
+    ranges: bool = True
+    """False for a server in between that sends whole files."""
 
 
 class Request(NamedTuple):
@@ -78,6 +94,10 @@ class FakeHub:
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.requests: list[Request] = []
+        self.sent_bytes = 0
+        """All that went over the wire, headers of HTTP too."""
+        self.failed: Counter[tuple[str, str]] = Counter()
+        self.lock = threading.Lock()
         self.url = ""
         self.stopping = threading.Event()
 
@@ -91,6 +111,9 @@ class FakeHub:
         revisions: tuple[str, ...] = ("main",),
         commit: str = COMMIT,
         fault: Fault | None = None,
+        faults: Mapping[str, Fault] | None = None,
+        sizes: bool = True,
+        ranges: bool = True,
     ) -> None:
         held: dict[str, File | bytes] = dict(files or {})
         if config is not None:
@@ -102,6 +125,9 @@ class FakeHub:
             commit,
             revisions,
             fault,
+            faults or {},
+            sizes,
+            ranges,
         )
 
     def asked(self, name: str) -> list[str]:
@@ -109,9 +135,29 @@ class FakeHub:
         return [f"{request.method} {request.path}" for request in self.requests if f"/{name}" in request.path]
 
 
+class _Counted:
+    """A connection that counts what is sent."""
+
+    def __init__(self, wfile: BufferedIOBase, hub: FakeHub) -> None:
+        self.wfile = wfile
+        self.hub = hub
+
+    def write(self, data: bytes) -> int:
+        with self.hub.lock:
+            self.hub.sent_bytes += len(data)
+        return self.wfile.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.wfile, name)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # the client keeps connections open
     hub: FakeHub
+
+    def setup(self) -> None:
+        super().setup()
+        self.wfile = cast(BufferedIOBase, _Counted(self.wfile, self.hub))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that the base class has
         pass
@@ -127,11 +173,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def _serve(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+        path = urlsplit(self.path).path
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.hub.requests.append(Request(self.command, self.path, headers))
-        found = re.fullmatch(r"/(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>.+?)/(?P<file>[^/]+)", path) or re.fullmatch(
-            r"/api/models/(?P<name>[^/]+/[^/]+)(?:/revision/(?P<revision>.+))?", path
+        found = re.fullmatch(r"/(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)", path) or re.fullmatch(
+            r"/api/models/(?P<name>[^/]+/[^/]+)(?:/revision/(?P<revision>[^/]+))?(?P<file>)", path
         )
         if found is None:
             self._answer(404, b"")
@@ -140,7 +186,13 @@ class _Handler(BaseHTTPRequestHandler):
         if repository is None:
             self._refuse(Fault(404, "RepoNotFound"))
             return
-        fault = repository.fault if repository.fault and self.command in repository.fault.methods else Fault()
+        wanted = unquote(found["file"])
+        fault = repository.faults.get(wanted) or repository.fault or Fault()
+        with self.hub.lock:
+            self.hub.failed[found["name"], wanted] += 1
+            spent = fault.times is not None and self.hub.failed[found["name"], wanted] > fault.times
+        if spent or self.command not in fault.methods:
+            fault = Fault()
         self.hub.stopping.wait(fault.wait_s)
         if fault.cut:
             self.close_connection = True
@@ -149,34 +201,36 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.status:
             self._refuse(fault)
             return
-        if (found["revision"] or "main") not in (*repository.revisions, repository.commit):
+        if unquote(found["revision"] or "main") not in (*repository.revisions, repository.commit):
             self._refuse(Fault(404, "RevisionNotFound"))
             return
         commit = {"X-Repo-Commit": repository.commit}
         if path.startswith("/api/"):
-            self._answer(200, json.dumps(_description(found["name"], repository)).encode())
+            self._answer(200, json.dumps(_description(found["name"], repository)).encode(), fault=fault)
             return
-        file = repository.files.get(found["file"])
+        file = repository.files.get(wanted)
         if file is None:
             self._refuse(Fault(404, "EntryNotFound", headers=commit))
         else:
-            self._send_file(file, commit, fault.drip_s)
+            self._send_file(file, commit, fault, ranges=repository.ranges)
 
-    def _send_file(self, file: File, headers: Mapping[str, str], drip_s: float) -> None:
+    def _send_file(self, file: File, headers: Mapping[str, str], fault: Fault, *, ranges: bool) -> None:
         tag = f'"{hash((file.data, file.size_bytes)):x}"'
         if file.elsewhere:
             linked = {"Location": file.elsewhere, "X-Linked-Size": str(file.length_bytes), "X-Linked-ETag": tag}
             self._answer(302, b"", {**headers, **linked})
             return
         headers = {**headers, "ETag": tag}
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
-        if wanted is None:
-            self._answer(200, file.data, headers, length_bytes=file.length_bytes, drip_s=drip_s)
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
+        if wanted is None or not ranges:
+            self._answer(200, file.data, headers, length_bytes=file.length_bytes, fault=fault)
             return
-        first = int(wanted[1])
-        last = min(int(wanted[2] or file.length_bytes - 1), file.length_bytes - 1)
+        first, last = int(wanted[1]), min(int(wanted[2]), file.length_bytes - 1)
+        if first > last:
+            self._answer(416, b"", {**headers, "Content-Range": f"bytes */{file.length_bytes}"})
+            return
         part = {**headers, "Content-Range": f"bytes {first}-{last}/{file.length_bytes}"}
-        self._answer(206, file.data[first : last + 1], part, drip_s=drip_s)
+        self._answer(206, file.data[first : last + 1].ljust(last + 1 - first, b"\0"), part, fault=fault)
 
     def _refuse(self, fault: Fault) -> None:
         named = {"X-Error-Code": fault.code, "X-Error-Message": fault.message}
@@ -190,25 +244,29 @@ class _Handler(BaseHTTPRequestHandler):
         headers: Mapping[str, str] | None = None,
         *,
         length_bytes: int | None = None,
-        drip_s: float = 0,
+        fault: Fault | None = None,
     ) -> None:
+        fault = fault or Fault()
+        length_bytes = len(body) if length_bytes is None else length_bytes
         self.send_response(status)
-        for name, value in {
-            "Content-Length": str(len(body) if length_bytes is None else length_bytes),
-            **(headers or {}),
-        }.items():
+        for name, value in {"Content-Length": str(length_bytes), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":
             return
-        if not drip_s:
+        if fault.after_bytes is not None:
+            self.wfile.write(body[: fault.after_bytes])
+            self.close_connection = True
+            return
+        if not fault.drip_s:
             self.wfile.write(body)
-        for place in range(len(body) if drip_s else 0):
-            if self.hub.stopping.wait(drip_s):
+        for place in range(len(body) if fault.drip_s else 0):
+            if self.hub.stopping.wait(fault.drip_s):
                 break
             self.wfile.write(body[place : place + 1])
-        if length_bytes is not None and length_bytes > len(body):
-            self.close_connection = True  # the rest of the file is not here
+        rest_bytes = length_bytes - len(body)
+        while rest_bytes > 0 and not self.hub.stopping.is_set():  # until the client has had enough
+            rest_bytes -= self.wfile.write(b"\0" * min(rest_bytes, 2**16))
 
 
 def _description(name: str, repository: Repository) -> dict[str, Any]:
@@ -220,7 +278,10 @@ def _description(name: str, repository: Repository) -> dict[str, Any]:
         "tags": [],
         "downloads": 0,
         "likes": 0,
-        "siblings": [{"rfilename": path} for path in repository.files],
+        "siblings": [
+            {"rfilename": path, **({"size": file.length_bytes} if repository.sizes else {})}
+            for path, file in repository.files.items()
+        ],
     }
 
 
@@ -255,3 +316,14 @@ def closed_port() -> int:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]
         return port
+
+
+def shard(tensors: Mapping[str, tuple[str, tuple[int, ...], int]], *, padding_bytes: int = 0) -> File:
+    """A safetensors file that is all header: (dtype, shape, bytes) by name, and as much data as it claims."""
+    place = 0
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    for name, (dtype, shape, num_bytes) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [place, place + num_bytes]}
+        place += num_bytes
+    text = json.dumps(header, separators=(",", ":")).encode() + b" " * padding_bytes
+    return File(len(text).to_bytes(8, "little") + text, 8 + len(text) + place)

@@ -72,13 +72,16 @@ def converted(config: dict[str, Any], architecture: str) -> tuple[Shapes, int]:
             if mapped is None:
                 message = f"gguf-py has no name for {renamed} ({name})"
                 raise LookupError(message)
-            shapes[mapped] = shape
+            # Stacked experts of some models have no suffix; the converters add one.
+            shapes[f"{mapped}.weight" if len(shape) == 3 and not mapped.endswith(".weight") else mapped] = shape
     return shapes, total
 
 
 def _steps(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
     for ours, theirs in RENAMES:
         name = name.replace(ours, theirs)
+    if config["model_type"] == "nemotron_h" and ".experts." not in name:
+        name = name.replace("model.", "backbone.", 1)
     stem, _, last = name.rpartition(".")
     stacked = config["model_type"] in ("gpt_oss", "llama4_text")
     if last in ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"):
@@ -90,6 +93,10 @@ def _steps(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> list[tu
         at = 1
         half = (*shape[:at], shape[at] // 2, *shape[at + 1 :])
         return [(f"{stem}.gate_proj.{suffix}", half), (f"{stem}.up_proj.{suffix}", half)]
+    if ".ffn.experts.mlp." in name:
+        experts = config["ffn_config"]["moe_num_experts"]
+        rows = (experts, shape[0] // experts, shape[1])
+        return [(name, (rows[0], rows[2], rows[1]) if name.endswith("w2") else rows)]
     if name.endswith("shared_mlp.input_linear.weight"):
         half = (shape[0] // 2, shape[1])
         stem = stem.replace("shared_mlp.input_linear", "mlp.shared_experts")
@@ -112,14 +119,14 @@ def _steps(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> list[tu
 RENAMES = (
     ("block_sparse_moe.", "mlp."),
     ("feed_forward.experts.", "mlp.experts."),
-    ("linear_attn.dt_bias", "linear_attn.dt_proj.bias"),
-    (".dt_bias", ".dt.bias"),
+    (".dt_bias", ".dt_proj.bias"),
     ("e_score_correction_bias", "e_score_correction.bias"),
     ("mlp.e_score", "block_sparse_moe.e_score"),
     ("mlp.gate.moe_statics.", "mlp.moe_statics."),
     (".expert_bias", ".expert_bias.bias"),
     (".sinks", ".sinks.weight"),
     ("mixer.experts.", "mlp.experts."),
+    ("mixer.dt_proj.", "mixer.dt."),
     ("shared_mlp.output_linear", "mlp.shared_experts.down_proj"),
 )
 """Names of transformers 5 to those that the converters ask gguf-py for."""

@@ -10,6 +10,8 @@ from moeplan.core.errors import InputError
 from moeplan.core.kv_cache import Accounting, CacheRow, CacheRules, cache_rows, entry_bytes, state_bytes
 from moeplan.core.model import CompressedAttention, KimiDelta, LatentAttention, Mamba2, Mixer, ModelSpec
 
+LATENT_STEP_TOKENS = 128
+"""Blocks of latent attention beside recurrent layers are whole multiples of this."""
 DTYPES = ("bfloat16", "float16", "fp8", "nvfp4", "int8")
 ALIGNED_STATES = 2
 """Recurrent states per sequence: prefix caching, on by default, keeps two (`mamba_cache_mode` align)."""
@@ -23,10 +25,11 @@ def cache_rules(
     """Cache dtype: what is asked for, else the checkpoint's own scheme, else the model's 16-bit dtype.
 
     Exceptions of `auto`: DeepSeek-V4 keeps its packed fp8 record, GLM-5 takes fp8 on compute capability 10, sparse
-    latent attention its packed fp8 record on 12. Models with chunked attention (Llama 4) run with the hybrid manager
-    off unless an environment variable says otherwise. Raises InputError for a dtype that is no cache dtype here.
+    latent attention its packed fp8 record on 12. Chunked attention (Llama 4) keeps the hybrid manager: the variable
+    that allows it, VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE, is 1 where nobody sets it. Raises InputError
+    for a dtype that is no cache dtype here.
     Sources: utils/torch_utils.py:resolve_kv_cache_dtype_string, models/deepseek_v4/attention.py,
-    model_executor/models/config.py, model_executor/layers/mamba/mamba_utils.py, config/vllm.py.
+    model_executor/models/config.py, model_executor/layers/mamba/mamba_utils.py, config/vllm.py, envs.py.
     """
     if asked is not None and asked not in DTYPES:
         raise InputError(f"vllm has no cache dtype {asked!r}", hint=f"cache dtypes of vllm: auto, {', '.join(DTYPES)}")
@@ -67,12 +70,10 @@ def cache_rules(
     wide_state = any(isinstance(mixer, KimiDelta) for mixer in mixers) or (
         spec.family == "nemotron_h" and any(isinstance(mixer, Mamba2) for mixer in mixers)
     )
-    chunked = any(row.kind == "chunked" for row in cache_rows(spec))
     return CacheRules(
         kv_dtype=dtype,
         state_dtype="float32" if wide_state else weight_dtype,
         conv_dtype=weight_dtype,
-        accounting="manager_off" if chunked else "ideal",
         records=records,
         record_dtypes=record_dtypes,
     )
@@ -99,7 +100,9 @@ def managed_cache_bytes(
 
     Layers of one sort (full, window, recurrent) share block tables in groups of equal size, padded to whole groups;
     all groups draw blocks of one size from one pool. A sequence holds whole blocks, one more where a window
-    straddles, and two recurrent states; window layers also hold the tokens of the batches in flight.
+    straddles (a chunk never does), and two recurrent states; window layers also hold the tokens of the batches in
+    flight. Beside recurrent layers the block of full attention grows until its page holds a state, in steps of 16
+    tokens, or of 128 for latents (platforms/interface.py:_align_hybrid_block_size).
     """
     context, sequences, tp = deployment.context_tokens, deployment.concurrency, deployment.tp
     base = int(constants.of("block_tokens").value)
@@ -119,12 +122,14 @@ def managed_cache_bytes(
     block, layer_bytes = base, max((entry_bytes(row, rules, tp) for row in full), default=0)
     if states and full:
         state = max(state_bytes(row, rules, tp) for row in states)
-        block = max(base, -(-state // (layer_bytes * base)) * base)
+        step = max(base, LATENT_STEP_TOKENS) if any(row.kind == "latent" for row in full) else base
+        block = -(-state // (layer_bytes * step)) * step
     counts = [sum(row.count for row in sort) for sort in (full, windows, states) if sort]
     size = _group_size(counts)
     total = sequences * -(-context // block) * block * token_bytes * _padded(full, size) // max(1, _layers(full))
     for row in windows:
-        kept = min(-(-min(row.window_tokens or 0, context) // base) + 1, -(-context // base))
+        straddling = 0 if row.kind == "chunked" else 1
+        kept = min(-(-min(row.window_tokens or 0, context) // base) + straddling, -(-context // base))
         blocks = sequences * kept + -(-in_flight // base)
         share = _padded(windows, size) * row.count // max(1, _layers(windows))
         total += share * entry_bytes(row, rules, tp) * base * blocks

@@ -33,7 +33,7 @@ def runtime_lines(
     several = "non_torch_one_gpu_bytes" if deployment.tp == 1 else "non_torch_several_gpus_bytes"
     found = (
         _absorbed(spec, deployment.tp),
-        _expert_padding(spec, experts, expert_format, generation),
+        _expert_padding(spec, deployment.tp, experts, expert_format, generation),
         _activation(spec, deployment.tp, batched_tokens, sequences, constants),
         _workspace(spec, deployment, batched_tokens, expert_format, generation, constants),
         _constant("attention_workspace", "attention workspace", constants.of("flashinfer_workspace_bytes"))
@@ -69,27 +69,30 @@ def _absorbed(spec: ModelSpec, tp: int) -> Line | None:
     return line("absorbed_projections", "latent attention, 16-bit copies", size, "derived", why, role="attention")
 
 
-def _expert_padding(spec: ModelSpec, experts: Line | None, expert_format: str | None, generation: str) -> Line | None:
-    """What kernels add to mxfp4 experts whose widths they cannot take: hidden to 256, and for Marlin width to 128.
+def _expert_padding(
+    spec: ModelSpec, tp: int, experts: Line | None, expert_format: str | None, generation: str
+) -> Line | None:
+    """What kernels add to mxfp4 experts whose sizes they cannot take: hidden to 256, one rank's width to 64 or 128.
 
-    Source: vLLM 0.33.0 fused_moe/oracle/mxfp4.py for Marlin; that the Triton kernels of Hopper and Blackwell pad the
-    hidden size alone was inferred from two logs (gpt-oss-120b 64.38 GiB, gpt-oss-20b 13.47 GiB).
+    Source: vLLM 0.33.0 fused_moe/oracle/mxfp4.py for Marlin (128) and for the width of Triton (64); that the Triton
+    kernels of Hopper and Blackwell pad the hidden size too was inferred from two logs (gpt-oss-120b 64.38 GiB,
+    gpt-oss-20b 13.47 GiB).
     """
     if experts is None or not (expert_format or "").startswith("mxfp4"):
         return None
     ffn = next(ffn for layer in spec.layers for ffn in layer.ffns if isinstance(ffn, MoeFfn))
-    hidden, width = ffn.latent_size or spec.hidden_size, ffn.expert_width
+    hidden, width = ffn.latent_size or spec.hidden_size, -(-ffn.expert_width // tp)
     wider = -(-hidden // 256) * 256 / hidden
-    both = wider * (-(-width // 128) * 128 / width)
-    if both == 1:
+    triton, marlin = (wider * (-(-width // step) * step / width) for step in (64, 128))
+    if marlin == 1:
         return None
-    factor = wider if generation in ("9", "10") else both
+    factor = triton if generation in ("9", "10") else marlin
     why = Why(
-        "expert bytes x (hidden size padded to 256, with Marlin also width padded to 128, over their sizes - 1)",
+        "expert bytes x (hidden size padded to 256, and one rank's width to 64 or for Marlin 128, over their sizes - 1)",
         {"expert_bytes": experts.bytes, "hidden_size": hidden, "expert_width": width},
         "vLLM 0.33.0 fused_moe/oracle/mxfp4.py; which kernel runs was not chosen here",
     )
-    sizes = [experts.bytes * (share - 1) for share in (factor, 1, both)]
+    sizes = [experts.bytes * (share - 1) for share in (factor, 1, marlin)]
     return line(
         "expert_padding", "padding of expert kernels", sizes[0], "assumed", why,
         role="routed_experts", low_bytes=sizes[1], high_bytes=sizes[2],
