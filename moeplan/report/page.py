@@ -99,8 +99,9 @@ def print_columns(
 
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style=head_style)
     for column, width in zip(columns, [first_width, *natural_widths(columns[1:])], strict=True):
-        side = "right" if column.right else "left"
-        table.add_column(column.title, justify=side, no_wrap=True, overflow="ellipsis", width=width)
+        table.add_column(
+            column.title, justify="right" if column.right else "left", no_wrap=True, overflow="ellipsis", width=width
+        )
     rows = list(zip(*(column.cells for column in columns), strict=True))
     for cells, style in zip(rows, row_styles or [""] * len(rows), strict=True):
         # Cells with words carry the style, so that no blank is bold.

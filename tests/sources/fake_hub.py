@@ -327,3 +327,23 @@ def shard(tensors: Mapping[str, tuple[str, tuple[int, ...], int]], *, padding_by
         place += num_bytes
     text = json.dumps(header, separators=(",", ":")).encode() + b" " * padding_bytes
     return File(len(text).to_bytes(8, "little") + text, 8 + len(text) + place)
+
+
+def sharded(num_shards: int, num_tensors: int, tensor_bytes: int = 7_340_032) -> dict[str, File | bytes]:
+    """Shards and index of a model with names as long as those of DeepSeek-V3's experts, in FP8 with a scale for each."""
+    shape = (2048, tensor_bytes // 2048)
+    names = [
+        f"model.layers.{pair // 768 + 3}.mlp.experts.{pair % 768 // 3}.{('gate', 'up', 'down')[pair % 3]}_proj.weight{part}"
+        for pair in range((num_tensors + 1) // 2)
+        for part in ("", "_scale_inv")
+    ][:num_tensors]
+    held: dict[str, dict[str, tuple[str, tuple[int, ...], int]]] = {}
+    weight_map: dict[str, str] = {}
+    for place, name in enumerate(names):
+        file = f"model-{place * num_shards // num_tensors + 1:05}-of-{num_shards:06}.safetensors"
+        weight_map[name] = file
+        tensor = ("F32", (16, 56), 3584) if name.endswith("_inv") else ("F8_E4M3", shape, tensor_bytes)
+        held.setdefault(file, {})[name] = tensor
+    index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
+    files: dict[str, File | bytes] = {file: shard(tensors) for file, tensors in held.items()}
+    return {**files, "model.safetensors.index.json": json.dumps(index).encode()}

@@ -68,7 +68,7 @@ def converted(config: dict[str, Any], architecture: str) -> tuple[Shapes, int]:
         if name not in parameters and "bias" not in name:
             continue  # a tied head, tables of positions
         for renamed, shape in _steps(name, tuple(tensor.shape), config):
-            mapped = names.get_name(renamed, try_suffixes=(".weight", ".bias"))
+            mapped = renamed if renamed.startswith("blk.") else names.get_name(renamed, (".weight", ".bias"))
             if mapped is None:
                 message = f"gguf-py has no name for {renamed} ({name})"
                 raise LookupError(message)
@@ -83,6 +83,16 @@ def _steps(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> list[tu
     if config["model_type"] == "nemotron_h" and ".experts." not in name:
         name = name.replace("model.", "backbone.", 1)
     stem, _, last = name.rpartition(".")
+    if config["model_type"] == "gemma4_text" and (".experts." in name or ".router." in name):
+        block = f"blk.{name.split('.')[2]}"
+        renamed = {
+            "router.proj.weight": "ffn_gate_inp.weight",
+            "router.scale": "ffn_gate_inp.scale",
+            "router.per_expert_scale": "ffn_down_exps.scale",
+            "experts.gate_up_proj": "ffn_gate_up_exps.weight",
+            "experts.down_proj": "ffn_down_exps.weight",
+        }[name.split(".", 3)[3]]
+        return [(f"{block}.{renamed}", shape)]
     stacked = config["model_type"] in ("gpt_oss", "llama4_text")
     if last in ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"):
         suffix = "bias" if last.endswith("_bias") else "weight"
