@@ -136,6 +136,8 @@ class Described:
         if stated is None:
             self.told_by_tensors("block_count")
             stated = 1 + max(self.parts, default=-1)
+            if not stated:
+                raise self.wrong(self._full("block_count"), "is not stated, and no tensor is named blk.N")
         if not 1 <= stated <= MOST_LAYERS:
             raise self.wrong(self._full("block_count"), f"is {stated}; it must be between 1 and {MOST_LAYERS}")
         return stated

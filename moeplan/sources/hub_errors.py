@@ -18,7 +18,7 @@ _ANOTHER_REVISION = "leave it out for the default branch, or give a branch, a ta
 
 def hub_host() -> str:
     """The Hub's host, as HF_ENDPOINT has it: without user and password. Raises InputError where it has none."""
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
         parts = urlsplit(endpoint)
         host, port = parts.hostname, parts.port

@@ -85,13 +85,14 @@ def fetch_checkpoint(
             hint=f"run once without {forbidden}, or give a local folder",
         )
 
-    def work(line: HubLine) -> tuple[Listing, Checkpoint | None]:
-        found = listing or line.listing(commit)
-        return found, _read(line, found, only)
+    def work(line: HubLine) -> Checkpoint | None:
+        if listing is not None:
+            return _read(line, listing, only)
+        asked = line.listing(commit)
+        cache.keep_listing(asked)
+        return _read(line, asked, only)
 
-    listing, checkpoint = run(name, commit, work, progress=progress)
-    if files is None:
-        cache.keep_listing(listing)
+    checkpoint = run(name, commit, work, progress=progress)
     if checkpoint is None:
         return None
     cache.keep_checkpoint(commit, checkpoint, only)

@@ -38,7 +38,6 @@ from moeplan.engines import vllm
 from moeplan.sources.engine_constants import engine_constants
 from moeplan.sources.hardware_profiles import find_hardware
 from moeplan.sources.models import find_model
-from moeplan.sources.quantisation import what_if
 
 GIB = 2**30
 CONSTANTS = engine_constants("vllm")
@@ -108,10 +107,12 @@ def test_a_log_of_gpt_oss_20b_needs_what_is_counted() -> None:
     assert round(held_bytes(published("gpt-oss-20b"), 131_072, batch=2048) / GIB, 1) == 3.1
 
 
-def test_never_more_in_flight_than_all_tokens_asked_for() -> None:
-    spec = model(FULL, WINDOW)
-    # Windows: 7 blocks of the sequence (it is no longer than that), and 100 tokens in flight.
-    assert held_bytes(spec, 100, batch=8192) == (7 + 7 + 7) * 16 * ENTRY_BYTES
+@pytest.mark.parametrize(("context", "window_blocks"), [(100, 8), (4096, 257), (20_000, 8 + 1024 + 1)])
+def test_windows_and_batches_are_never_more_than_the_sequence(context: int, window_blocks: int) -> None:
+    # vLLM 0.33.0 v1/kv_cache_interface.py SlidingWindowSpec: ceil(min(127 + 16,384, context) / 16) + 1 blocks.
+    assert window_blocks == -(-min(127 + 16_384, context) // 16) + 1
+    full_blocks = -(-context // 16)
+    assert held_bytes(model(FULL, WINDOW), context, batch=8192) == (full_blocks + window_blocks) * 16 * ENTRY_BYTES
 
 
 def test_gemma_3_27b_pads_52_windows_to_60() -> None:
@@ -483,7 +484,7 @@ def test_sparse_latent_attention_needs_a_recent_card() -> None:
 @pytest.mark.parametrize(
     ("mixer", "bad_tp", "good_tp", "code"),
     [
-        (GroupedAttention(12, 12, 16, 16), 8, 4, "heads-not-divisible"),
+        (GroupedAttention(12, 4, 16, 16), 8, 4, "heads-not-divisible"),
         # Six heads of keys: not over four ranks, one for two of twelve.
         (GroupedAttention(12, 6, 16, 16), 4, 12, "kv-heads-not-divisible"),
         (LatentAttention(20, None, 32, 16, 8, 16), 8, 4, "heads-not-divisible"),
@@ -520,9 +521,11 @@ def test_shards_of_block_fp8_are_whole_blocks() -> None:
 
 
 def test_expert_shards_of_block_fp8_are_not_refused() -> None:
-    # Qwen3-235B-A22B: 1536 / 8 = 192 is no whole block.
-    spec = published("qwen3-235b-a22b")
-    assert codes(spec, 8, quantisation=what_if("fp8", spec)) == set()
+    # Qwen3-30B-A3B-FP8: 768 / 4 = 192 is no whole block.
+    found = find_model("qwen3-30b-a3b-fp8", revision=None, offline=True, profile_folders=())
+    assert found.quantisation is not None
+    assert "block" in found.quantisation.name
+    assert codes(found.spec, 4, quantisation=found.quantisation) == set()
 
 
 # Doubts ----------------------------------------------------------------------------------------------------

@@ -120,7 +120,13 @@ def _steps(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> list[tu
     if name.endswith("in_proj_qkvz.weight"):
         value = config["linear_num_value_heads"] * config["linear_value_head_dim"]
         block = stem.split(".")[2]
-        return [(f"blk.{block}.attn_qkv.weight", (shape[0] - value, shape[1])), (f"blk.{block}.attn_gate.weight", (value, shape[1]))]
+        return [
+            (f"blk.{block}.attn_qkv.weight", (shape[0] - value, shape[1])),
+            (f"blk.{block}.attn_gate.weight", (value, shape[1])),
+        ]
+    if name.endswith("self_attn.conv1d.weight"):
+        third = (1, shape[0] // 3, 1, shape[2])
+        return [(name.replace("conv1d", f"{part}_conv1d"), third) for part in "qkv"]
     if "conv1d" in name or name.endswith("conv.conv.weight"):
         shape = tuple(size for size in shape if size != 1)
     return [(name, shape)]
@@ -129,6 +135,7 @@ def _steps(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> list[tu
 RENAMES = (
     ("block_sparse_moe.", "mlp."),
     ("feed_forward.experts.", "mlp.experts."),
+    (".forget_gate.", "."),
     (".dt_bias", ".dt_proj.bias"),
     ("e_score_correction_bias", "e_score_correction.bias"),
     ("mlp.e_score", "block_sparse_moe.e_score"),

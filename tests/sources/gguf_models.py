@@ -245,6 +245,19 @@ MODELS: dict[str, Model] = {
             "attention.head_count_kv": [0, 0, 2, 0], "feed_forward_length": [0, 0, 0, 96],
         },
     ),
+    "kimi-linear": Model(
+        "kimi-linear",
+        {
+            "model_type": "kimi_linear", **BASE, **LATENT, **ROUTED, "num_experts": 8, "num_shared_experts": 2,
+            "linear_num_heads": 4, "linear_head_dim": 16, "linear_conv_kernel_dim": 4,
+            "layer_types": ["linear_attention", "linear_attention", "linear_attention", "full_attention"],
+            "pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2,
+        },
+        {
+            **PLAIN, **SHARED, **ABSORBED, "attention.head_count_kv": [0, 0, 0, 1], "ssm.conv_kernel": 4,
+            "kda.head_dim": 16,
+        },
+    ),
     "mistral3": Model("mistral3", {"model_type": "ministral3", **BASE}, PLAIN),
     "gemma4": Model(
         "gemma4",
@@ -262,6 +275,10 @@ MODELS: dict[str, Model] = {
             "attention.sliding_window_pattern": [True] * 5 + [False], "embedding_length_per_layer_input": 0,
         },
     ),
+    "qwen35": Model("qwen35", {"model_type": "qwen3_5_text", **BASE, **DELTA}, {**PLAIN, **STATE}),
+    "gemma": Model("gemma", {"model_type": "gemma", **BASE, "tie_word_embeddings": True}, PLAIN),
+    "olmo2": Model("olmo2", {"model_type": "olmo2", **BASE, "eos_token_id": 1}, PLAIN),
+    "phi3": Model("phi3", {"model_type": "phi3", **BASE, "pad_token_id": 0}, PLAIN),
     "gemma2": Model(
         "gemma2", {"model_type": "gemma2", **BASE, "tie_word_embeddings": True, "sliding_window": 64},
         {**PLAIN, "attention.sliding_window": 64},

@@ -130,7 +130,8 @@ def managed_cache_bytes(
     for row in windows:
         straddling = 0 if row.kind == "chunked" else 1
         kept = min(-(-min(row.window_tokens or 0, context) // base) + straddling, -(-context // base))
-        blocks = sequences * kept + -(-in_flight // base)
+        most = sequences * (-(-context // base) + straddling)
+        blocks = min(sequences * kept + -(-in_flight // base), most)
         share = _padded(windows, size) * row.count // max(1, _layers(windows))
         total += share * entry_bytes(row, rules, tp) * base * blocks
     for row in states:
@@ -165,13 +166,14 @@ def _compressed_bytes(
     for row in rows:
         entry = entry_bytes(row, rules, tp)
         if row.window_tokens:
-            kept = -(-(sequences * min(row.window_tokens + 64, context + 64) + in_flight) // 64) * 64
+            tokens = min(sequences * min(row.window_tokens, context) + in_flight, sequences * context)
+            kept = -(-(tokens + sequences * 64) // 64) * 64
             total += row.count * entry * kept
             continue
         total += row.count * entry * sequences * (-(-context // 256) * 256 // row.tokens_per_entry)
         # Overlapping entries (4 tokens) look back over two windows, the others over one.
         window = 2 * row.tokens_per_entry if row.recurrent_elements else row.tokens_per_entry
-        kept = sequences * min(window + base, context + base) + in_flight
+        kept = min(sequences * min(window, context) + in_flight, sequences * context) + sequences * base
         total += row.count * 4 * row.pending_elements * kept
     return total
 
