@@ -13,7 +13,7 @@ def test_the_public_names_are_these() -> None:
     assert sorted(moeplan.__all__) == ["MoeplanError", "__version__", "estimate", "gpus", "models"]
     assert list(inspect.signature(moeplan.estimate).parameters) == [
         "model", "gpu", "engine", "utilization", "context", "concurrency", "encoder_tokens", "dtype", "quant",
-        "kv_dtype", "revision", "offline", "profiles", "strict",
+        "kv_dtype", "revision", "offline", "headers", "file", "profiles", "strict", "progress",
     ]  # fmt: skip
 
 

@@ -38,6 +38,12 @@ def estimate(
     kv_dtype: Annotated[str | None, typer.Option("--kv-dtype", help="Cache dtype: auto, fp8, bfloat16.")] = None,
     revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Read the checkpoint on the Hub also for a catalogue model.")
+    ] = False,
+    file: Annotated[
+        str | None, typer.Option("--file", help="One of several models in a repository or folder: a .gguf file, say.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A context beyond the model's maximum is an error.")] = False,
     require_fit: Annotated[
         bool, typer.Option("--require-fit", help="Exit 1 when it does not fit, 3 when that cannot be told.")
@@ -59,6 +65,7 @@ def estimate(
     """  # noqa: D301 - typer reads the character, not the escape
     how = showing(format, json=json, output=output, quiet=quiet, color=color)
     from moeplan.estimate import estimate as verb
+    from moeplan.report.progress import watch
 
     result = verb(
         model,
@@ -73,6 +80,9 @@ def estimate(
         kv_dtype=kv_dtype,
         revision=revision,
         offline=offline,
+        headers=headers,
+        file=file,
+        progress=None if quiet else watch(),
         profiles=profiles or (),
         strict=strict,
     )

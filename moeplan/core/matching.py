@@ -20,6 +20,7 @@ from moeplan.core.quant import GGUF, Holding, Quantisation, WeightFormat, plain_
 from moeplan.core.weights import Owned, Part
 
 _NUMBER = re.compile(r"(?:(?<=\.)|(?<=expert_)|^)(\d+)(?=\.|$)")
+_LAYER = re.compile(r"^[^{}]*\{\}$")
 _BESIDE = re.compile(
     r"[._](?:weight_scale_inv|weight_scale_2|weight_scale|weight_zero_point|weight_shape|weight_g_idx|scale_inv|"
     r"[kvq]_scale|[kvq]_zero_point|(?:input|output|weight)_global_scale|(?:input|output|activation)_(?:scale|zero_point)|"
@@ -178,10 +179,14 @@ class _Names:
         words = set(re.split(r"[._]", stem))
         while "." in stem:
             stem = stem.rpartition(".")[0]
+            if _LAYER.search(stem):  # a layer holds too many kinds of things to tell
+                return ()
             for held in (self.inside.get(stem, ()), self.above.get(stem, ())):
                 homes = _of_layer(held, layer)
                 # Vectors among matrices (norms beside projections) do not decide about matrices, nor the reverse.
-                alike = [home for home in homes if (len(home.entry.weight.shape) > 1) == (num_dims > 1)] or homes
+                alike = [home for home in homes if (len(home.entry.weight.shape) > 1) == (num_dims > 1)]
+                if not alike and num_dims < 2:
+                    alike = list(homes)
                 if alike and len({(home.entry.weight.role, home.entry.part) for home in alike}) == 1:
                     return (max(alike, key=lambda home: len(words & set(re.split(r"[._]", home.entry.weight.name)))),)
             if self.above.get(stem) and _of_layer(self.above[stem], layer):
@@ -202,15 +207,17 @@ class _Index:
 
     def find(self, template: str, layer: int | None, num_dims: int) -> _Found | None:
         """Where a tensor belongs; None where no entry explains it."""
-        exact = _of_layer(self.plain.names.get(template, ()), layer)
-        if exact:
-            return _Found(exact, own=True, beside=False, renamed=False)
+        other = _in_equal_words(template)
+        if homes := _of_layer(self.plain.names.get(template, ()), layer):
+            return _Found(homes, own=True, beside=False, renamed=False)
+        if homes := _of_layer(self.renamed.names.get(other, ()), layer):
+            return _Found(homes, own=True, beside=False, renamed=True)
         if _COMPUTED.search(template):
             return None
         bare = _BESIDE.sub("", template)
         beside = bare != template
         stem = _PACKED.sub("", bare)
-        other, other_stem = _in_equal_words(template), _in_equal_words(stem)
+        other_stem = _in_equal_words(stem)
         if homes := self.plain.whole(template, stem, layer):
             return _Found(homes, own=True, beside=beside, renamed=False)
         if homes := self.renamed.whole(other, other_stem, layer):

@@ -6,7 +6,7 @@ verdict, `ways_out` tries changes, `result` holds the types.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from moeplan.core.errors import InputError
@@ -14,7 +14,7 @@ from moeplan.core.kv_cache import cache_cost, stored_rows
 from moeplan.core.model import ModelSpec, MoeFfn, Remark
 from moeplan.core.quant import Holding, fold_bytes, holdings
 from moeplan.core.units import gib, params
-from moeplan.core.weights import Parameters, count_parameters, inventory, parameters
+from moeplan.core.weights import Parameters, count_parameters, parameters
 from moeplan.engines import ENGINES
 from moeplan.estimate.judge import judge
 from moeplan.estimate.question import Question, base_basis, make_question, read_formats, read_kv_dtype, read_limits
@@ -31,7 +31,7 @@ from moeplan.estimate.result import (
 )
 from moeplan.estimate.ways_out import ways_out
 from moeplan.sources.hardware_profiles import find_hardware
-from moeplan.sources.models import LoadedModel, find_model
+from moeplan.sources.models import Asked, LoadedModel, find_model
 
 __all__ = ["Estimate", "estimate"]
 
@@ -53,12 +53,17 @@ def estimate(
     kv_dtype: str | None = None,
     revision: str | None = None,
     offline: bool = False,
+    headers: bool = False,
+    file: str | None = None,
     profiles: Sequence[str | Path] = (),
     strict: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Estimate:
     """Estimate what `model` needs: parameters, weights, cache, memory per GPU, and whether it fits `gpu`.
 
-    `context` and `concurrency` are numbers or texts such as `32k`. Raises the errors of `moeplan.core.errors`.
+    `context` and `concurrency` are numbers or texts such as `32k`. `headers` reads the checkpoint's headers from the
+    Hub also for a model that the catalogue knows; `file` names one of several models in a repository or folder;
+    `progress` is told how many headers of how many are read. Raises the errors of `moeplan.core.errors`.
     """
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}", hint=f"known engines: {', '.join(ENGINES)}")
@@ -67,7 +72,7 @@ def estimate(
             f"utilization {utilization} must be above 0 and at most 1", hint="for instance --utilization 0.9"
         )
     folders = tuple(Path(folder) for folder in profiles)
-    loaded = find_model(model, revision=revision, offline=offline, profile_folders=folders)
+    loaded = find_model(model, Asked(revision, offline, headers, file, folders, progress))
     notes = list(loaded.remarks)
     hardware, num_devices = None, 1
     if gpu is not None:
@@ -78,11 +83,11 @@ def estimate(
     limits, origins = read_limits(spec, context, concurrency, encoder_tokens, notes, strict=strict)
     matched = None
     if loaded.checkpoint is not None:
-        from moeplan.core.matching import match
-        from moeplan.estimate.agreement import agreement
+        from moeplan.estimate.headers import match_headers
 
-        matched = match(loaded.checkpoint, inventory(spec), checkpoint, tied_embedding=spec.tied_embedding)
-        notes += agreement(spec, checkpoint, loaded.checkpoint, matched)
+        is_gguf = loaded.source_kind == "gguf"
+        matched, told = match_headers(loaded.checkpoint, loaded.spec, checkpoint, is_gguf=is_gguf)
+        notes += told
     asked = read_kv_dtype(kv_dtype)
     question = make_question(
         spec,

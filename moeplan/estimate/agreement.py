@@ -15,10 +15,15 @@ MOST_NAMED = 5
 
 
 def agreement(
-    spec: ModelSpec, quantisation: Quantisation, checkpoint: Checkpoint, matched: Matched
+    spec: ModelSpec, quantisation: Quantisation | None, checkpoint: Checkpoint, matched: Matched
 ) -> tuple[Remark, ...]:
-    """What the headers say beside what the config promises: bytes, parameters, and tensors on one side alone."""
-    promised_bytes = weight_bytes(inventory(spec), quantisation).checkpoint_bytes
+    """What the headers say beside what the config promises: bytes, parameters, and tensors on one side alone.
+
+    Without a `quantisation` nothing is promised about bytes (GGUF states the format of each tensor, and that alone).
+    """
+    promised_bytes = (
+        weight_bytes(inventory(spec), quantisation).checkpoint_bytes if quantisation else checkpoint.num_bytes
+    )
     promised = parameters(spec).total
     counted = count_parameters(spec, matched.counted, "exact").total
     off_bytes = checkpoint.num_bytes / promised_bytes - 1

@@ -52,7 +52,7 @@ def model(*mixers: Mixer, ffn: Ffn | None = None, family: str = "test") -> Model
 
 
 def published(name: str) -> ModelSpec:
-    return find_model(name, revision=None, offline=True, profile_folders=()).spec
+    return find_model(name).spec
 
 
 def card(name: str) -> Hardware:
@@ -511,7 +511,7 @@ def test_widths_must_divide(ffn: Ffn) -> None:
 def test_shards_of_block_fp8_are_whole_blocks() -> None:
     # DeepSeek-V3: dense width 18,432 is 9 blocks of 128 on each of 16 ranks and 4.5 on each of 32; the experts' 64 are
     # padded, not refused (vLLM 0.33.0 utils/fp8_utils.py validate_fp8_block_shape, fused_moe/oracle/fp8.py).
-    found = find_model("deepseek-v3", revision=None, offline=True, profile_folders=())
+    found = find_model("deepseek-v3")
     assert found.quantisation is not None
     assert codes(found.spec, 16, quantisation=found.quantisation) == set()
     told = refused(found.spec, 32, quantisation=found.quantisation)
@@ -522,7 +522,7 @@ def test_shards_of_block_fp8_are_whole_blocks() -> None:
 
 def test_expert_shards_of_block_fp8_are_not_refused() -> None:
     # Qwen3-30B-A3B-FP8: 768 / 4 = 192 is no whole block.
-    found = find_model("qwen3-30b-a3b-fp8", revision=None, offline=True, profile_folders=())
+    found = find_model("qwen3-30b-a3b-fp8")
     assert found.quantisation is not None
     assert "block" in found.quantisation.name
     assert codes(found.spec, 4, quantisation=found.quantisation) == set()

@@ -50,6 +50,12 @@ def bare_headers(name, revision, offline):
     return {"num_bytes": checkpoint.num_bytes, "digest": hash_of(checkpoint.tensors),
             "remarks": [remark.code for remark in checkpoint.remarks]}
 
+def full_disk(*_):
+    import signal
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    return {}
+
 def hash_of(tensors):
     import hashlib
     return hashlib.sha256(repr(tensors).encode()).hexdigest()

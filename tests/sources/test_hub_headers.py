@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -212,6 +216,36 @@ def test_a_home_that_cannot_be_written_is_a_remark(hub: FakeHub, tmp_path: Path)
     assert told.answer["num_tensors"] == 2
     assert "cache-not-written" in told.answer["remarks"]
     assert kept_files(tmp_path) == {}
+
+
+def test_a_full_disk_is_a_remark_and_leaves_no_part_of_a_file(hub: FakeHub, tmp_path: Path) -> None:
+    hub.add("org/model", config=CONFIG, files=sharded(2, 2000))
+    _, told = ask_child(tmp_path, hub.url, ("full_disk",), ("headers", "org/model", None, False)).told
+    assert told.answer["num_tensors"] == 2000
+    assert told.answer["remarks"] == ["cache-not-written"]
+    kept = kept_files(tmp_path)
+    assert {name.rpartition("/")[2] for name in kept} == {"main.json", "files.json", "file-config.json"}
+
+
+def test_an_interrupted_run_ends_at_once_and_keeps_what_was_whole(hub: FakeHub, tmp_path: Path) -> None:
+    hub.add("org/model", config=CONFIG, files=two_shards(), faults={SECOND: Fault(wait_s=60)})
+    code = f"""
+from moeplan.sources.hub_headers import fetch_checkpoint
+import _thread
+fetch_checkpoint("org/model", "{COMMIT}", progress=lambda done, total: done and _thread.interrupt_main())
+"""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    began_s = time.monotonic()
+    child = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert time.monotonic() - began_s < MOST_S / 2
+    assert child.stderr.endswith("KeyboardInterrupt\n")
+    assert {name.rpartition("/")[2] for name in kept_files(tmp_path)} == {"files.json"}
 
 
 def test_offline_without_headers_says_so(hub: FakeHub, tmp_path: Path) -> None:

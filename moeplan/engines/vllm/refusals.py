@@ -64,6 +64,8 @@ def doubts(
         found.append("vLLM 0.33.0 reads GGUF by a plugin alone: its memory there is not modelled")
     if quantisation.name in ("nf4", "fp4", "bnb-int8") or "bitsandbytes" in quantisation.name:
         found.append("vLLM 0.33.0 ships no bitsandbytes kernels: its memory there is not modelled")
+    if any(isinstance(mixer, GatedDelta | Mamba2) for mixer in mixers_of(spec)):
+        found.append("vLLM may reserve a third recurrent state per sequence for prefill checkpoints; two are counted")
     if spec.towers:
         found.append("the vision or audio encoder's own activations are not modelled (vLLM measures them at start)")
     return tuple(Remark("not-modelled", "warning", text) for text in found)
