@@ -29,7 +29,8 @@ MOST_PEAK_MIB = 250
 
 MOEPLAN = """
 import time
-from moeplan.sources import hub, hub_headers
+from moeplan.sources.hub import config as hub
+from moeplan.sources.hub import headers as hub_headers
 
 parsing_s = 0.0
 

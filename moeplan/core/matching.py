@@ -19,7 +19,8 @@ from moeplan.core.model import Role, Weight
 from moeplan.core.quant import GGUF, Holding, Quantisation, WeightFormat, plain_name
 from moeplan.core.weights import Owned, Part
 
-_NUMBER = re.compile(r"(?:(?<=\.)|(?<=expert_)|^)(\d+)(?=\.|$)")
+_NUMBER = re.compile(r"\.(\d+)(?![^.])")  # begins with a letter of its own: searched fastest
+_EXPERT = re.compile(r"(?<=expert_)\d+(?![^.])")
 _LAYER = re.compile(r"^[^{}]*\{\}$")
 _BESIDE = re.compile(
     r"[._](?:weight_scale_inv|weight_scale_2|weight_scale|weight_zero_point|weight_shape|weight_g_idx|scale_inv|"
@@ -97,14 +98,15 @@ class Unmatched(NamedTuple):
     num_bytes: int
 
 
-Kind = Literal["tower", "mtp", "second_table", "computed", "other_names"]
+Kind = Literal["tower", "mtp", "second_table", "computed", "surplus", "other_names"]
 
 
 class Recognised(NamedTuple):
     """Tensors that are not in the inventory under their names, but known for what they are."""
 
     kind: Kind
-    """`other_names`: in the inventory, under the names of another code base."""
+    """`surplus`: stored in a module whose role is known, which holds more than the inventory explains. `other_names`: in
+    the inventory, under the names of another code base."""
     num_tensors: int
     num_bytes: int
     first: str
@@ -256,8 +258,11 @@ class _Tally:
         """By entry and layer."""
         self.tensors: dict[tuple[int, int | None], int] = {}
         """Matrices and vectors under the entry's own name, nothing beside them; by entry and layer."""
+        self.around: list[tuple[_Home, _Group]] = []
+        """Tensors for which a module decided."""
         self.recognised: dict[Kind, Recognised] = {}
         self.tower_params = 0
+        """Of towers that the inventory does not have."""
 
     def add(self, entry: Owned, name: str, num_bytes: int, params: int) -> None:
         """Bytes of one format, and parameters."""
@@ -297,11 +302,13 @@ def match(
     for group, found in placed:
         _place(group, found, quantisation, formats, tally)
     unmatched = _add_strangers(strangers, index, tally, tied_embedding=tied_embedding)
+    modules = _modules(index.homes)
+    _note_surplus(modules, tally)
     return Matched(
         tuple(Holding(weight, part, name, size) for (weight, part, name), size in tally.sums.items()),
         tuple(tally.counted.items()),
         tuple(unmatched),
-        tuple(_missing(index.homes, tally)),
+        tuple(_missing(index.homes, modules, tally)),
         tuple(tally.recognised.values()),
     )
 
@@ -313,21 +320,22 @@ def _groups(tensors: Iterable[StoredTensor]) -> list[_Group]:
     split = _NUMBER.split
     groups: dict[tuple[str, str, str, tuple[int, ...]], list[StoredTensor]] = {}
     for tensor in tensors:
-        parts = split(tensor.name)
-        key = ("{}".join(parts[::2]), parts[1] if len(parts) > 1 else "", tensor.dtype, tensor.shape)
+        name, dtype, shape, _, _ = tensor
+        parts = split(name)
+        key = (".{}".join(parts[::2]), parts[1] if len(parts) > 1 else "", dtype, shape)
         if key in groups:
             groups[key].append(tensor)
         else:
             groups[key] = [tensor]
     return [
-        _Group(plain_name(template), int(number) if number else None, dtype, shape, members)
+        _Group(_EXPERT.sub("{}", plain_name(template)), int(number) if number else None, dtype, shape, members)
         for (template, number, dtype, shape), members in groups.items()
     ]
 
 
 def _entry_template(entry: Owned) -> str:
     filled = entry.weight.name.replace("{layer}", "0").replace("{expert}", "0")
-    return plain_name(_NUMBER.sub("{}", filled))
+    return _EXPERT.sub("{}", plain_name(_NUMBER.sub(".{}", filled)))
 
 
 def _module(template: str) -> str:
@@ -387,6 +395,8 @@ def _place(
         tally.params[place] = tally.params.get(place, 0) + mine
         if found.own:
             tally.tensors[place] = tally.tensors.get(place, 0) + len(group.tensors)
+        else:
+            tally.around.append((home, group))
 
 
 def _stored_homes(found: _Found, params: int, shape: tuple[int, ...]) -> tuple[_Home, ...]:
@@ -499,60 +509,84 @@ def _is_table(group: _Group, tables: set[tuple[int, ...]], *, tied_embedding: bo
 # What the checkpoint does not have -------------------------------------------------------------------------
 
 
-def _missing(homes: tuple[_Home, ...], tally: _Tally) -> Iterator[str]:
+_Place = tuple[Part, str, int | None]
+"""A module of one part, in one layer."""
+
+
+def _modules(homes: tuple[_Home, ...]) -> dict[_Place, list[_Home]]:
+    """What the inventory has in each module: fused tensors are stored with their neighbours there."""
+    modules: dict[_Place, list[_Home]] = {}
+    for home in homes:
+        for layer in home.entry.layers or (None,):
+            modules.setdefault(_place_of(home, layer), []).append(home)
+    return modules
+
+
+def _place_of(home: _Home, layer: int | None) -> _Place:
+    if home.entry.part == "tower":
+        return "tower", "", None  # their publishers rename modules; towers count as a whole
+    name = _entry_template(home.entry)
+    module = name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[0]
+    return home.entry.part, module.removesuffix(".{}"), layer
+
+
+def _lack(members: list[_Home], layer: int | None, tally: _Tally) -> int:
+    """Parameters that a module has in the inventory but not in the checkpoint; negative where it has more."""
+    expected = sum(home.entry.weight.num_elements for home in members)
+    return expected - sum(tally.params.get((home.number, layer), 0) for home in members)
+
+
+def _note_surplus(modules: dict[_Place, list[_Home]], tally: _Tally) -> None:
+    for home, group in tally.around:
+        layer = group.layer if home.layers else None
+        if home.entry.part != "tower" and _lack(modules[_place_of(home, layer)], layer, tally) < 0:
+            tally.note("surplus", group)
+
+
+def _missing(homes: tuple[_Home, ...], modules: dict[_Place, list[_Home]], tally: _Tally) -> Iterator[str]:
     """Names of what the inventory has and the checkpoint lacks.
 
     An entry of which nothing was found is not missing where its neighbours hold as many parameters more: then it is
     stored with them (`gate_up_proj`).
     """
-    together: dict[tuple[str, str, int | None], list[_Home]] = {}
-    stacks: dict[str, set[int]] = {}
-    for home in homes:
-        if home.entry.part in ("mtp", "mtp_duplicate"):
-            continue
-        module = _module(_entry_template(home.entry)).rpartition(".")[0].removesuffix(".{}")
-        for layer in home.entry.layers or (None,):
-            together.setdefault((home.entry.part, module, layer), []).append(home)
-            if layer is not None:
-                stacks.setdefault(_stack(home), set()).add(layer)
-    found_layers: dict[str, set[int]] = {stack: set() for stack in stacks}
-    for number, layer in tally.params:
-        if layer is not None and _stack(homes[number]) in found_layers:
-            found_layers[_stack(homes[number])].add(layer)
-    absent = {stack: layers - found_layers[stack] for stack, layers in stacks.items()}
-    for stack, gone in absent.items():
-        if gone:
-            yield f"{stack}{{{_ranges(gone)}}}, all tensors"
-    lacking: dict[str, list[tuple[int | None, str]]] = {}
-    towers = [home for home in homes if home.entry.part == "tower" and (home.number, None) not in tally.params]
-    # Towers under names of their own are recognised as such: nothing of them is missing.
-    tower_elsewhere = 0 < sum(home.entry.num_elements for home in towers) <= tally.tower_params
-    for (part, _, layer), members in together.items():
-        if part == "tower" and tower_elsewhere:
-            continue
-        expected = sum(home.entry.weight.num_elements for home in members)
-        lack = expected - sum(tally.params.get((home.number, layer), 0) for home in members)
-        for home in members:
-            if layer is not None and layer in absent[_stack(home)]:
-                continue
-            weight = home.entry.weight
-            seen = tally.tensors.get((home.number, layer), 0)
-            if (home.number, layer) not in tally.params:
-                if lack >= weight.num_elements:
-                    lacking.setdefault(weight.name, []).append((layer, ""))
-            elif 0 < seen < weight.count and home.per_tensor < weight.num_elements:
-                gone_tensors = weight.count - seen
-                lacking.setdefault(weight.name, []).append((layer, f"{gone_tensors} of {weight.count}"))
+    owners: dict[str, set[int]] = {}
     numbers: dict[str, set[int]] = {}
     for home in homes:
-        numbers.setdefault(home.entry.weight.name, set()).update(home.entry.layers)
-    for name, places in sorted(lacking.items()):
-        for how in sorted({how for _, how in places}):
-            layers = {layer for layer, reason in places if reason == how and layer is not None}
-            some = how
-            if layers and layers != numbers[name] - absent.get(name.partition("{layer}")[0], set()):
-                some = f"{how} in layers {_ranges(layers)}".strip()
-            yield f"{name} ({some})" if some else name
+        if home.layers and home.entry.part not in ("mtp", "mtp_duplicate"):
+            owners.setdefault(_stack(home), set()).update(home.layers)
+            numbers.setdefault(home.entry.weight.name, set()).update(home.layers)
+    found: dict[str, set[int]] = {stack: set() for stack in owners}
+    for number, layer in tally.params:
+        if layer is not None and _stack(homes[number]) in found:
+            found[_stack(homes[number])].add(layer)
+    absent = {stack: layers - found[stack] for stack, layers in owners.items()}
+    for stack, gone in absent.items():
+        if gone:
+            yield f"{stack}{{{_ranges(gone)}}} (whole layers)"
+    lacking: dict[tuple[str, str], set[int]] = {}
+    for (part, _, layer), members in modules.items():
+        if part in ("mtp", "mtp_duplicate"):
+            continue
+        lack = _lack(members, layer, tally) - (tally.tower_params if part == "tower" else 0)
+        for home in members:
+            weight = home.entry.weight
+            if layer is not None and layer in absent[_stack(home)]:
+                continue
+            seen = tally.tensors.get((home.number, layer), 0)
+            if (home.number, layer) not in tally.params:
+                if lack < weight.num_elements:
+                    continue
+                how = ""
+            elif 0 < seen < weight.count and home.per_tensor < weight.num_elements and lack > 0:
+                how = f"{weight.count - seen} of {weight.count}"
+            else:
+                continue
+            lacking.setdefault((weight.name, how), set()).update(() if layer is None else (layer,))
+    for (name, how), layers in sorted(lacking.items()):
+        whole = numbers.get(name, set()) - absent.get(name.partition("{layer}")[0], set())
+        where = f"in layers {_ranges(layers)}" if layers != whole else ""
+        told = " ".join(word for word in (how, where) if word)
+        yield f"{name} ({told})" if told else name
 
 
 def _stack(home: _Home) -> str:

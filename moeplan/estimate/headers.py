@@ -19,7 +19,7 @@ def match_headers(
         matched = match(checkpoint, owned, stored, tied_embedding=spec.tied_embedding)
         return matched, agreement(spec, stored, checkpoint, matched)
     from moeplan.core.role_matching import match_by_role
-    from moeplan.sources.gguf_names import gguf_roles, is_gguf_buffer
+    from moeplan.sources.gguf.names import gguf_roles, is_gguf_buffer
 
     names = [tensor.name for tensor in checkpoint.tensors]
     matched = match_by_role(checkpoint, owned, gguf_roles(names), {name for name in names if is_gguf_buffer(name)})

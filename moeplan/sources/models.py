@@ -18,7 +18,7 @@ from moeplan.sources.quantisation import read_quantisation
 
 if TYPE_CHECKING:  # only who asks for a GGUF file pays for its reader
     from moeplan.sources.catalogue import Entry
-    from moeplan.sources.gguf import GgufFile
+    from moeplan.sources.gguf.model import GgufFile
 
 SourceKind = Literal["catalogue", "config", "headers", "gguf"]
 
@@ -57,7 +57,10 @@ class Asked(NamedTuple):
     """Told how many headers of how many are read."""
 
 
-def find_model(text: str, asked: Asked = Asked()) -> LoadedModel:
+AS_IT_COMES = Asked()
+
+
+def find_model(text: str, asked: Asked = AS_IT_COMES) -> LoadedModel:
     """Read the model that `text` names.
 
     Raises InputError for names and files that are wrong, ConfigError for configs that do not determine the
@@ -110,7 +113,7 @@ def _from_catalogue(entry: "Entry") -> LoadedModel:
 def _from_path(path: Path, text: str) -> LoadedModel:
     suffix = path.suffix.lower()
     if suffix == ".gguf":
-        from moeplan.sources.gguf import read_gguf
+        from moeplan.sources.gguf.model import read_gguf
 
         return _from_gguf(read_gguf(path), text, None, str(path))
     if suffix in (".bin", ".pt", ".pth"):
@@ -158,12 +161,12 @@ def _from_hub(name: str, asked: Asked, typed: str) -> LoadedModel:
         )
     if asked.file is not None and asked.file.lower().endswith(".gguf"):
         return _from_hub_gguf(name, asked.file, asked)
-    from moeplan.sources.hub import fetch_config
+    from moeplan.sources.hub.config import fetch_config, find_repository
 
     fetched = fetch_config(name, asked.revision, offline=asked.offline)
     checkpoint, remarks = None, fetched.remarks
     if fetched.commit is not None:
-        from moeplan.sources.hub_headers import fetch_checkpoint, without_headers
+        from moeplan.sources.hub.headers import fetch_checkpoint, without_headers
 
         try:
             checkpoint = fetch_checkpoint(
@@ -179,8 +182,11 @@ def _from_hub(name: str, asked: Asked, typed: str) -> LoadedModel:
                 raise
             remarks += (Remark("headers-not-read", "warning", f"{error.message}: weights are derived from the config"),)
         else:
-            told = checkpoint.remarks if checkpoint else without_headers(name, fetched.commit, fetched.files or {})
-            remarks += told
+            if checkpoint is None:
+                files = fetched.files or find_repository(name, fetched.commit, offline=asked.offline).files
+                remarks += without_headers(name, fetched.commit, files)
+            else:
+                remarks += checkpoint.remarks
     kind: SourceKind = "config" if checkpoint is None else "headers"
     where = f"{name} config.json"
     return _loaded(
@@ -198,10 +204,10 @@ def _from_hub(name: str, asked: Asked, typed: str) -> LoadedModel:
 
 def _from_hub_gguf(name: str, file: str, asked: Asked) -> LoadedModel:
     """One GGUF model of a repository, by its first file's name; its parts are read by ranges."""
-    from moeplan.sources.gguf import join_parts, part_names
-    from moeplan.sources.gguf_part import read_part
-    from moeplan.sources.hub import find_repository
-    from moeplan.sources.hub_gguf import hub_range_reader
+    from moeplan.sources.gguf.model import join_parts, part_names
+    from moeplan.sources.gguf.part import read_part
+    from moeplan.sources.hub.config import find_repository
+    from moeplan.sources.hub.gguf import hub_range_reader
 
     found = find_repository(name, asked.revision, offline=asked.offline)
     parts = []

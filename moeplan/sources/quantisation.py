@@ -32,7 +32,7 @@ from moeplan.core.quant import (
     with_input_scale,
 )
 from moeplan.sources.families.fields import Fields
-from moeplan.sources.gguf_mixes import MIXES, gguf_mix
+from moeplan.sources.gguf.mixes import MIXES, gguf_mix
 from moeplan.sources.quantisers import READERS, reader
 from moeplan.sources.quantisers.habits import LEFT_ALONE
 from moeplan.sources.quantisers.settings import Around, stated_kv_cache

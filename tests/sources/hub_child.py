@@ -23,14 +23,14 @@ sys.addaudithook(lambda event, _: sockets.append(event) if event.startswith("soc
 from moeplan.core.errors import MoeplanError
 
 def config(name, revision, offline):
-    from moeplan.sources.hub import fetch_config
+    from moeplan.sources.hub.config import fetch_config
     found = fetch_config(name, revision, offline=offline)
     return {**found._asdict(), "remarks": [remark.code for remark in found.remarks],
             "messages": [remark.message for remark in found.remarks]}
 
 def headers(name, revision, offline, only=None):
-    from moeplan.sources.hub import fetch_config
-    from moeplan.sources.hub_headers import fetch_checkpoint, without_headers
+    from moeplan.sources.hub.config import fetch_config
+    from moeplan.sources.hub.headers import fetch_checkpoint, without_headers
     found = fetch_config(name, revision, offline=offline)
     shown = []
     checkpoint = fetch_checkpoint(name, found.commit, offline=offline, files=found.files, only=only,
@@ -45,7 +45,7 @@ def headers(name, revision, offline, only=None):
             "remarks": remarks + [remark.code for remark in checkpoint.remarks]}
 
 def bare_headers(name, revision, offline):
-    from moeplan.sources.hub_headers import fetch_checkpoint
+    from moeplan.sources.hub.headers import fetch_checkpoint
     checkpoint = fetch_checkpoint(name, revision, offline=offline)
     return {"num_bytes": checkpoint.num_bytes, "digest": hash_of(checkpoint.tensors),
             "remarks": [remark.code for remark in checkpoint.remarks]}
@@ -61,12 +61,20 @@ def hash_of(tensors):
     return hashlib.sha256(repr(tensors).encode()).hexdigest()
 
 def gguf(name, revision, offline, file, *spans):
-    from moeplan.sources.hub import find_repository
-    from moeplan.sources.hub_gguf import gguf_files, hub_range_reader
+    from moeplan.sources.hub.config import find_repository
+    from moeplan.sources.hub.gguf import gguf_files, hub_range_reader
     found = find_repository(name, revision, offline=offline)
     read, file_bytes = hub_range_reader(name, found.commit, file, offline=offline, files=found.files)
     return {"file_bytes": file_bytes, "parts": [read(*span).hex() for span in spans],
             "models": [model._asdict() for model in gguf_files(found.files)]}
+
+def peak_kib():
+    # getrusage counts what the parent held when it started this process; the kernel's own mark begins here.
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 for line in sys.stdin:
     call, *arguments = json.loads(line)
@@ -77,7 +85,7 @@ for line in sys.stdin:
     except MoeplanError as error:
         answer = {"error": type(error).__name__, "code": error.exit_code, "message": error.message, "hint": error.hint}
     answer |= {"took_s": time.monotonic() - began, "cpu_s": time.process_time() - cpu, "sockets": sockets,
-               "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+               "peak_kib": peak_kib()}
     print(json.dumps(answer))
 """
 

@@ -18,10 +18,10 @@ from moeplan.core.errors import ConfigError, InputError
 from moeplan.core.model import LatentAttention
 from moeplan.core.weights import parameters
 from moeplan.sources.families import FAMILIES, read_config
-from moeplan.sources.gguf import GgufFile, join_parts, part_names, read_gguf, read_gguf_ranges
-from moeplan.sources.gguf_names import gguf_role, gguf_roles, is_gguf_buffer
-from moeplan.sources.gguf_part import read_part
-from moeplan.sources.gguf_types import FILE_TYPES, TENSOR_TYPES, block
+from moeplan.sources.gguf.model import GgufFile, join_parts, part_names, read_gguf, read_gguf_ranges
+from moeplan.sources.gguf.names import gguf_role, gguf_roles, is_gguf_buffer
+from moeplan.sources.gguf.part import read_part
+from moeplan.sources.gguf.types import FILE_TYPES, TENSOR_TYPES, block
 from tests.sources.gguf_files import Shapes, add_values, converted, write
 from tests.sources.gguf_models import LATENT, MODELS, PLAIN, SHARED, USED, Model
 
@@ -119,7 +119,7 @@ def test_every_name_of_gguf_py_for_language_models_has_a_role() -> None:
 
 
 def test_every_architecture_names_a_family_of_the_registry(tmp_path: Path) -> None:
-    from moeplan.sources.gguf_architectures import READERS
+    from moeplan.sources.gguf.architectures import READERS
 
     assert set(READERS) <= set(gguf.MODEL_ARCH_NAMES.values())
     seen = {

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from moeplan.core.checkpoint import Checkpoint, StoredTensor
 from moeplan.core.model import Remark
-from moeplan.sources.header_cache import HeaderCache, replace_file, user_cache_folder
-from moeplan.sources.hub_requests import Listing
+from moeplan.sources.hub.cache import HeaderCache, replace_file, user_cache_folder
+from moeplan.sources.hub.requests import Listing
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from moeplan.core.errors import EXIT_INPUT, EXIT_UNKNOWN
-from moeplan.sources.header_cache import REMEMBER_S
+from moeplan.sources.hub.cache import REMEMBER_S
 from moeplan.version import __version__
 from tests.sources.fake_hub import (
     BAD_TOKEN,

@@ -78,7 +78,6 @@ def test_a_large_model_takes_one_request_for_each_shard_and_no_more_than_30_mb(h
     assert told.answer["shown"][-1] == [num_shards, num_shards]
     assert len(hub.requests) <= num_shards + 8
     assert hub.sent_bytes < 30 * 10**6
-    assert told.answer["cpu_s"] < 10  # all of it, imports too; the benchmark tells the parsing apart
     assert told.answer["peak_kib"] < 250 * 1024
     ranges = [request for request in hub.requests if "range" in request.headers]
     assert len(ranges) == num_shards
@@ -230,7 +229,7 @@ def test_a_full_disk_is_a_remark_and_leaves_no_part_of_a_file(hub: FakeHub, tmp_
 def test_an_interrupted_run_ends_at_once_and_keeps_what_was_whole(hub: FakeHub, tmp_path: Path) -> None:
     hub.add("org/model", config=CONFIG, files=two_shards(), faults={SECOND: Fault(wait_s=60)})
     code = f"""
-from moeplan.sources.hub_headers import fetch_checkpoint
+from moeplan.sources.hub.headers import fetch_checkpoint
 import _thread
 fetch_checkpoint("org/model", "{COMMIT}", progress=lambda done, total: done and _thread.interrupt_main())
 """

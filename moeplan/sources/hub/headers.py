@@ -10,10 +10,10 @@ from moeplan.core.model import Remark
 from moeplan.sources.checkpoint_files import ADAPTER_CONFIG, MOST_INDEX_BYTES, choose_files, index_file, parse_index
 from moeplan.sources.checkpoint_files import weight_map as listed_tensors
 from moeplan.sources.config_files import MOST_BYTES, parse_json_object
-from moeplan.sources.header_cache import HeaderCache
-from moeplan.sources.hub_errors import hub_host
-from moeplan.sources.hub_gguf import gguf_files, gguf_list
-from moeplan.sources.hub_requests import (
+from moeplan.sources.hub.cache import HeaderCache
+from moeplan.sources.hub.errors import hub_host
+from moeplan.sources.hub.gguf import gguf_files, gguf_list
+from moeplan.sources.hub.requests import (
     HubLine,
     Listing,
     Progress,

@@ -1,6 +1,6 @@
 """GGUF files, whole or split, local or by range requests: metadata and tensor sizes, never a weight.
 
-Source of how files are split: llama.cpp gguf-split. One file is read by `gguf_part`.
+Source of how files are split: llama.cpp gguf-split. One file is read by `part`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, BinaryIO, NamedTuple
 from moeplan.core.checkpoint import Checkpoint
 from moeplan.core.errors import InputError
 from moeplan.core.model import Remark
-from moeplan.sources.gguf_bytes import Read
-from moeplan.sources.gguf_config import gguf_config
-from moeplan.sources.gguf_part import Part, read_part
-from moeplan.sources.gguf_types import FILE_TYPES
+from moeplan.sources.gguf.bytes import Read
+from moeplan.sources.gguf.config import gguf_config
+from moeplan.sources.gguf.part import Part, read_part
+from moeplan.sources.gguf.types import FILE_TYPES
 
 SPLIT_NAME = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 KEPT_TEXTS = ("general.architecture", "general.name", "general.size_label", "general.basename")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moeplan.sources.gguf_metadata import Described
+from moeplan.sources.gguf.metadata import Described
 
 Config = dict[str, Any]
 FULL, SLIDING, LINEAR = "full_attention", "sliding_attention", "linear_attention"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from moeplan.sources.gguf_fields import (
+from moeplan.sources.gguf.fields import (
     FULL,
     LINEAR,
     SLIDING,
@@ -25,7 +25,7 @@ from moeplan.sources.gguf_fields import (
     shared_width,
     sparse_layers,
 )
-from moeplan.sources.gguf_metadata import Described
+from moeplan.sources.gguf.metadata import Described
 
 Reader = Callable[[Described, Config], str | None]
 """Adds an architecture's fields to the common ones; gives the family's `model_type`, or None where none fits."""

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from moeplan.core.errors import ConfigError, InputError, UnknownError
-from moeplan.sources.hub_errors import ANSWER_S, WITHOUT_HUB, explained, hub_host, kinds_of, no_hub, wait_s
+from moeplan.sources.hub.errors import ANSWER_S, WITHOUT_HUB, explained, hub_host, kinds_of, no_hub, wait_s
 from moeplan.version import __version__
 
 STILL_S = 7

@@ -1,7 +1,7 @@
 """config.json of a Hugging Face Hub repository, read at one commit: at most three requests and never a weight.
 
 A branch is resolved to a commit once, together with the list of files; everything else is read at that commit. What
-was read is kept (`header_cache`). What the Hub's own client or another tool has downloaded is read from there.
+was read is kept (`cache`). What the Hub's own client or another tool has downloaded is read from there.
 """
 
 import time
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from moeplan.core.errors import ConfigError, InputError, UnknownError
 from moeplan.core.model import Remark
 from moeplan.sources.config_files import CONFIG, MOST_BYTES, SIDECAR, parse_json_object, read_json_object
-from moeplan.sources.header_cache import REMEMBER_S, HeaderCache
-from moeplan.sources.hub_errors import WITHOUT_HUB, hub_host, hub_page
-from moeplan.sources.hub_gguf import gguf_files, gguf_list
-from moeplan.sources.hub_requests import HubLine, Listing, check_names, forbidden_by, is_commit, prepare_client, run
+from moeplan.sources.hub.cache import REMEMBER_S, HeaderCache
+from moeplan.sources.hub.errors import WITHOUT_HUB, hub_host, hub_page
+from moeplan.sources.hub.gguf import gguf_files, gguf_list
+from moeplan.sources.hub.requests import HubLine, Listing, check_names, forbidden_by, is_commit, prepare_client, run
 
 ALL_S = 7
 """How long everything may take: a Hub that hangs is reported in under 10 s, start-up included."""

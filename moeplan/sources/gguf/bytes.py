@@ -11,7 +11,7 @@ from collections.abc import Callable
 from moeplan.core.errors import InputError
 
 FIRST_CHUNK_BYTES = 1 << 20
-MOST_CHUNK_BYTES = 16 << 20
+MOST_CHUNK_BYTES = 4 << 20
 MOST_HEADER_BYTES = 256 << 20
 """Published headers end below 30 MB, nearly all of it vocabulary."""
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from moeplan.core.checkpoint import StoredTensor
 from moeplan.core.errors import InputError
-from moeplan.sources.gguf_bytes import Forward, Read
-from moeplan.sources.gguf_metadata import Unkept, Value
-from moeplan.sources.gguf_types import REMOVED_TYPES, TENSOR_TYPES, block
+from moeplan.sources.gguf.bytes import Forward, Read
+from moeplan.sources.gguf.metadata import Unkept, Value
+from moeplan.sources.gguf.types import REMOVED_TYPES, TENSOR_TYPES, block
 
 MAGIC = b"GGUF"
 OLD_MAGICS = (b"lmgg", b"tjgg", b"algg", b"fmgg", b"GGML", b"ggml", b"ggjt", b"ggla")

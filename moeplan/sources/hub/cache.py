@@ -25,7 +25,7 @@ from urllib.parse import quote, urlsplit
 
 from moeplan.core.checkpoint import Checkpoint, StoredTensor
 from moeplan.core.model import Remark
-from moeplan.sources.hub_requests import Listing, is_commit
+from moeplan.sources.hub.requests import Listing, is_commit
 
 FORMAT = 1
 """Of headers; raised when they are kept in another way, or when other files of a repository are chosen."""

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from moeplan.core.errors import InputError, UnknownError
 from moeplan.core.units import GB
-from moeplan.sources.header_cache import HeaderCache
-from moeplan.sources.hub_errors import WITHOUT_HUB, hub_host
-from moeplan.sources.hub_requests import HubLine, check_names, forbidden_by, prepare_client, run
+from moeplan.sources.hub.cache import HeaderCache
+from moeplan.sources.hub.errors import WITHOUT_HUB, hub_host
+from moeplan.sources.hub.requests import HubLine, check_names, forbidden_by, prepare_client, run
 
 BLOCK_BYTES = 2**20
 """GGUF headers hold the tokenizer: some MB, of a length that only reading tells. At most one block of weights is read."""

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from moeplan.core.checkpoint import StoredTensor
 from moeplan.core.errors import ConfigError, InputError
 from moeplan.core.model import Remark
-from moeplan.sources.gguf_architectures import READERS
-from moeplan.sources.gguf_fields import (
+from moeplan.sources.gguf.architectures import READERS
+from moeplan.sources.gguf.fields import (
     FULL,
     LINEAR,
     Config,
@@ -25,7 +25,7 @@ from moeplan.sources.gguf_fields import (
     shared_width,
     sparse_layers,
 )
-from moeplan.sources.gguf_metadata import Described, Value
+from moeplan.sources.gguf.metadata import Described, Value
 
 NO_MODELS = {
     "clip": "a vision or audio projector (mmproj)",

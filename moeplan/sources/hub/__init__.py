@@ -1,0 +1,9 @@
+"""The Hugging Face Hub: one commit of a repository, its config, its headers, never its weights.
+
+config      config.json and sidecar, and what a repository holds
+headers     safetensors headers, in parallel, by ranges
+gguf        which GGUF models there are, and reading one by ranges
+cache       what was read, kept by repository and commit
+requests    the client's session: ranges, patience, time limits
+errors      what went wrong, in words
+"""
