@@ -2,10 +2,13 @@
 
     python benchmarks/accuracy.py params    counts of parameters, by role
     python benchmarks/accuracy.py kv        elements of the cache under the transformers library's own rules
+    python benchmarks/accuracy.py weights   bytes and parameters by checkpoint headers
 
-Both are held against counts made by building each config with transformers 5.23.0 on the meta device: against the
-shared corpus where it lies beside the checkout (`../shared`), else against the compact copy of its figures in
-`tests/data` and the built-in catalogue.
+The first two are held against counts made by building each config with transformers 5.23.0 on the meta device: against
+the shared corpus where it lies beside the checkout (`../shared`), else against the compact copy of its figures in
+`tests/data` and the built-in catalogue. The third holds configs against headers: of checkpoints as transformers 5.23.0
+would save them (which has to be installed), in float32, and of layouts as publishers saved them
+(`tests/data/published_tensors`).
 """
 
 from __future__ import annotations
@@ -21,12 +24,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from moeplan.core.checkpoint import Checkpoint  # noqa: E402
 from moeplan.core.kv_cache import cache_cost, cache_rows  # noqa: E402
+from moeplan.core.matching import match  # noqa: E402
 from moeplan.core.model import ModelSpec  # noqa: E402
-from moeplan.core.weights import parameters  # noqa: E402
+from moeplan.core.quant import BF16, FP32, Quantisation, fold_bytes, holdings  # noqa: E402
+from moeplan.core.weights import count_parameters, inventory, parameters  # noqa: E402
 from moeplan.engines import load  # noqa: E402
 from moeplan.sources.catalogue import find_entry  # noqa: E402
 from moeplan.sources.families import read_config  # noqa: E402
+from moeplan.sources.quantisation import read_quantisation  # noqa: E402
+from tests.checkpoint_stubs import published, published_names, stub, transformers_cases  # noqa: E402
 
 ROLES = {
     "embedding": ("embedding",),
@@ -59,9 +67,8 @@ KV_CONTEXT_TOKENS = 16_384
 def main() -> int:
     """Print one table; exit 1 unless every judged row agrees."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["params", "kv"])
-    what = parser.parse_args().what
-    return params() if what == "params" else kv()
+    parser.add_argument("what", choices=["params", "kv", "weights"])
+    return {"params": params, "kv": kv, "weights": weights}[parser.parse_args().what]()
 
 
 def params() -> int:
@@ -104,6 +111,65 @@ def kv() -> int:
         print(f"{name:<58} {cost.bytes_per_token:>10,} {cost.bytes_per_sequence:>13,}  {told}")
     print(f"\n{agree} of {judged} rows agree per token and per sequence")
     return int(agree != judged)
+
+
+def weights() -> int:
+    """Config against headers: bytes by role, parameters by role, and tensors that only one side has."""
+    agree = judged = 0
+    print(
+        f"{'checkpoint':<52} {'tensors':>8} {'config bytes':>17} {'header bytes':>17} {'parameters':>17}  disagreement"
+    )
+    for name, spec, quantisation, saved, differs, total_bytes in checkpoints():
+        matched = match(saved, inventory(spec), quantisation, tied_embedding=spec.tied_embedding)
+        promised, counted = parameters(spec), count_parameters(spec, matched.counted, "derived")
+        promise, stored = fold_bytes(holdings(inventory(spec), quantisation)), fold_bytes(matched.holdings)
+        config_bytes = promise.checkpoint_bytes
+        if not stored.mtp_bytes:  # transformers builds no MTP layers
+            promised = promised._replace(mtp_unique=0, mtp_duplicate=0)
+            config_bytes = promise.total_bytes
+        wrong = [
+            f"{field} {getattr(promised, field)} (headers {getattr(counted, field)})"
+            for field in promised._fields
+            if getattr(promised, field) != getattr(counted, field)
+        ]
+        computed = sum(each.num_bytes for each in matched.recognised if each.kind == "computed")
+        explained = {**differs, "other": computed}
+        wrong += [
+            f"{role} {size:,} bytes (headers {stored.by_role[role]:,})"
+            for role, size in promise.by_role.items()
+            if stored.by_role[role] - explained.get(role, 0) != size
+        ]
+        wrong += [f"not in the config: {each.name}" for each in matched.unmatched]
+        wrong += [f"not in the headers: {missing}" for missing in matched.missing]
+        if total_bytes not in (None, saved.num_bytes):
+            wrong.append(f"published are {total_bytes:,} bytes")
+        told = "; ".join(wrong) or "none"
+        if not wrong and any(explained.values()):
+            told += "".join(
+                f", but for {off:+,} bytes of {role} that no config tells" for role, off in explained.items() if off
+            )
+        judged += 1
+        agree += not wrong
+        print(
+            f"{name:<52} {len(saved.tensors):>8,} {config_bytes:>17,} {saved.num_bytes:>17,} {counted.total:>17,}  {told}"
+        )
+    print(f"\n{agree} of {judged} checkpoints agree in bytes and parameters of every role")
+    return int(agree != judged)
+
+
+def checkpoints() -> Iterator[tuple[str, ModelSpec, Quantisation, Checkpoint, dict[str, int], int | None]]:
+    """Name, model, formats, headers, bytes by role that no config tells, and the total that the publisher states."""
+    for name in published_names():
+        layout = published(name)
+        spec = read_config(layout.config, name)
+        quantisation = read_quantisation(layout.config, layout.sidecar) or Quantisation("bf16", BF16)
+        explained = dict([layout.differs]) if layout.differs else {}
+        yield name, spec, quantisation, layout.checkpoint, explained, layout.total_bytes
+    for name, config in transformers_cases().items():
+        saved = stub(config)
+        # Tables of expert numbers are int64; the config's bytes are those of float32.
+        tables = sum(each.num_bytes // 2 for each in saved.tensors if each.dtype == "I64")
+        yield name, read_config(config, name), Quantisation("fp32", FP32), saved, {"router": tables}, None
 
 
 def rows() -> Iterator[tuple[str, dict[str, str], ModelSpec]]:

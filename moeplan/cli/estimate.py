@@ -12,7 +12,8 @@ def estimate(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="Folder, config.json, org/name, hf://org/name@revision, or catalogue name."
+            metavar="MODEL",
+            help="Folder, config.json, .gguf, org/name, hf://org/name@revision, Hub URL, or catalogue name.",
         ),
     ],
     gpu: Annotated[
@@ -65,27 +66,28 @@ def estimate(
     """  # noqa: D301 - typer reads the character, not the escape
     how = showing(format, json=json, output=output, quiet=quiet, color=color)
     from moeplan.estimate import estimate as verb
-    from moeplan.report.progress import watch
+    from moeplan.report.progress import watching
 
-    result = verb(
-        model,
-        gpu=gpu,
-        engine=engine,
-        utilization=utilization,
-        context=context,
-        concurrency=concurrency,
-        encoder_tokens=encoder_tokens,
-        dtype=dtype,
-        quant=quant,
-        kv_dtype=kv_dtype,
-        revision=revision,
-        offline=offline,
-        headers=headers,
-        file=file,
-        progress=None if quiet else watch(),
-        profiles=profiles or (),
-        strict=strict,
-    )
+    with watching(quiet=quiet) as progress:
+        result = verb(
+            model,
+            gpu=gpu,
+            engine=engine,
+            utilization=utilization,
+            context=context,
+            concurrency=concurrency,
+            encoder_tokens=encoder_tokens,
+            dtype=dtype,
+            quant=quant,
+            kv_dtype=kv_dtype,
+            revision=revision,
+            offline=offline,
+            headers=headers,
+            file=file,
+            progress=progress,
+            profiles=profiles or (),
+            strict=strict,
+        )
     show(result, "estimate", how, explain=explain)
     if not require_fit or result.verdict.fits is True:
         return EXIT_DONE

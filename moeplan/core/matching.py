@@ -454,8 +454,9 @@ def _params(group: _Group, found: _Found, known: WeightFormat | None) -> int:
         bits = known.element_bits
     stored = group.tensors[0].num_bytes * 8 // bits
     expected = sum(home.per_tensor for home in found.homes) if found.own else 0
-    # Words are filled up at the end of a row or column.
-    return expected if expected <= stored <= expected * 9 // 8 else stored
+    # The last word of a row (or column) is filled up.
+    filled_up = elements // max(1, min(group.shape, default=1)) * (stored // max(1, elements))
+    return expected if expected <= stored < expected + filled_up else stored
 
 
 # What the inventory does not have --------------------------------------------------------------------------
