@@ -38,6 +38,9 @@ class _Package(ModuleType):
             value = getattr(value, name)
         super().__setattr__(name, value)
 
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *_HOMES})
+
     def __getattr__(self, name: str) -> Any:
         if name in _HOMES:
             return getattr(import_module(_HOMES[name]), name)

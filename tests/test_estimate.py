@@ -214,6 +214,40 @@ def test_activations_agree_with_a_report_that_they_were_not_fitted_on(model: str
     assert abs(found / GIB - activations_gib) < 0.1
 
 
+def test_python_takes_paths_and_refuses_other_types_by_name(tmp_path: Path) -> None:
+    config = {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "vocab_size": 128, "tie_word_embeddings": False,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert moeplan.estimate(tmp_path).parameters.total == moeplan.estimate(str(tmp_path)).parameters.total
+    for wrong in (
+        {"model": 3},
+        {"model": "mixtral-8x7b", "gpu": ["h100"]},
+        {"model": "mixtral-8x7b", "utilization": "0.9"},
+    ):
+        with pytest.raises(InputError):
+            moeplan.estimate(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_active_parameters_alone_are_in_the_formats_that_they_are_in() -> None:
+    # gpt-oss-120b: what is not an expert is 16 bit (2,127,557,514 parameters less biases), the experts mxfp4, 4 of 128 visited.
+    found = moeplan.estimate("gpt-oss-120b")
+    experts = found.weights.by_role["routed_experts"]
+    alone = found.weights.resident_bytes - experts * 124 // 128
+    note = next(note for note in found.notes if note.code == "naive-active")
+    assert f"would be {alone / GIB:.1f} GiB" in note.message
+    assert alone > 2 * (found.parameters.total - found.parameters.by_role["routed_experts"])
+
+
+def test_room_of_an_encoder_decoder_counts_the_encoder_that_follows() -> None:
+    asked = {"gpu": "a10g", "engine": "transformers"}
+    tokens = moeplan.estimate("switch-base-8", context="32k", **asked).capacity.max_context_tokens  # type: ignore[arg-type]
+    assert tokens
+    assert moeplan.estimate("switch-base-8", context=tokens, **asked).verdict.fits is True  # type: ignore[arg-type]
+    assert moeplan.estimate("switch-base-8", context=tokens + 1, **asked).verdict.fits is False  # type: ignore[arg-type]
+
+
 def test_wrong_words_are_refused_with_a_way_out() -> None:
     for wrong in (
         {"engine": "vlm"},

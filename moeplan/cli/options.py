@@ -24,6 +24,7 @@ Profiles = Annotated[
 
 FORMATS = {"table": "table", "text": "table", "json": "json", "markdown": "markdown", "md": "markdown"}
 PIPE_WIDTH = 100
+TERMINAL_WIDTH = 80
 LEAST_WIDTH = 40
 
 
@@ -162,7 +163,8 @@ def _width(to_screen: bool) -> int:
     if columns.isdecimal() and len(columns) <= 4 and int(columns) > 0:
         return max(LEAST_WIDTH, int(columns))
     if to_screen:
-        return max(LEAST_WIDTH, os.get_terminal_size(sys.stdout.fileno()).columns)
+        # A terminal that does not know its own width says 0.
+        return max(LEAST_WIDTH, os.get_terminal_size(sys.stdout.fileno()).columns or TERMINAL_WIDTH)
     return PIPE_WIDTH
 
 

@@ -21,12 +21,19 @@ class Deployment(NamedTuple):
     context_tokens: int
     concurrency: int
     encoder_tokens: int = 0
+    encoder_follows: bool = False
+    """True where nobody stated the encoder's length, so that it is the context's."""
     kv_dtype: str | None = None
     """As asked for; None is the engine's `auto`."""
     tp: int = 1
     """Tensor-parallel ranks, one per GPU."""
     utilization_fraction: float | None = None
     """Share of the device's memory that the engine may use; None is the engine's default."""
+
+    def with_context(self, context_tokens: int) -> "Deployment":
+        """The same at another context, as if the user had typed it."""
+        encoder_tokens = context_tokens if self.encoder_follows else self.encoder_tokens
+        return self._replace(context_tokens=context_tokens, encoder_tokens=encoder_tokens)
 
 
 class Constant(NamedTuple):

@@ -197,7 +197,7 @@ def tensor_bytes(weight_format: WeightFormat, shape: tuple[int, ...], count: int
     `shape` is (out_features, in_features); one dimension is one row, leading dimensions (packed experts) multiply.
     Groups and blocks that do not divide are rounded up, as the quantisers do.
     """
-    columns = shape[-1]
+    columns = shape[-1] if shape else 1
     rows = shape[-2] if len(shape) > 1 else 1
     for size in shape[:-2]:
         count *= size

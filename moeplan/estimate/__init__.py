@@ -40,7 +40,7 @@ UNCERTAIN = ("not-verified", "family-unknown", "provenance-class-default", "prov
 
 
 def estimate(
-    model: str,
+    model: str | Path,
     *,
     gpu: str | None = None,
     engine: str = "vllm",
@@ -55,7 +55,7 @@ def estimate(
     offline: bool = False,
     headers: bool = False,
     file: str | None = None,
-    profiles: Sequence[str | Path] = (),
+    profiles: str | Path | Sequence[str | Path] = (),
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Estimate:
@@ -67,12 +67,19 @@ def estimate(
     """
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}", hint=f"known engines: {', '.join(ENGINES)}")
-    if utilization is not None and not 0 < utilization <= 1:
-        raise InputError(
-            f"utilization {utilization} must be above 0 and at most 1", hint="for instance --utilization 0.9"
-        )
-    folders = tuple(Path(folder) for folder in profiles)
-    loaded = find_model(model, Asked(revision, offline, headers, file, folders, progress))
+    given: dict[str, object] = {
+        "model": str(model) if isinstance(model, Path) else model,
+        "gpu": gpu, "dtype": dtype, "quant": quant, "kv_dtype": kv_dtype, "revision": revision, "file": file,
+    }  # fmt: skip
+    for name, value in given.items():
+        if not isinstance(value, str) and (value is not None or name == "model"):
+            wrong = f"{name} is a {type(value).__name__}, not a text"
+            raise InputError(wrong, hint='for instance estimate("mixtral-8x7b", gpu="h100")')
+    share: object = utilization
+    if share is not None and not (isinstance(share, int | float) and 0 < share <= 1):
+        raise InputError(f"utilization {share} must be above 0 and at most 1", hint="for instance --utilization 0.9")
+    folders = tuple(Path(folder) for folder in ([profiles] if isinstance(profiles, str | Path) else profiles))
+    loaded = find_model(str(model), Asked(revision, offline, headers, file, folders, progress))
     notes = list(loaded.remarks)
     hardware, num_devices = None, 1
     if gpu is not None:
@@ -224,17 +231,19 @@ def _doubts(question: Question, counts: Parameters) -> list[Remark]:
     notes = []
     hardware = question.hardware
     if counts.active != counts.text_total:
-        held = fold_bytes(question.held).total_bytes
-        naive = counts.active * held // counts.total
+        held = fold_bytes(question.held)
+        routed, idle = counts.by_role["routed_experts"], counts.text_total - counts.active
+        # What is not visited are routed experts, in whatever format these are; towers serve no text token.
+        active_bytes = held.total_bytes - held.by_role["towers"] - held.by_role["routed_experts"] * idle // routed
         notes.append(
             Remark(
                 "naive-active",
                 "info",
-                f"the {params(counts.active)} active parameters alone would be {gib(naive)}; the next token may choose "
-                f"other experts, so all {params(counts.total)} stay resident: {gib(held)}",
+                f"the {params(counts.active)} active parameters alone would be {gib(active_bytes)}; the next token may choose "
+                f"other experts, so all {params(counts.total)} stay resident: {gib(held.total_bytes)}",
             )
         )
-    if question.deployment.tp > 1:
+    if question.deployment.tp > 1 and question.deployment.engine != "transformers":
         notes.append(
             Remark(
                 "tensor-parallel",

@@ -243,7 +243,7 @@ def _capacity(question: Question, hardware: Hardware, found: Ledger) -> Capacity
     room = found.budget_bytes - total_bytes(found.weights)
 
     def holds(context_tokens: int, concurrency: int) -> bool:
-        deployment = asked._replace(context_tokens=context_tokens, concurrency=concurrency)
+        deployment = asked.with_context(context_tokens)._replace(concurrency=concurrency)
         other = question._replace(deployment=deployment)
         options = question.engine.settle(deployment, hardware, question.constants)
         runtime = _runtime_lines(other, hardware, options, found.weights)

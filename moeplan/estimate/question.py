@@ -76,7 +76,7 @@ def read_formats(
     if dtype is not None:
         spec = spec._replace(dtype=DTYPES[dtype], dtype_stated=True)
     else:
-        if not spec.dtype_stated:
+        if not spec.dtype_stated and not any(note.code == "dtype-unknown" for note in notes):
             notes.append(Remark("dtype-assumed", "info", "the config states no dtype; weights are taken as bfloat16"))
         runs_in = load(engine).loaded_dtype(spec.dtype, hardware.compute_capability if hardware else None)
         if runs_in != spec.dtype:
@@ -157,7 +157,12 @@ def read_limits(
                 f"encoder length {values['context']:,} tokens: as the context; say --encoder-tokens",
             )
         )
-    return Deployment("", values["context"], values["concurrency"], values["encoder-tokens"]), origins
+    if not spec.is_encoder_decoder and encoder_tokens is not None:
+        notes.append(
+            Remark("encoder-unused", "warning", "--encoder-tokens: this model has no encoder; it changes nothing")
+        )
+    follows = spec.is_encoder_decoder and encoder_tokens is None
+    return Deployment("", values["context"], values["concurrency"], values["encoder-tokens"], follows), origins
 
 
 def read_kv_dtype(asked: str | None) -> str | None:

@@ -9,7 +9,7 @@ from moeplan.estimate.judge import ledger, verdict
 from moeplan.estimate.question import Question, requantised
 from moeplan.estimate.result import Capacity, WayOut
 
-GPU_COUNTS = (2, 4, 8, 16, 32, 64)
+GPU_COUNTS = (1, 2, 4, 8, 16, 32, 64)
 SMALLER_FORMATS = ("fp8", "int4")
 
 _COUNT = re.compile(r"^\d+\s*x\s*|\s*:\s*\d+$|\s*x\s*\d+$", re.IGNORECASE)
@@ -36,14 +36,17 @@ def ways_out(question: Question, gpu: str, capacity: Capacity) -> tuple[WayOut, 
     def with_gpus(other: Question, count: int) -> Question:
         return other._replace(deployment=other.deployment._replace(tp=count))
 
-    # A plain script runs on one device.
-    counts = [] if asked.engine == "transformers" else [count for count in GPU_COUNTS if count > asked.tp]
+    # A plain script runs on one device. Fewer GPUs may help where it is the division that was refused.
+    counts = [1] if asked.engine == "transformers" else [count for count in GPU_COUNTS if count != asked.tp]
     any(try_out(f"--gpu {count}x{name}", with_gpus(question, count)) for count in counts)
     smaller = _smaller_formats(question)
     any(try_out(f"--quant {label}", other) for label, other in smaller)
+    if question.rules.kv_dtype in ("bfloat16", "float16") and asked.kv_dtype is None and asked.engine == "vllm":
+        cached = requantised(question._replace(deployment=asked._replace(kv_dtype="fp8")), question.quantisation)
+        try_out("--kv-dtype fp8", cached._replace(held=question.held))
     if capacity.max_context_tokens:
         tokens = capacity.max_context_tokens
-        try_out(f"--context {tokens}", question._replace(deployment=asked._replace(context_tokens=tokens)))
+        try_out(f"--context {tokens}", question._replace(deployment=asked.with_context(tokens)))
     if capacity.max_concurrency:
         sequences = capacity.max_concurrency
         try_out(f"--concurrency {sequences}", question._replace(deployment=asked._replace(concurrency=sequences)))

@@ -100,7 +100,7 @@ def _needs(estimate: Estimate) -> str:
 def _ways_out(estimate: Estimate) -> Iterator[str]:
     ways = estimate.verdict.ways_out
     if not ways:
-        yield "No single change that was tried makes it fit."
+        yield "Nothing that was tried helps: other numbers of GPUs, smaller formats, less context, fewer sequences."
         return
     yield "It fits with any one of"
     yield ""

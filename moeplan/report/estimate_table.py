@@ -155,7 +155,9 @@ def _ways_out(page: Console, estimate: Estimate) -> None:
         return
     page.print()
     if not estimate.verdict.ways_out:
-        page.print("No single change that was tried makes it fit.")
+        page.print(
+            "Nothing that was tried helps: other numbers of GPUs, smaller formats, less context, fewer sequences."
+        )
         return
     page.print("It fits with any one of")
     ways = estimate.verdict.ways_out

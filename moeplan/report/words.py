@@ -71,11 +71,14 @@ def reach_words(estimate: Estimate) -> list[str]:
         told.append(f"window layers, per sequence: {ways}; used above: {used}")
     if capacity.max_concurrency is not None and estimate.verdict.fits is not None:
         sequences, tokens = capacity.max_concurrency, capacity.max_context_tokens or 0
+        most = estimate.model.max_context_tokens
+        capped = ", the model's maximum" if most is not None and tokens >= most else ""
         if not sequences and not tokens:
             told.append(f"room: for no sequence, of {asked.context_tokens:,} tokens or shorter")
         else:
             told.append(
-                f"room: {sequences:,} sequences of {asked.context_tokens:,} tokens, or {asked.concurrency:,} of {tokens:,} tokens"
+                f"room: {sequences:,} sequences of {asked.context_tokens:,} tokens, "
+                f"or {asked.concurrency:,} of {tokens:,} tokens{capped}"
             )
     return told
 

@@ -273,8 +273,9 @@ def find_hardware(text: str, extra_dirs: Sequence[str | Path] = ()) -> tuple[Har
     """
     if len(text) > MOST_CHARACTERS:
         raise InputError(f"a GPU name of {len(text)} characters is none", hint="see `moeplan gpus` for the names")
-    if text.endswith((".yaml", ".yml")) and Path(text).is_file():
-        return read_hardware(Path(text)), None
+    for name, counts in [(text, []), *_split_counts(text)]:
+        if name.endswith((".yaml", ".yml")) and Path(name).is_file():
+            return read_hardware(Path(name)), _one_count(text, counts) if counts else None
     catalogue = _Catalogue(extra_dirs)
     whole = None if ":" in text else catalogue.find(text)
     if whole is not None:

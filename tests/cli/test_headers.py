@@ -294,7 +294,7 @@ def test_offline_without_a_cache_says_so(
         ["{endpoint}/org/tagged/tree/v1.0"],
         [f"org/tagged@{COMMIT}"],
     ],
-    ids=lambda words: " ".join(words),
+    ids=" ".join,
 )
 def test_ways_to_name_a_revision(words: list[str], hub: FakeHub, tmp_path: Path) -> None:
     hub.add("org/tagged", config=SMALL, files=small_shards(), revisions=("v1.0",))  # asked for main it refuses
@@ -319,7 +319,7 @@ def test_a_catalogue_name_asks_nobody_until_it_must(hub: FakeHub, tmp_path: Path
 
     at = estimate(tmp_path, hub.url, "gpt-oss-20b", "--revision", "v2", "--json").json
     assert (at["model"]["id"], at["model"]["source_kind"]) == ("openai/gpt-oss-20b", "headers")
-    assert f"GET /api/models/openai/gpt-oss-20b/revision/v2?blobs=true" in hub.asked("openai/gpt-oss-20b")
+    assert "GET /api/models/openai/gpt-oss-20b/revision/v2?blobs=true" in hub.asked("openai/gpt-oss-20b")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from moeplan.core.model import CompressedAttention, KimiDelta, LatentAttention, 
 
 LATENT_STEP_TOKENS = 128
 """Blocks of latent attention beside recurrent layers are whole multiples of this."""
-DTYPES = ("bfloat16", "float16", "fp8", "nvfp4", "int8")
+DTYPES = ("bfloat16", "float16", "fp8", "nvfp4")
 ALIGNED_STATES = 2
 """Recurrent states per sequence: prefix caching, on by default, keeps two (`mamba_cache_mode` align)."""
 BATCHES_IN_FLIGHT = 2

@@ -42,6 +42,11 @@ def refusals(
     """Everything that stops the engine before memory does. Sources: vLLM 0.33.0 config/model.py, model files,
     utils/fp8_utils.py:validate_fp8_block_shape, v1/attention/backends/mla/*sparse*.py."""
     found = [*_unsupported(spec), *_by_card(spec, quantisation, hardware)]
+    generation = (hardware.compute_capability or "").partition(".")[0] if hardware else ""
+    if deployment.kv_dtype == "nvfp4" and generation not in ("", "10"):
+        found.append(
+            Refusal("no-kernel", "an nvfp4 cache needs compute capability 10; leave out --kv-dtype, or use fp8")
+        )
     if deployment.tp > 1:
         found += _indivisible(spec, deployment.tp)
         found += _broken_blocks(owned, quantisation, deployment.tp)
@@ -60,6 +65,9 @@ def doubts(
                      "its cache may need half as much again")  # fmt: skip
     if hardware is not None and hardware.vendor not in (None, "nvidia", "NVIDIA"):
         found.append(f"graphs, context and kernels are those of CUDA: vLLM on {hardware.name} is not modelled")
+    if hardware is not None and hardware.compute_capability in ("6.0", "6.1", "7.0"):
+        told = f"builds of vLLM for CUDA 13 leave out compute capability {hardware.compute_capability}"
+        found.append(f"{told} ({hardware.name}): look for one that has it")
     if _is_gguf(quantisation):
         found.append("vLLM 0.33.0 reads GGUF by a plugin alone: its memory there is not modelled")
     if quantisation.name in ("nf4", "fp4", "bnb-int8") or "bitsandbytes" in quantisation.name:

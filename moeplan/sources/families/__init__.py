@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from moeplan.core.errors import ConfigError
-from moeplan.core.model import ModelSpec, MoeFfn
+from moeplan.core.model import GroupedAttention, ModelSpec, MoeFfn
 from moeplan.sources.families.fields import Fields
 
 FAMILIES: dict[str, str] = {
@@ -136,7 +136,17 @@ def read_config(config: Mapping[str, Any], where: str = "config") -> ModelSpec:
     if module == "dense":
         _refuse_unread_experts(fields, model_type)
     _refuse_more_visits_than_experts(spec, where)
+    _refuse_broken_groups(spec, where)
     return spec
+
+
+def _refuse_broken_groups(spec: ModelSpec, where: str) -> None:
+    for mixer in dict.fromkeys(mixer for layer in dict.fromkeys(spec.layers) for mixer in layer.mixers):
+        if isinstance(mixer, GroupedAttention) and mixer.num_heads % mixer.num_kv_heads:
+            raise ConfigError(
+                f"{where}: {mixer.num_heads} attention heads do not share out {mixer.num_kv_heads} key/value heads evenly",
+                hint="correct num_attention_heads or num_key_value_heads",
+            )
 
 
 def _refuse_more_visits_than_experts(spec: ModelSpec, where: str) -> None:

@@ -28,6 +28,12 @@ _OTHER_MODELS_WITHOUT_VOCABULARY: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 _OTHER_HEADS = ("ForMaskedLM", "ForImageClassification", "ForObjectDetection", "ForCTC", "ForAudioClassification")
 
+_ENCODERS = (
+    "albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "modernbert", "mpnet",
+    "nomic_bert", "roberta", "xlm-roberta", "xlm-roberta-xl",
+)  # fmt: skip
+"""Types of encoders without a decoder, by `model_type`."""
+
 # Beginnings of field names that only other mixers, other streams or other stacks use.
 _UNKNOWN_LAYERS = (
     "linear_", "mamba", "ssm_", "state_size", "compress_", "recurrent_", "rwkv", "lightning_", "kda_", "gated_delta",
@@ -52,6 +58,8 @@ def refuse_other_models(fields: Fields, *, is_wrapper: bool = False) -> None:
     A wrapper around a text model may lack what only the text model has.
     """
     values = fields.values
+    if values.get("model_type") in _ENCODERS:
+        _refuse(fields, "an encoder without a decoder", ["model_type"])
     for kind, names in _OTHER_MODELS:
         _refuse(fields, kind, [name for name in names if stated(values.get(name))])
     if stated(values.get("is_encoder_decoder")):
