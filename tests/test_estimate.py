@@ -227,7 +227,7 @@ def test_python_takes_paths_and_refuses_other_types_by_name(tmp_path: Path) -> N
         {"model": "mixtral-8x7b", "utilization": "0.9"},
     ):
         with pytest.raises(InputError):
-            moeplan.estimate(**wrong)  # type: ignore[arg-type]
+            moeplan.estimate(**wrong)
 
 
 def test_the_active_parameters_alone_are_in_the_formats_that_they_are_in() -> None:

@@ -31,7 +31,8 @@ from moeplan.estimate.result import (
 )
 from moeplan.estimate.ways_out import ways_out
 from moeplan.sources.hardware_profiles import find_hardware
-from moeplan.sources.models import Asked, LoadedModel, find_model
+from moeplan.sources.loaded import Asked, LoadedModel
+from moeplan.sources.models import find_model
 
 __all__ = ["Estimate", "estimate"]
 
@@ -190,7 +191,7 @@ def _weights(question: Question, stored: tuple[Holding, ...]) -> WeightBytes:
         if each.part == "mtp":
             why = "MTP layers, resident only with speculation"
         elif each.part == "mtp_duplicate":
-            why = "tables that MTP layers store a second time"
+            why = "tables stored a second time (by MTP layers, or beside a tied one)"
         else:
             why = question.engine.leaves_out(each.weight.name) or ""
         if why:

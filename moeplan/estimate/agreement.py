@@ -50,9 +50,10 @@ def agreement(
     off_bytes = checkpoint.num_bytes / promised_bytes - 1
     off_params = counted / promised - 1
     differ = max(abs(off_bytes), abs(off_params)) > TOLERATED
+    bytes_promised = f"{gib(promised_bytes, 3)} ({off_bytes:+.2%}) and " if quantisation else ""
     told = (
         f"headers: {len(checkpoint.tensors):,} tensors, {gib(checkpoint.num_bytes, 3)}, {params(counted)} parameters; "
-        f"the config promises {gib(promised_bytes, 3)} ({off_bytes:+.2%}) and {params(promised)} ({off_params:+.2%})"
+        f"the config promises {bytes_promised}{params(promised)} ({off_params:+.2%})"
     )
     if differ and (where := _where(promise, stored)):
         told += f"; they differ in {where}"

@@ -15,7 +15,7 @@ from moeplan.core.weights import Owned, inventory
 from moeplan.engines import Engine, load
 from moeplan.sources.engine_constants import engine_constants
 from moeplan.sources.families.blocks import DTYPES
-from moeplan.sources.models import LoadedModel
+from moeplan.sources.loaded import LoadedModel
 from moeplan.sources.quantisation import what_if
 
 if TYPE_CHECKING:  # only checkpoints whose headers are read pay for matching
@@ -76,7 +76,9 @@ def read_formats(
     if dtype is not None:
         spec = spec._replace(dtype=DTYPES[dtype], dtype_stated=True)
     else:
-        if not spec.dtype_stated and not any(note.code == "dtype-unknown" for note in notes):
+        # Each tensor of a GGUF file states its own type.
+        untold = not spec.dtype_stated and loaded.source_kind != "gguf"
+        if untold and not any(note.code == "dtype-unknown" for note in notes):
             notes.append(Remark("dtype-assumed", "info", "the config states no dtype; weights are taken as bfloat16"))
         runs_in = load(engine).loaded_dtype(spec.dtype, hardware.compute_capability if hardware else None)
         if runs_in != spec.dtype:

@@ -14,7 +14,7 @@ from moeplan.core.errors import MoeplanError
 from moeplan.estimate import result
 from moeplan.report.as_json import as_json
 from moeplan.sources.catalogue import Convention
-from moeplan.sources.models import SourceKind
+from moeplan.sources.loaded import SourceKind
 from tests.golden.configs import BY_NAME
 from tests.report.schemas import Schema, changed, without
 

@@ -67,7 +67,9 @@ def _unsaid_quant(model: HubGguf) -> str | None:
 
 
 def _size(num_bytes: int | None) -> str | None:
-    return None if num_bytes is None else f"{num_bytes / GB:.1f} GB"
+    if num_bytes is None:
+        return None
+    return f"{num_bytes / GB:.1f} GB" if num_bytes >= GB / 10 else f"{num_bytes / 10**6:.1f} MB"
 
 
 def hub_range_reader(
