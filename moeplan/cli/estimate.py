@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from moeplan.cli.completion import engine_names, gpu_names, model_names
 from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, show, showing
 from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN
 
@@ -13,13 +14,17 @@ def estimate(
         str,
         typer.Argument(
             metavar="MODEL",
+            autocompletion=model_names,
             help="Folder, config.json, .gguf, org/name, hf://org/name@revision, Hub URL, or catalogue name.",
         ),
     ],
     gpu: Annotated[
-        str | None, typer.Option("--gpu", "-g", help="Accelerator and number: h100, 4xH100, H100:4.")
+        str | None,
+        typer.Option("--gpu", "-g", help="Accelerator and number: h100, 4xH100, H100:4.", autocompletion=gpu_names),
     ] = None,
-    engine: Annotated[str, typer.Option("--engine", help="vllm or transformers.", show_default=True)] = "vllm",
+    engine: Annotated[
+        str, typer.Option("--engine", help="vllm or transformers.", show_default=True, autocompletion=engine_names)
+    ] = "vllm",
     utilization: Annotated[
         float | None, typer.Option("--utilization", help="Share of the memory that the engine may use, 0 to 1.")
     ] = None,
