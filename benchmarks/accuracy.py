@@ -100,8 +100,8 @@ def kv() -> int:
     for name, row, spec in rows():
         if not row["kv_elements_per_token_long"]:
             continue
-        rules = engine.cache_rules(spec, asked="fp8", scheme=None, weight_dtype="bfloat16", capability=None)
-        rules = rules._replace(state_dtype="fp8", conv_dtype="fp8")
+        rules = engine.cache_rules(spec, asked=None, scheme=None, weight_dtype="bfloat16", capability=None)
+        rules = rules._replace(kv_dtype="fp8", state_dtype="fp8", conv_dtype="fp8")
         cost = cache_cost(cache_rows(spec), rules, KV_CONTEXT_TOKENS)
         theirs = (float(row["kv_elements_per_token_long"]), int(row["kv_fixed_elements_long"]))
         same = (float(cost.bytes_per_token), cost.bytes_per_sequence) == theirs

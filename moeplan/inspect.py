@@ -104,35 +104,37 @@ class Models(NamedTuple):
     notes: tuple[Remark, ...]
 
 
-def gpus(name: str | None = None, profiles: Sequence[str | Path] = ()) -> Gpus:
+def gpus(name: str | None = None, profiles: str | Path | Sequence[str | Path] = ()) -> Gpus:
     """Every accelerator by vendor and memory, or the one that `name` means (as `--gpu` reads it).
 
     `profiles` are folders with own `hardware/` profiles. Raises InputError for an unknown name, with the nearest.
     """
+    folders = [profiles] if isinstance(profiles, str | Path) else profiles
     builtin = str(builtin_folder("hardware"))
     if name is not None:
-        hardware, _ = find_hardware(name, profiles)
+        hardware, _ = find_hardware(name, folders)
         notes = tuple(Remark("gpu-reading", "info", text) for text in hardware.reading)
         return Gpus(GPUS_SCHEMA, (_gpu(hardware, builtin),), notes)
-    listed = list_hardware(profiles)
+    listed = list_hardware(folders)
     found = [_gpu(each.hardware, builtin) for each in listed if each.hardware is not None]
     found.sort(key=lambda gpu: (gpu.vendor is None, gpu.vendor, -(gpu.nominal_bytes or 0), gpu.profile))
     broken = ((each.problem, each.path) for each in listed)
     return Gpus(GPUS_SCHEMA, tuple(found), _problems(broken))
 
 
-def models(search: str | None = None, profiles: Sequence[str | Path] = ()) -> Models:
+def models(search: str | None = None, profiles: str | Path | Sequence[str | Path] = ()) -> Models:
     """Every model of the catalogue by name, or those that hold each word of `search` in their names or family.
 
     `profiles` are folders with own `models/` entries. Raises InputError when nothing is found, with near names.
     """
-    listed = list_entries(profiles)
+    folders = [profiles] if isinstance(profiles, str | Path) else profiles
+    listed = list_entries(folders)
     rows = [_model(each) for each in listed if each.summary is not None]
     if search is not None:
         words = [name_key(word) for word in search.split()]
         rows = [row for row in rows if all(word in _searched(row) for word in words)]
         if not rows:
-            near = near_names(search, profiles)
+            near = near_names(search, folders)
             meant = f"did you mean {' or '.join(near)}? " if near else ""
             raise InputError(f"no model matches {search!r}", hint=f"{meant}`moeplan models` lists all of them")
     rows.sort(key=lambda row: (row.id.rpartition("/")[2].lower(), row.id, row.path or ""))

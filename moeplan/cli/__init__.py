@@ -105,7 +105,7 @@ def _report(message: str, hint: str, code: int) -> int:
 
 
 def _interrupted() -> int:
-    return _report("interrupted", "nothing was written; run it again to start over", EXIT_INTERRUPTED)
+    return _report("interrupted", "what was read of the Hub is kept; run it again", EXIT_INTERRUPTED)
 
 
 def _unheard() -> int:

@@ -23,8 +23,8 @@ def estimate(
         typer.Option("--gpu", "-g", help="Accelerator and number: h100, 4xH100, H100:4.", autocompletion=gpu_names),
     ] = None,
     engine: Annotated[
-        str, typer.Option("--engine", help="vllm or transformers.", show_default=True, autocompletion=engine_names)
-    ] = "vllm",
+        str | None, typer.Option("--engine", help="vllm (the default) or transformers.", autocompletion=engine_names)
+    ] = None,
     utilization: Annotated[
         float | None, typer.Option("--utilization", help="Share of the memory that the engine may use, 0 to 1.")
     ] = None,

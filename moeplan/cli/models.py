@@ -8,6 +8,7 @@ from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, sh
 
 
 def models(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[WORDS]", help="Short for --search WORDS.")] = None,
     search: Annotated[
         str | None, typer.Option("--search", "-s", help="Only models with these words in their names or family.")
     ] = None,
@@ -22,10 +23,12 @@ def models(
 
     \b
     $ moeplan models
+    $ moeplan models mixtral
     $ moeplan models --search "qwen3 moe"
     $ moeplan models --search dense --json
     """  # noqa: D301 - \b is the character that keeps lines apart in help
     how = showing(format, json=json, output=output, quiet=quiet, color=color)
     from moeplan.inspect import models as verb
 
-    show(verb(search, profiles or ()), "models", how)
+    asked = " ".join([*(words or ()), *([search] if search else ())])
+    show(verb(asked or None, profiles or ()), "models", how)

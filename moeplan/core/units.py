@@ -60,7 +60,7 @@ def parse_count(text: str, what: str, minimum: int = 1) -> Count:
     if exact is None or not minimum <= exact <= MOST_TOKENS:
         raise InputError(
             f"{what} {text!r} must be a whole number from {minimum} to {MOST_TOKENS:,}",
-            hint=f"write {what} as 32768, 32k (32,000) or 32K (32,768)",
+            hint=f"write {what} as 16, 32768, 32k (32,000) or 32K (32,768)",
         )
     return Count(exact, text.strip(), found.group(2))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from moeplan.core.deployment import Constants, Deployment, Option, Refusal
+from moeplan.core.errors import InputError
 from moeplan.core.hardware import Hardware
 from moeplan.core.kv_cache import Accounting, CacheRow, CacheRules, cache_cost
 from moeplan.core.ledger import Line, Why, line
@@ -12,6 +15,10 @@ from moeplan.core.weights import Owned
 
 VOCABULARY_PADDING = 1
 """Tables are as the config states them."""
+
+
+DTYPES = ("bfloat16", "float16", "float32")
+"""Dtypes that the library's own cache can have: those of a model."""
 
 
 def settle(deployment: Deployment, hardware: Hardware, constants: Constants) -> tuple[Option, ...]:
@@ -33,6 +40,11 @@ def cache_rules(
 
     Source: transformers 5.23.0 cache_utils.py (DynamicSlidingWindowLayer, LinearAttentionLayer).
     """
+    if asked is not None and asked not in DTYPES:
+        raise InputError(
+            f"a plain transformers script has no cache dtype {asked!r}",
+            hint=f"its cache dtypes: auto, {', '.join(DTYPES)}",
+        )
     return CacheRules(
         kv_dtype=asked or weight_dtype,
         state_dtype=weight_dtype,
@@ -79,6 +91,8 @@ def runtime_lines(
                 widest = max(widest, 3 * ffn.width)
             case MoeFfn():
                 widest = max(widest, ffn.experts_per_token * (3 * ffn.expert_width + 2 * spec.hidden_size))
+            case _:
+                assert_never(ffn)
     elements = tokens * (4 * spec.hidden_size + widest) + 2 * deployment.concurrency * spec.vocab_size
     context = constants.of("device_context_bytes")
     return (

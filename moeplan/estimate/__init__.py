@@ -44,7 +44,7 @@ def estimate(
     model: str | Path,
     *,
     gpu: str | None = None,
-    engine: str = "vllm",
+    engine: str | None = None,
     utilization: float | None = None,
     context: int | str | None = None,
     concurrency: int | str | None = None,
@@ -66,6 +66,7 @@ def estimate(
     Hub also for a model that the catalogue knows; `file` names one of several models in a repository or folder;
     `progress` is told how many headers of how many are read. Raises the errors of `moeplan.core.errors`.
     """
+    asked_engine, engine = engine, next(iter(ENGINES)) if engine is None else engine
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}", hint=f"known engines: {', '.join(ENGINES)}")
     given: dict[str, object] = {
@@ -82,6 +83,11 @@ def estimate(
     folders = tuple(Path(folder) for folder in ([profiles] if isinstance(profiles, str | Path) else profiles))
     loaded = find_model(str(model), Asked(revision, offline, headers, file, folders, progress))
     notes = list(loaded.remarks)
+    if asked_engine is None and gpu is not None:
+        others = ", ".join(name for name in ENGINES if name != engine)
+        notes.append(
+            Remark("engine-default", "info", f"engine {engine}: moeplan's default; --engine takes {others} too")
+        )
     hardware, num_devices = None, 1
     if gpu is not None:
         hardware, count = find_hardware(gpu, folders)
@@ -112,7 +118,7 @@ def estimate(
         "quant": "stated" if quant else "inferred",
         "kv_dtype": "stated" if asked else "inferred",
         "dtype": "stated" if dtype or spec.dtype_stated else "default",
-        "engine": "default" if engine == "vllm" else "stated",
+        "engine": "default" if asked_engine is None else "stated",
     }
     answer = judge(question)
     verdict = answer.verdict

@@ -68,7 +68,7 @@ def reach_words(estimate: Estimate) -> list[str]:
             for name, cost in cache.alternatives.items()
         )
         used = _ACCOUNTINGS.get(cache.accounting, cache.accounting)
-        told.append(f"window layers, per sequence: {ways}; used above: {used}")
+        told.append(f"window layers, per sequence: {ways}; the line KV cache is: {used}")
     if capacity.max_concurrency is not None and estimate.verdict.fits is not None:
         sequences, tokens = capacity.max_concurrency, capacity.max_context_tokens or 0
         most = estimate.model.max_context_tokens
@@ -77,7 +77,7 @@ def reach_words(estimate: Estimate) -> list[str]:
             told.append(f"room: for no sequence, of {asked.context_tokens:,} tokens or shorter")
         else:
             told.append(
-                f"room: {sequences:,} sequences of {asked.context_tokens:,} tokens, "
+                f"room: {sequences:,} {'sequence' if sequences == 1 else 'sequences'} of {asked.context_tokens:,} tokens, "
                 f"or {asked.concurrency:,} of {tokens:,} tokens{capped}"
             )
     return told

@@ -52,7 +52,7 @@ def read_hardware(path: Path) -> Hardware:
         name=name,
         vendor=top.text("vendor"),
         architecture=top.text("architecture"),
-        compute_capability=top.text("compute_capability"),
+        compute_capability=_capability(top),
         memory_kind=memory.text("kind"),
         unified_memory=memory.flag("unified") or False,
         nominal_bytes=memory.integer("nominal_bytes", minimum=1),
@@ -262,6 +262,16 @@ def _files(folder: Path) -> list[Path]:
 
 
 # Finding ----------------------------------------------------------------------------------------------------
+
+
+def _capability(top: Block) -> str | None:
+    """CUDA's compute capability, which other makers' devices do not have."""
+    text = top.text("compute_capability")
+    if text is not None and not re.fullmatch(r"[0-9]{1,2}\.[0-9]", text):
+        raise top.wrong(
+            "compute_capability", f"is {text!r}", 'write CUDA\'s number in quotes ("9.0"), or null for other makers'
+        )
+    return text
 
 
 def find_hardware(text: str, extra_dirs: Sequence[str | Path] = ()) -> tuple[Hardware, int | None]:

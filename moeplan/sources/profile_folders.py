@@ -55,14 +55,15 @@ def builtin_folder(kind: Kind) -> Path:
     )
 
 
-def user_folders(kind: Kind, extra_dirs: Sequence[str | Path] = ()) -> list[ProfileFolder]:
+def user_folders(kind: Kind, extra_dirs: str | Path | Sequence[str | Path] = ()) -> list[ProfileFolder]:
     """Existing folders of the user's profiles of a kind, the one that wins first.
 
     InputError when a folder that was named (by option or environment) does not exist; one that lacks the subfolder
     is passed over.
     """
     found: list[ProfileFolder] = []
-    named: list[tuple[Path, Origin]] = [(Path(folder), "option") for folder in extra_dirs]
+    given = [extra_dirs] if isinstance(extra_dirs, str | Path) else extra_dirs
+    named: list[tuple[Path, Origin]] = [(Path(folder), "option") for folder in given]
     listed = os.environ.get(ENVIRONMENT, "").split(os.pathsep)
     named += [(Path(folder), "environment") for folder in listed if folder]
     for folder, origin in named:
@@ -79,7 +80,7 @@ def user_folders(kind: Kind, extra_dirs: Sequence[str | Path] = ()) -> list[Prof
     return [entry for entry in found if _is_folder(entry.path)]
 
 
-def profile_folders(kind: Kind, extra_dirs: Sequence[str | Path] = ()) -> list[ProfileFolder]:
+def profile_folders(kind: Kind, extra_dirs: str | Path | Sequence[str | Path] = ()) -> list[ProfileFolder]:
     """All folders of profiles of a kind, the one that wins first; the built-in one is last. Errors as above."""
     return [*user_folders(kind, extra_dirs), ProfileFolder(builtin_folder(kind), "built-in")]
 

@@ -1,6 +1,6 @@
 """How a checkpoint stores its weights, read from its config (or the sidecar of ModelOpt), and what-if answers.
 
-`quantisers` turns each quantiser's own words into the rules of `core.quant`; `gguf_mixes` knows those of llama.cpp.
+`quantisers` turns each quantiser's own words into the rules of `core.quant`; `gguf.mixes` knows those of llama.cpp.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ from moeplan.engines import vllm
 from moeplan.sources.engine_constants import engine_constants
 from moeplan.sources.hardware_profiles import find_hardware
 from moeplan.sources.models import find_model
+from moeplan.sources.quantisation import what_if
 
 GIB = 2**30
 CONSTANTS = engine_constants("vllm")
@@ -466,7 +467,7 @@ def test_families_that_are_served(name: str, served: bool) -> None:
 )
 def test_formats_need_a_compute_capability(name: str, below: str, enough: str) -> None:
     spec = published("mixtral-8x7b")
-    quantisation = Quantisation(name, BF16)
+    quantisation = what_if(name, spec)
     assert codes(spec, gpu=below, quantisation=quantisation) == {"no-kernel"}
     assert codes(spec, gpu=enough, quantisation=quantisation) == set()
     assert codes(spec, quantisation=quantisation) == set()

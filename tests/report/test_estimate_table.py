@@ -134,7 +134,7 @@ def test_band_is_in_one_unit(low: int, high: int, words: str) -> None:
 
 def test_three_truths_of_windows_are_named_and_one_is_used(tmp_path: Path) -> None:
     told = " ".join(reach_words(asked(tmp_path, "gpt-oss", gpu="rtx-4090")))
-    for name in ("ideal", "engine's hybrid manager", "manager off", "used above"):
+    for name in ("ideal", "engine's hybrid manager", "manager off", "the line KV cache is"):
         assert name in told
     # 24 layers, half of them windows, 2 x 8 heads x 64 x 2 B per layer and token
     assert f"{12 * 2 * 8 * 64 * 2:,} B per token" in told

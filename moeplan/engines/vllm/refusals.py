@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from moeplan.core.deployment import Deployment, Refusal
 from moeplan.core.hardware import Hardware
 from moeplan.core.model import (
     CompressedAttention,
+    CrossAttention,
     GatedDelta,
     GroupedAttention,
     KimiDelta,
     LatentAttention,
     LightningAttention,
+    Mamba1,
     Mamba2,
     Mixer,
     ModelSpec,
     MoeFfn,
     Remark,
     RoutedAttention,
+    ShortConvolution,
 )
-from moeplan.core.quant import Quantisation
+from moeplan.core.quant import Quantisation, WeightFormat
 from moeplan.core.weights import Owned
 from moeplan.engines.vllm.cache import mixers_of
 
@@ -70,7 +75,7 @@ def doubts(
         found.append(f"{told} ({hardware.name}): look for one that has it")
     if _is_gguf(quantisation):
         found.append("vLLM 0.33.0 reads GGUF by a plugin alone: its memory there is not modelled")
-    if quantisation.name in ("nf4", "fp4", "bnb-int8") or "bitsandbytes" in quantisation.name:
+    if any(rule.format.name.startswith("bitsandbytes ") for rule in quantisation.rules):
         found.append("vLLM 0.33.0 ships no bitsandbytes kernels: its memory there is not modelled")
     if any(isinstance(mixer, GatedDelta | Mamba2) for mixer in mixers_of(spec)):
         found.append("vLLM may reserve a third recurrent state per sequence for prefill checkpoints; two are counted")
@@ -108,9 +113,10 @@ def _by_card(spec: ModelSpec, quantisation: Quantisation, hardware: Hardware | N
                 f"sparse latent attention needs compute capability 9, 10 or 12; {hardware.name} has {capability}",
             )
         )
-    for start, least in LEAST_CAPABILITY.items():
-        if quantisation.name.startswith(start) and capability < least:
-            told = f"{quantisation.name} needs compute capability {least}; {hardware.name} has {capability}"
+    for name in dict.fromkeys(rule.format.name for rule in quantisation.rules):
+        least = next((least for start, least in LEAST_CAPABILITY.items() if name.startswith(start)), 0)
+        if capability < least:
+            told = f"{name} needs compute capability {least}; {hardware.name} has {capability}"
             found.append(Refusal("no-kernel", told))
     return found
 
@@ -148,15 +154,20 @@ def _units(mixer: Mixer) -> list[tuple[str, int]]:
             return [("state-space heads", mixer.num_heads)]
         case RoutedAttention():
             return [("key/value heads", mixer.num_kv_heads)]
+        case CrossAttention():
+            return [("attention heads", mixer.num_heads)]
+        case Mamba1():
+            return [("state-space channels", mixer.inner_size)]
+        case ShortConvolution():
+            return [("convolution channels", mixer.channels)]
         case _:
-            return []
+            assert_never(mixer)
 
 
 def _broken_blocks(owned: tuple[Owned, ...], quantisation: Quantisation, tp: int) -> list[Refusal]:
-    """fp8 in 128 x 128 blocks: the shard of every linear layer outside the experts must be whole blocks."""
-    if "block" not in quantisation.name:
+    """fp8 in two-dimensional blocks: the shard of every linear layer outside the experts must be whole blocks."""
+    if not any(_block(rule.format) for rule in quantisation.rules):
         return []
-    found = []
     for entry in owned:
         weight = entry.weight
         if not weight.linear or weight.role in ("routed_experts", "embedding", "lm_head") or entry.part != "text":
@@ -165,15 +176,21 @@ def _broken_blocks(owned: tuple[Owned, ...], quantisation: Quantisation, tp: int
         name = weight.name.replace("{layer}", str(entry.layers[0]) if entry.layers else "0")
         if side is None or len(weight.shape) != 2 or weight.shape[side] % tp:
             continue
-        taken = quantisation.format_of(name, weight.role, linear=True)
-        if "block" in taken.name and weight.shape[side] // tp % 128:
+        block = _block(quantisation.format_of(name, weight.role, linear=True))
+        if block is not None and weight.shape[side] // tp % block[side]:
             module = name.rpartition(".")[0]
-            told = f"{weight.shape[side]} / {tp} of {module} is not a multiple of the 128 of its fp8 blocks"
-            found.append(Refusal("block-not-divisible", told))
-    return found[:1]
+            told = f"{weight.shape[side]} / {tp} of {module} is not a multiple of the {block[side]} of its fp8 blocks"
+            return [Refusal("block-not-divisible", told)]
+    return []
+
+
+def _block(weight_format: WeightFormat) -> tuple[int, int] | None:
+    """Rows and columns of a format's blocks, where it has such."""
+    group = weight_format.group
+    return (group[1], group[2]) if group is not None and group[0] == "block" else None
 
 
 def _is_gguf(quantisation: Quantisation) -> bool:
-    import re
-
-    return re.match(r"(?i)i?q\d|mxfp4_moe|tq\d", quantisation.name) is not None
+    """True for what a GGUF file holds, and for the mixes of `--quant q4_k_m` and its like."""
+    names = (quantisation.name, *(rule.format.name for rule in quantisation.rules))
+    return any(name.startswith("gguf ") for name in names)
