@@ -567,3 +567,11 @@ def test_parts_that_are_not_loaded_are_named() -> None:
         assert vllm.leaves_out(name)
     for name in ("thinker.model.embed_tokens.weight", "model.talker_norm.weight", "lm_head.weight"):
         assert vllm.leaves_out(name) is None
+
+
+def test_a_gguf_file_is_told_from_its_formats_and_raises_a_doubt() -> None:
+    spec = published("mixtral-8x7b")
+    for stored in (Quantisation("gguf q4_k_m", BF16), what_if("q4_k_m", spec)):
+        told = vllm.doubts(spec, stored, None, Deployment("vllm", 1024, 1))
+        assert any("GGUF" in remark.message for remark in told)
+    assert not vllm.doubts(spec, what_if("fp8", spec), None, Deployment("vllm", 1024, 1))
