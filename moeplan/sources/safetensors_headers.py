@@ -83,6 +83,7 @@ DTYPE_BITS: Mapping[str, int] = {
 
 _METADATA = "__metadata__"
 _MOST_ELEMENTS = 2**58  # their bits fit into the 64-bit integers of every reader
+_MOST_NAME_CHARACTERS = 1024  # published names stay below 200; longer ones would cost time and say nothing
 _LFS_POINTER = b"version "
 _SHOWN_CHARACTERS = 80
 
@@ -241,6 +242,8 @@ def _span(
         raise _EntryError(
             f"data_offsets {_shown(offsets)} do not hold the {num_bytes:,} bytes of {dtype} {_shown(dims)}"
         )
+    if len(name) > _MOST_NAME_CHARACTERS:
+        raise _EntryError(f"a name of {len(name):,} characters is no tensor's")
     if not name.isascii() and not _is_text(name):
         raise _EntryError("the name is no Unicode text")
     shape = tuple(dims)

@@ -690,3 +690,10 @@ def test_adapter_without_its_config(name: str) -> None:
 )
 def test_which_index_is_read(names: list[str], wanted: str | None) -> None:
     assert index_file(names) == wanted
+
+
+def test_a_name_that_is_absurdly_long_is_refused_though_the_library_takes_it() -> None:
+    # A million dots would make every comparison with the model's own names slow.
+    parsed(file_of({"a" * 1024: entry("U8", [1], 0, 1)}, 1))
+    with pytest.raises(InputError, match=r"a name of 1,000,000 characters"):
+        parsed(file_of({"." * 1_000_000: entry("U8", [1], 0, 1)}, 1))
