@@ -19,7 +19,7 @@ from moeplan.core.model import Role, Weight
 from moeplan.core.quant import GGUF, Holding, Quantisation, WeightFormat, plain_name
 from moeplan.core.weights import Owned, Part
 
-_NUMBER = re.compile(r"\.(\d+)(?![^.])")  # begins with a letter of its own: searched fastest
+_NUMBER = re.compile(r"\.(\d{1,9})(?![^.])")  # begins with a letter of its own: searched fastest
 _EXPERT = re.compile(r"(?<=expert_)\d+(?![^.])")
 _LAYER = re.compile(r"^[^{}]*\{\}$")
 _BESIDE = re.compile(

@@ -1,7 +1,7 @@
 """Tensors whose names say their role and their layer, but not which weight of the inventory they are (GGUF)."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from moeplan.core.checkpoint import Checkpoint
 from moeplan.core.matching import Matched, Unmatched
@@ -9,43 +9,60 @@ from moeplan.core.model import Role, Weight
 from moeplan.core.quant import Holding
 from moeplan.core.weights import Owned, Part
 
-_LAYER = re.compile(r"\.(\d+)\.")
+_LAYER = re.compile(r"\.(\d{1,9})\.")
 
 
 def match_by_role(
     checkpoint: Checkpoint, owned: tuple[Owned, ...], roles: Mapping[str, Role | None], buffers: Collection[str]
 ) -> Matched:
-    """Sort tensors by the role that their names tell; layers behind the last one of the text model are MTP.
+    """Sort tensors by the role that their names tell.
 
-    `roles` has every tensor's role, None where its name is not known; `buffers` the names that are no parameters.
+    `roles` has every tensor's role, None where its name is not known; `buffers` the names that are no parameters. The
+    bytes of a role in a layer are spread over the weights that the inventory has of it there, by their elements, since
+    names do not tell which weight a tensor is. Draft layers are those that the inventory has, or that name themselves
+    so; other layers that the model should not have are listed as unmatched.
     """
-    homes: dict[tuple[Role, int | None], Owned] = {}
-    last = max((layer for entry in owned if entry.part == "text" for layer in entry.layers), default=0)
+    homes: dict[tuple[Role, int | None], list[Owned]] = {}
+    drafts = {layer for entry in owned if entry.part == "mtp" for layer in entry.layers}
+    drafts |= {_layer(name) or -1 for name in roles if ".nextn." in name}
     for entry in owned:
         if entry.part == "text" and not entry.weight.buffer:
             for layer in entry.layers or (None,):
-                known = homes.get((entry.weight.role, layer))
-                if known is None or (entry.weight.linear and not known.weight.linear):
-                    homes[entry.weight.role, layer] = entry
+                homes.setdefault((entry.weight.role, layer), []).append(entry)
     sums: dict[tuple[Weight, Part, str], int] = {}
     counted: dict[Owned, int] = {}
     unmatched: list[Unmatched] = []
     for tensor in checkpoint.tensors:
-        numbered = _LAYER.search(tensor.name)
-        layer = int(numbered[1]) if numbered else None
-        role = roles.get(tensor.name)
-        part: Part = "mtp" if layer is not None and layer > last else "tower" if role == "towers" else "text"
-        home = homes.get((role, layer)) if role is not None and part == "text" else None
-        if tensor.name in buffers or home is None:
-            stand_in = Weight(f"({role or 'other'})", role or "other", (), buffer=tensor.name in buffers)
-            home = Owned(stand_in, part, ())
-        if role is None and part == "text":
-            unmatched.append(Unmatched(tensor.name, tensor.num_bytes))
-        key = (home.weight, part, tensor.dtype.lower())
-        sums[key] = sums.get(key, 0) + tensor.num_bytes
+        layer, role = _layer(tensor.name), roles.get(tensor.name)
+        part: Part = "mtp" if layer in drafts else "tower" if role == "towers" else "text"
+        mine = homes.get((role, layer), []) if role is not None and part == "text" else []
+        if tensor.name in buffers or not mine:
+            mine = [Owned(Weight(f"({role or 'other'})", role or "other", (), buffer=tensor.name in buffers), part, ())]
+            if part == "text" and tensor.name not in buffers:
+                unmatched.append(Unmatched(tensor.name, tensor.num_bytes))
         elements = 1
         for size in tensor.shape:
             elements *= size
-        counted[home] = counted.get(home, 0) + elements
+        for entry, num_bytes, share in _spread(mine, tensor.num_bytes, elements):
+            key = (entry.weight, part, f"gguf {tensor.dtype.lower()}")
+            sums[key] = sums.get(key, 0) + num_bytes
+            counted[entry] = counted.get(entry, 0) + share
     holdings = tuple(Holding(weight, part, name, size) for (weight, part, name), size in sums.items())
     return Matched(holdings, tuple(counted.items()), tuple(unmatched), ())
+
+
+def _layer(name: str) -> int | None:
+    numbered = _LAYER.search(name)
+    return int(numbered[1]) if numbered else None
+
+
+def _spread(entries: list[Owned], num_bytes: int, elements: int) -> Iterator[tuple[Owned, int, int]]:
+    """Bytes and elements shared out by the entries' own sizes; the last takes what rounding leaves."""
+    whole = sum(entry.weight.num_elements for entry in entries)
+    left_bytes, left = num_bytes, elements
+    for entry in entries[:-1]:
+        share_bytes = num_bytes * entry.weight.num_elements // whole
+        share = elements * entry.weight.num_elements // whole
+        yield entry, share_bytes, share
+        left_bytes, left = left_bytes - share_bytes, left - share
+    yield entries[-1], left_bytes, left

@@ -136,6 +136,11 @@ def doubts(
     if quantisation.name.startswith("mxfp4"):
         told = "transformers keeps mxfp4 packed only where its kernels run; elsewhere it unpacks the experts to 16 bit"
         return (Remark("not-modelled", "warning", told),)
+    if any(
+        name.startswith("gguf ") for name in (quantisation.name, *(rule.format.name for rule in quantisation.rules))
+    ):
+        told = "transformers unpacks GGUF to plain matrices on load: it holds several times the bytes that are shown"
+        return (Remark("not-modelled", "warning", told),)
     return ()
 
 

@@ -31,12 +31,12 @@ from moeplan.estimate.result import (
 )
 from moeplan.estimate.ways_out import ways_out
 from moeplan.sources.hardware_profiles import find_hardware
-from moeplan.sources.loaded import Asked, LoadedModel
+from moeplan.sources.loaded import QUANTISER_UNKNOWN, Asked, LoadedModel
 from moeplan.sources.models import find_model
 
 __all__ = ["Estimate", "estimate"]
 
-UNCERTAIN = ("not-verified", "family-unknown", "provenance-class-default", "provenance-rebuilt")
+UNCERTAIN = (QUANTISER_UNKNOWN, "not-verified", "family-unknown", "provenance-class-default", "provenance-rebuilt")
 """Notes on the model after which a verdict is not certain."""
 
 
@@ -111,7 +111,8 @@ def estimate(
         num_devices,
         limits._replace(kv_dtype=asked, utilization_fraction=utilization),
         tuple(note for note in loaded.remarks if note.severity == "warning" and note.code in UNCERTAIN),
-        matched if quant is None else None,
+        matched,
+        use_headers=quant is None,
     )
     notes += question.doubts
     origins |= {
@@ -124,7 +125,8 @@ def estimate(
     verdict = answer.verdict
     if verdict.fits is False and gpu is not None:
         verdict = verdict._replace(ways_out=ways_out(question, gpu, answer.capacity))
-    counts = parameters(spec, question.owned) if matched is None else count_parameters(spec, matched.counted, "exact")
+    counted = matched if not any(note.code == QUANTISER_UNKNOWN for note in notes) else None
+    counts = parameters(spec, question.owned) if counted is None else count_parameters(spec, counted.counted, "exact")
     notes += _doubts(question, counts)
     deployment = question.deployment
     return Estimate(

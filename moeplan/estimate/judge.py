@@ -143,7 +143,9 @@ def weight_lines(question: Question) -> tuple[Line, ...]:
             Why(
                 f"bytes of every tensor of this role in its format, scales included{divided}",
                 {"bytes_by_format": formats[role], "tensor_parallel": num_ranks},
-                "shapes from the config, formats from its quantisation",
+                "headers of the checkpoint"
+                if question.matched
+                else "shapes from the config, formats from its quantisation",
             ),
             role=role,
         )

@@ -43,8 +43,12 @@ class Question(NamedTuple):
     quantisation: Quantisation
     matched: "Matched | None"
     """The checkpoint's tensors by the inventory, where headers were read and their formats are the question."""
+    beyond: tuple[Holding, ...]
+    """What the checkpoint holds and the config does not describe: it stays whatever formats are asked for."""
     held: tuple[Holding, ...]
     """Weights as the engine keeps them; what it does not load is left out."""
+    as_stored: bool
+    """True where `held` is what the headers say, to the byte."""
     doubts: tuple[Remark, ...]
     """What keeps a verdict from being certain."""
     engine: Engine
@@ -96,10 +100,15 @@ def read_formats(
     return spec, resident, checkpoint
 
 
+def _is_gguf(by_format: Mapping[str, int]) -> bool:
+    # Its names do not tell which weight a tensor is, so shares of ranks are by size.
+    return any(name.startswith("gguf ") for name in by_format)
+
+
 def base_basis(question: Question, by_format: Mapping[str, int]) -> Basis:
     """`exact` from headers; `assumed` where most of these bytes are in the plain dtype and no config stated that."""
     if question.matched is not None:
-        return "exact"
+        return "exact" if question.as_stored and (question.deployment.tp == 1 or not _is_gguf(by_format)) else "derived"
     main = max(by_format, key=lambda name: by_format[name], default=None)
     unknown = not question.spec.dtype_stated and question.quantisation.base.name == main
     return "assumed" if unknown else "derived"
@@ -188,19 +197,29 @@ def make_question(
     deployment: Deployment,
     doubts: tuple[Remark, ...],
     matched: "Matched | None",
+    *,
+    use_headers: bool,
 ) -> Question:
     """Fold the model once and fetch what the engine and the hardware say about it."""
     module = load(engine)
     asked = deployment._replace(engine=engine, tp=num_devices)
     owned = inventory(spec)
-    stored = holdings(owned, quantisation) if matched is None else matched.holdings
+    known = matched if use_headers else None
+    beyond = tuple(each for each in matched.holdings if not each.weight.shape) if matched else ()
+    stored = known.holdings if known else holdings(owned, quantisation) + beyond
+    held = loaded_holdings(module, stored, spec.dtype)
+    if matched is not None and matched.missing:
+        told = "the checkpoint lacks tensors that the config promises: what it holds is not the whole model"
+        doubts += (Remark("checkpoint-incomplete", "warning", told),)
     return Question(
         spec=spec,
         owned=owned,
         rows=cache_rows(spec),
         quantisation=quantisation,
-        matched=matched,
-        held=loaded_holdings(module, stored, spec.dtype),
+        matched=known,
+        beyond=beyond,
+        held=held,
+        as_stored=known is not None and set(held) <= set(stored) and not known.missing,
         doubts=doubts + module.doubts(spec, quantisation, hardware, asked),
         engine=module,
         constants=engine_constants(engine),
@@ -214,14 +233,15 @@ def make_question(
 def requantised(question: Question, quantisation: Quantisation) -> Question:
     """The same question with other weight formats; the cache follows where the checkpoint had a say in its dtype."""
     rules = _rules(question.engine, question.spec, quantisation, question.hardware, question.deployment)
-    held = loaded_holdings(question.engine, holdings(question.owned, quantisation), question.spec.dtype)
-    return question._replace(quantisation=quantisation, rules=rules, held=held, matched=None)
+    stored = holdings(question.owned, quantisation) + question.beyond
+    held = loaded_holdings(question.engine, stored, question.spec.dtype)
+    return question._replace(quantisation=quantisation, rules=rules, held=held, matched=None, as_stored=False)
 
 
 def loaded_holdings(engine: Engine, held: tuple[Holding, ...], dtype: str) -> tuple[Holding, ...]:
     """The holdings that the engine loads: no MTP layers, which wait for speculation, and nothing that it leaves out.
 
-    Plain matrices are held in the dtype that the engine runs in, whatever the checkpoint stores them in.
+    Plain weights are held in the dtype that the engine runs in, whatever the checkpoint stores them in.
     """
     plain = BY_DTYPE[dtype]
     loaded = []
@@ -229,7 +249,7 @@ def loaded_holdings(engine: Engine, held: tuple[Holding, ...], dtype: str) -> tu
         if each.part in ("mtp", "mtp_duplicate") or engine.leaves_out(each.weight.name) is not None:
             continue
         stored = BY_NAME.get(each.format)
-        if stored is not None and stored != plain and len(each.weight.shape) > 1 and not each.weight.buffer:
+        if stored is not None and stored != plain and not each.weight.buffer:
             size = each.num_bytes * plain.element_bits // stored.element_bits
             loaded.append(each._replace(format=plain.name, num_bytes=size))
         else:

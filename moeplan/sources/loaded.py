@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from moeplan.core.checkpoint import Checkpoint
-from moeplan.core.errors import InputError
+from moeplan.core.errors import ConfigError, InputError
 from moeplan.core.model import ModelSpec, Remark
 from moeplan.core.quant import BF16, Quantisation
 from moeplan.sources.families import read_config
@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # only who asks for a GGUF file pays for its reader
     from moeplan.sources.gguf.model import GgufFile
 
 SourceKind = Literal["catalogue", "config", "headers", "gguf"]
+
+QUANTISER_UNKNOWN = "quantiser-unknown"
+"""Code of the note that says so."""
 
 WITH_HEADERS = (".gguf", ".safetensors")
 WITHOUT_HEADERS = (".bin", ".pt", ".pth")
@@ -67,7 +70,15 @@ def loaded_model(
 ) -> LoadedModel:
     """The model that a config and its sidecar describe, with the checkpoint where its headers were read."""
     spec = read_config(config, where)
-    quantisation = read_quantisation(config, sidecar, where)
+    try:
+        quantisation = read_quantisation(config, sidecar, where)
+    except ConfigError as error:
+        if checkpoint is None:
+            raise
+        # The headers tell every byte all the same; only how many parameters a packed word holds is left to the config.
+        quantisation = None
+        told = f"{error.message}: bytes are those of the headers, parameters those of the config"
+        remarks += (Remark(QUANTISER_UNKNOWN, "warning", told),)
     return LoadedModel(name, revision, source, kind, spec, quantisation, remarks + spec.remarks, checkpoint)
 
 
@@ -81,6 +92,10 @@ def from_gguf(file: "GgufFile", name: str, commit: str | None, source: str) -> L
 
 def check_file(file: str) -> None:
     """Raises InputError for a file that tells nothing by a header."""
+    if file.startswith("/") or ".." in file.split("/"):
+        raise InputError(
+            f"--file {file}: names nothing inside the model's folder", hint="give a name as the folder lists it"
+        )
     if file.lower().endswith(WITHOUT_HEADERS):
         raise InputError(f"--file {file}: weights in this format have no header to read", hint="leave out --file")
     if not file.lower().endswith(WITH_HEADERS):

@@ -310,6 +310,10 @@ def join_headers(
                     counted[tensor.name], tensor = tensor, other  # noqa: PLW2901 (the one that does not count)
                 twice.append(tensor.name)
                 twice_bytes += tensor.num_bytes
+    if not counted:
+        raise InputError(
+            f"{where}: the headers list no tensor", hint="give the model's config.json alone, or other files"
+        )
     remarks = list(chosen.remarks)
     if twice:
         message = (
@@ -350,19 +354,16 @@ def _disagreements(counted: Mapping[str, StoredTensor], listed: Mapping[str, str
 def read_checkpoint_file(path: Path) -> Checkpoint:
     """The tensors of one safetensors file. Reads its header and nothing behind it.
 
-    A file that calls itself one shard of several gets the remark `one-shard`. Raises InputError for a file that cannot
-    be read or is broken, and for an adapter.
+    Raises InputError for a file that cannot be read or is broken, for one shard of several, and for an adapter.
     """
     where = str(path)
     headers = [_read_header(path, path.name)]
     if is_adapter(path.name):
         choose_files([path.name], None, where=where, adapter_config=_adapter_config(path.parent))
-    remarks: tuple[Remark, ...] = ()
     total = shard_total(path.name)
     if total is not None and total > 1:
-        message = f"one shard of {total}: the model's other shards are not counted"
-        remarks = (Remark("one-shard", "warning", message, where),)
-    return join_headers(ChosenFiles((path.name,), remarks), headers, None, where)
+        raise InputError(f"{where} is one of {total} shards, which are a model only together", hint="give their folder")
+    return join_headers(ChosenFiles((path.name,)), headers, None, where)
 
 
 def choose_folder_files(folder: Path) -> ChosenFiles:

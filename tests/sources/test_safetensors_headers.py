@@ -441,9 +441,11 @@ def test_single_file_and_single_shard(tmp_path: Path) -> None:
     write(tmp_path / "any.safetensors", {"a": 4})
     assert read_checkpoint_file(tmp_path / "any.safetensors").remarks == ()
     write(tmp_path / "model-00002-of-00004.safetensors", {"a": 4})
-    checkpoint = read_checkpoint_file(tmp_path / "model-00002-of-00004.safetensors")
-    assert codes(checkpoint.remarks) == ["one-shard"]
-    assert "of 4" in checkpoint.remarks[0].message
+    with pytest.raises(InputError, match="one of 4 shards"):
+        read_checkpoint_file(tmp_path / "model-00002-of-00004.safetensors")
+    write(tmp_path / "empty.safetensors", {})
+    with pytest.raises(InputError, match="list no tensor"):
+        read_checkpoint_file(tmp_path / "empty.safetensors")
 
 
 def test_paths_that_hold_no_file(tmp_path: Path) -> None:

@@ -172,11 +172,15 @@ def _read(line: HubLine, listing: Listing, only: str | None) -> Checkpoint | Non
     return join_headers(chosen, [headers[file] for file in chosen.files], index, where)
 
 
+_MOST_EXPECTED_BYTES = 4 << 20
+"""An index may lie; a header that is really longer takes one more request."""
+
+
 def _expected_bytes(listed: Mapping[str, str]) -> dict[str, int]:
     """About how long each file's header is, from the names that the index lists for it: a little more than it is."""
     expected: dict[str, int] = {}
     for tensor, file in listed.items():
-        expected[file] = expected.get(file, _REST_BYTES) + _ENTRY_BYTES + len(tensor)
+        expected[file] = min(_MOST_EXPECTED_BYTES, expected.get(file, _REST_BYTES) + _ENTRY_BYTES + len(tensor))
     return expected
 
 

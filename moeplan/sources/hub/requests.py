@@ -165,8 +165,10 @@ class HubLine:
             for chunk in response.iter_bytes():
                 self.watch.arrived(len(chunk))
                 data += chunk
-                if len(data) >= skip + most_bytes or self.watch.stop.is_set():
+                if len(data) >= skip + most_bytes:
                     break
+                if self.watch.stop.is_set():  # nobody waits any more; what has come is no answer
+                    raise TimeoutError("given up before the answer was whole")
             self.watch.beats += 1
             return bytes(data[skip : skip + most_bytes]), response.status_code, response.headers
 
