@@ -52,6 +52,14 @@ ROLES = {
 }
 """Column of the oracle to our roles."""
 
+COMPACT = {
+    "linear_or_ssm": "recurrent",
+    "routed_expert": "routed_experts",
+    "shared_expert": "shared_experts",
+    "side_modality": "towers",
+}
+"""Column of the oracle to the column of the compact table, where they differ."""
+
 MISREAD = {"stepfun-ai--Step-3.7-Flash.json": ("vocab_size", 128_815)}
 """Rows whose config the oracle did not read as it stands, with the field and the value that it took instead.
 
@@ -75,13 +83,16 @@ def params() -> int:
     """Total, active and every role."""
     agree = judged = 0
     print(f"{'model':<58} {'total':>17} {'active':>15}  disagreement")
-    for name, row, spec in rows():
+    for name, row, spec in rows("param_oracle.csv"):
         counts = parameters(spec)
-        ours = {"total": counts.total, "text_total": counts.text_total, "text_active": counts.active}
-        ours |= {column: sum(counts.by_role[role] for role in roles) for column, roles in ROLES.items()}
-        wrong = {
-            column: (value, int(row[column] or 0)) for column, value in ours.items() if value != int(row[column] or 0)
-        }
+        ours = {column: sum(counts.by_role[role] for role in roles) for column, roles in ROLES.items()}
+        ours |= {"total": counts.total, "text_total": counts.text_total, "text_active": counts.active}
+        # The compact table names columns by our roles, and has fewer of them.
+        ours |= {"active": counts.active} if "id" in row else {}
+        columns = {column: COMPACT.get(column, column) if "id" in row else column for column in ours}
+        # An empty role is none; an empty `active` was not counted.
+        held = {column: int(row[named] or 0) for column, named in columns.items() if row.get(named) or column in ROLES}
+        wrong = {column: (ours[column], theirs) for column, theirs in held.items() if ours[column] != theirs}
         judged += 1
         agree += not wrong
         told = (
@@ -97,13 +108,15 @@ def kv() -> int:
     engine = load("transformers")
     agree = judged = 0
     print(f"{'model':<58} {'per token':>10} {'per sequence':>13}  disagreement")
-    for name, row, spec in rows():
-        if not row["kv_elements_per_token_long"]:
+    for name, row, spec in rows("kv_oracle.csv"):
+        per_token = row.get("elements_per_token") or row.get("kv_elements_per_token_long")
+        per_sequence = row.get("elements_per_sequence") or row.get("kv_fixed_elements_long")
+        if not per_token or not per_sequence:
             continue
         rules = engine.cache_rules(spec, asked=None, scheme=None, weight_dtype="bfloat16", capability=None)
         rules = rules._replace(kv_dtype="fp8", state_dtype="fp8", conv_dtype="fp8")
         cost = cache_cost(cache_rows(spec), rules, KV_CONTEXT_TOKENS)
-        theirs = (float(row["kv_elements_per_token_long"]), int(row["kv_fixed_elements_long"]))
+        theirs = (float(per_token), int(per_sequence))
         same = (float(cost.bytes_per_token), cost.bytes_per_sequence) == theirs
         judged += 1
         agree += same
@@ -172,8 +185,8 @@ def checkpoints() -> Iterator[tuple[str, ModelSpec, Quantisation, Checkpoint, di
         yield name, read_config(config, name), Quantisation("fp32", FP32), saved, {"router": tables}, None
 
 
-def rows() -> Iterator[tuple[str, dict[str, str], ModelSpec]]:
-    """Name, figures and model of every row that the oracle could build."""
+def rows(compact: str) -> Iterator[tuple[str, dict[str, str], ModelSpec]]:
+    """Name, figures and model of every row that the oracle could build; in a lone clone those of the `compact` table."""
     corpus = ROOT.parent / "shared"
     if (corpus / "data" / "param-oracle.csv").exists():
         for row in _csv(corpus / "data" / "param-oracle.csv"):
@@ -186,11 +199,11 @@ def rows() -> Iterator[tuple[str, dict[str, str], ModelSpec]]:
                     config[field], name = value, f"{name} with {field} {value}"
                 yield name, row, read_config(config, row["file"])
         return
-    for row in _csv(ROOT / "tests" / "data" / "param_oracle.csv"):
-        entry = find_entry(row["model"])
+    for row in _csv(ROOT / "tests" / "data" / compact):
+        entry = find_entry(row["id"])
         if entry is None:
-            raise SystemExit(f"{row['model']} is not in the catalogue")
-        yield row["model"], row, read_config(entry.config, entry.id)
+            raise SystemExit(f"{row['id']} is not in the catalogue")
+        yield row["id"], row, read_config(entry.config, entry.id)
 
 
 def _csv(path: Path) -> Iterator[dict[str, str]]:
