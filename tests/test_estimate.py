@@ -231,7 +231,7 @@ def test_python_takes_paths_and_refuses_other_types_by_name(tmp_path: Path) -> N
 
 
 def test_the_active_parameters_alone_are_in_the_formats_that_they_are_in() -> None:
-    # gpt-oss-120b: what is not an expert is 16 bit (2,127,557,514 parameters less biases), the experts mxfp4, 4 of 128 visited.
+    # gpt-oss-120b: what is not an expert is 16 bit (2,127,557,952 parameters), the experts mxfp4, 4 of 128 visited.
     found = moeplan.estimate("gpt-oss-120b")
     experts = found.weights.by_role["routed_experts"]
     alone = found.weights.resident_bytes - experts * 124 // 128
