@@ -1,8 +1,16 @@
-"""How much of something fits: searches over a cost that only grows."""
-
-from __future__ import annotations
+"""How much of something fits: searches over a cost that only grows, and what engines print of it."""
 
 from collections.abc import Callable
+from typing import NamedTuple
+
+
+class EnginePrints(NamedTuple):
+    """The figures that the engine prints at start; `engine_prints` in JSON."""
+
+    kv_tokens: int | None
+    concurrency: float | None
+    rule: str | None
+    """How the engine of that version gets from bytes to these figures."""
 
 
 def largest(fits: Callable[[int], bool], most: int) -> int:

@@ -1,82 +1,109 @@
-"""Serving engines: how each stores its cache, what it reserves, what it refuses.
+"""Serving engines: how each splits a model, stores its cache, reserves, refuses and names its flags.
 
-Each engine is one module, or folder, with the functions of `Engine`.
+Each engine is one module, or folder, with the functions of `Engine`. Constants that were not computed stand in
+`profiles/engines/<engine>.yaml`, by version.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Protocol, cast
 
-from moeplan.core.deployment import Constants, Deployment, Option, Refusal
-from moeplan.core.hardware import Hardware
-from moeplan.core.kv_cache import Accounting, CacheRow, CacheRules
+from moeplan.core.capacity import EnginePrints
+from moeplan.core.deployment import Refusal, Serving, Settings, Value
+from moeplan.core.kv_cache import Accounting, CacheRules
+from moeplan.core.layout import AskedLayout, Division, Layout
 from moeplan.core.ledger import Line
-from moeplan.core.model import ModelSpec, Remark
-from moeplan.core.quant import Quantisation
-from moeplan.core.weights import Owned
+from moeplan.core.model import ModelSpec, Remark, Weight
+from moeplan.core.placement import RankView
 
-ENGINES: dict[str, str] = {"vllm": "vllm", "transformers": "transformers"}
+ENGINES: dict[str, str] = {
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "trtllm": "trtllm",
+    "llamacpp": "llamacpp",
+    "transformers": "transformers",
+}
 """Name to module; the first is the default."""
 
 
 class Engine(Protocol):
-    """What every engine module offers."""
+    """What every engine module offers. All sizes are bytes of one rank."""
 
-    VOCABULARY_PADDING: int
+    def resolve_layout(
+        self, spec: ModelSpec, asked: AskedLayout, num_devices: int | None, stated: Mapping[str, Value]
+    ) -> Layout:
+        """The layout that the engine would run: what nobody stated is inferred from the number of devices.
 
-    def settle(self, deployment: Deployment, hardware: Hardware, constants: Constants) -> tuple[Option, ...]:
+        Raises InputError for degrees that contradict each other; what the engine would refuse is left to `refusals`.
+        """
+
+    def settle(self, serving: Serving) -> Settings:
         """The engine's settings as it would run them, each with its origin; the memory share comes first."""
 
     def loaded_dtype(self, dtype: str, capability: str | None) -> str:
         """The dtype that weights of `dtype` are loaded in when the user asks for none."""
+
+    def leaves_out(self, name: str) -> str | None:
+        """Why a weight of this name is never loaded, or None."""
 
     def cache_rules(
         self, spec: ModelSpec, *, asked: str | None, scheme: str | None, weight_dtype: str, capability: str | None
     ) -> CacheRules:
         """How the cache is stored: dtype asked for, else the checkpoint's scheme, else the engine's `auto`."""
 
-    def window_accountings(self, rules: CacheRules, constants: Constants) -> dict[Accounting, CacheRules]:
+    def window_accountings(self, serving: Serving, rules: CacheRules) -> dict[Accounting, CacheRules]:
         """The ways in which window layers can be counted."""
+
+    def division(self, serving: Serving, settings: Settings) -> Division:
+        """Over how many ranks of a stage each part of the model is divided."""
+
+    def host_share(self, serving: Serving, settings: Settings) -> Callable[[Weight, int | None], float] | None:
+        """Which share of a weight (of a layer) stays in host memory; None where all of them are on devices."""
+
+    def weight_lines(self, serving: Serving, settings: Settings, rank: RankView) -> tuple[Line, ...]:
+        """What the engine keeps beside the weights of the checkpoint: copies, padding of kernels, adapter slots."""
+
+    def runtime_lines(self, serving: Serving, settings: Settings, rank: RankView) -> tuple[Line, ...]:
+        """Everything that is neither weights nor cache."""
+
+    def host_lines(self, serving: Serving, settings: Settings) -> tuple[Line, ...]:
+        """Host memory beside the weights that stay there: staging, swap, pinned buffers, of all ranks together."""
+
+    def load_peak_bytes(self, serving: Serving, settings: Settings, rank: RankView) -> int | None:
+        """Most bytes while weights are loaded, before there is a cache; None where it is not known."""
+
+    def budget_bytes(self, serving: Serving, settings: Settings, memory_bytes: int, lines: tuple[Line, ...]) -> int:
+        """Bytes that weights, runtime and cache may take together on a device that reports `memory_bytes` as total.
+
+        `lines` are those of weights and runtime: some engines set aside a share of what these leave.
+        """
 
     def managed_cache_bytes(
         self,
-        rows: tuple[CacheRow, ...],
+        serving: Serving,
+        settings: Settings,
+        rank: RankView,
         rules: CacheRules,
-        deployment: Deployment,
-        options: tuple[Option, ...],
-        constants: Constants,
+        context_tokens: int,
+        sequences: int,
     ) -> int:
-        """Bytes that the engine holds on one rank for all sequences at the asked context, its own overhead included."""
+        """Bytes that the engine holds for `sequences` of `context_tokens` on this rank, its own overhead included."""
 
-    def runtime_lines(
-        self,
-        spec: ModelSpec,
-        deployment: Deployment,
-        options: tuple[Option, ...],
-        hardware: Hardware,
-        constants: Constants,
-        weights: tuple[Line, ...],
-    ) -> tuple[Line, ...]:
-        """Everything that is neither weights nor cache, on one rank; `weights` are its weight lines."""
+    def prints(
+        self, serving: Serving, settings: Settings, rank: RankView, rules: CacheRules, pool_bytes: int
+    ) -> EnginePrints | None:
+        """Tokens and concurrency as the engine of this version prints them for a pool; None where it prints none."""
 
-    def refusals(
-        self,
-        spec: ModelSpec,
-        owned: tuple[Owned, ...],
-        quantisation: Quantisation,
-        deployment: Deployment,
-        hardware: Hardware | None,
-    ) -> tuple[Refusal, ...]:
-        """Why the engine would not start, beyond memory."""
+    def expert_backend(self, serving: Serving, settings: Settings) -> str | None:
+        """The kernels that run the experts, where that is known."""
 
-    def doubts(
-        self, spec: ModelSpec, quantisation: Quantisation, hardware: Hardware | None, deployment: Deployment
-    ) -> tuple[Remark, ...]:
+    def refusals(self, serving: Serving, settings: Settings) -> tuple[Refusal, ...]:
+        """Why the engine would not start, beyond memory. Works without hardware (`serving.hardware` None)."""
+
+    def doubts(self, serving: Serving, settings: Settings) -> tuple[Remark, ...]:
         """What of this model on this hardware is not modelled; each makes a verdict uncertain."""
-
-    def leaves_out(self, name: str) -> str | None:
-        """Why a weight of this name is never loaded, or None."""
 
 
 def load(name: str) -> Engine:
