@@ -301,10 +301,26 @@ class CacheCost(NamedTuple):
     """All bytes of one sequence at the asked context."""
 
 
+def held_tokens(row: CacheRow, rules: CacheRules, context_tokens: int, token_ranks: int = 1) -> int:
+    """Tokens of a sequence that a row keeps on one of `token_ranks` ranks that share its tokens.
+
+    Decode context parallelism shares out what grows with the sequence; what every rank holds whole (indexer keys,
+    windows) it does not. Source: vLLM 0.33.0 v1/kv_cache_interface.py, dcp_world_size in max_memory_usage_bytes.
+    """
+    shared = row.split in ("tp", "dcp") and (row.window_tokens is None or rules.accounting == "manager_off")
+    return -(-context_tokens // token_ranks) if shared and row.kind != "cross" else context_tokens
+
+
 def cache_cost(
-    rows: tuple[CacheRow, ...], rules: CacheRules, context_tokens: int, encoder_tokens: int = 0, num_ranks: int = 1
+    rows: tuple[CacheRow, ...],
+    rules: CacheRules,
+    context_tokens: int,
+    encoder_tokens: int = 0,
+    num_ranks: int = 1,
+    token_ranks: int = 1,
 ) -> CacheCost:
-    """Fold the rows into bytes for one sequence of `context_tokens`, on one of `num_ranks` ranks."""
+    """Fold the rows into bytes for one sequence of `context_tokens`, on one rank: of `num_ranks` that share heads and
+    `token_ranks` that share tokens."""
     per_token, fixed, grown = 0.0, 0, 0
     for row in rows:
         entry = entry_bytes(row, rules, num_ranks)
@@ -314,9 +330,10 @@ def cache_cost(
         elif row.window_tokens is not None and rules.accounting != "manager_off":
             fixed += row.count * entry * window_kept_tokens(row, rules, context_tokens)
         elif row.elements:
+            kept = held_tokens(row, rules, context_tokens, token_ranks)
             spread = row.count * entry / row.tokens_per_entry
-            per_token += spread
-            grown += row.count * entry * (context_tokens // row.tokens_per_entry)
+            per_token += spread if kept == context_tokens else spread / token_ranks
+            grown += row.count * entry * (kept // row.tokens_per_entry)
             pending = context_tokens % row.tokens_per_entry * row.pending_elements
             fixed += row.count * _bytes(pending, rules.conv_dtype)
     tidy = int(per_token) if per_token == int(per_token) else per_token

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from moeplan.core.checkpoint import Checkpoint, StoredTensor
 from moeplan.core.model import Role, Weight
-from moeplan.core.quant import GGUF, Holding, Quantisation, WeightFormat, plain_name
+from moeplan.core.quant import GGUF, Holding, Quantisation, WeightFormat, by_layer, plain_name
 from moeplan.core.weights import Owned, Part
 
 _NUMBER = re.compile(r"\.(\d{1,9})(?![^.])")  # begins with a letter of its own: searched fastest
@@ -252,7 +252,8 @@ class _Tally:
     """What is found for the inventory and beyond, summed up."""
 
     def __init__(self) -> None:
-        self.sums: dict[tuple[Weight, Part, str], int] = {}
+        self.sums: dict[tuple[Weight, Part, str], dict[int | None, int]] = {}
+        """Bytes by weight, part and format, of each layer."""
         self.counted: dict[Owned, int] = {}
         self.params: dict[tuple[int, int | None], int] = {}
         """By entry and layer."""
@@ -264,10 +265,10 @@ class _Tally:
         self.tower_params = 0
         """Of towers that the inventory does not have."""
 
-    def add(self, entry: Owned, name: str, num_bytes: int, params: int) -> None:
-        """Bytes of one format, and parameters."""
-        key = (entry.weight, entry.part, name)
-        self.sums[key] = self.sums.get(key, 0) + num_bytes
+    def add(self, entry: Owned, layer: int | None, name: str, num_bytes: int, params: int) -> None:
+        """Bytes of one format in one layer, and parameters."""
+        layers = self.sums.setdefault((entry.weight, entry.part, name), {})
+        layers[layer] = layers.get(layer, 0) + num_bytes
         self.counted[entry] = self.counted.get(entry, 0) + params
 
     def note(self, kind: Kind, group: _Group) -> None:
@@ -305,7 +306,7 @@ def match(
     modules = _modules(index.homes)
     _note_surplus(modules, tally)
     return Matched(
-        tuple(Holding(weight, part, name, size) for (weight, part, name), size in tally.sums.items()),
+        by_layer(tally.sums),
         tuple(tally.counted.items()),
         tuple(unmatched),
         tuple(_missing(index.homes, modules, tally)),
@@ -388,7 +389,7 @@ def _place(
         my_bytes = num_bytes if last else group.num_bytes * home.per_tensor // whole
         mine = elements if last else params * len(group.tensors) * home.per_tensor // whole
         num_bytes, elements = num_bytes - my_bytes, elements - mine
-        tally.add(home.entry, name, my_bytes, mine)
+        tally.add(home.entry, group.layer if home.layers else None, name, my_bytes, mine)
         if found.beside:
             continue
         place = (home.number, group.layer if home.layers else None)
@@ -495,7 +496,8 @@ def _add_strangers(strangers: list[_Group], index: _Index, tally: _Tally, *, tie
             tally.tower_params += params
         if kind is not None:
             tally.note(kind, group)
-        tally.add(Owned(Weight(label, role, ()), part, ()), _by_dtype(group.dtype), group.num_bytes, params)
+        layer = group.layer if part == "text" else None
+        tally.add(Owned(Weight(label, role, ()), part, ()), layer, _by_dtype(group.dtype), group.num_bytes, params)
     return unmatched
 
 

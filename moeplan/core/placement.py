@@ -5,7 +5,8 @@ in model_executor/layers/linear.py, vocab_parallel_embedding.py, fused_moe/exper
 of SGLang 0.5.23.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from math import ceil
 from typing import NamedTuple
 
 from moeplan.core.kv_cache import CacheRow
@@ -77,7 +78,7 @@ def local_experts(num_experts: int, expert_ranks: int, expert_rank: int) -> int:
 # Weights ---------------------------------------------------------------------------------------------------
 
 
-def layers_here(holding: Holding, stage: Stage) -> int:
+def layers_here(holding: Holding, stage: Stage, *, tied_embedding: bool = False) -> int:
     """In how many layers of the stage a weight is; weights outside layers count as one where the stage has them.
 
     The input table belongs to the first stage, and to the last as well where it is also the head; what stands behind
@@ -90,7 +91,7 @@ def layers_here(holding: Holding, stage: Stage) -> int:
     if holding.part in ("tower", "encoder"):
         return (len(holding.layers) or 1) if stage.is_first else 0
     if holding.weight.role == "embedding":
-        return int(stage.is_first)
+        return int(stage.is_first or (tied_embedding and stage.is_last))
     return int(stage.is_last)
 
 
@@ -99,11 +100,19 @@ def rank_share(weight: Weight, division: Division, expert_rank: int = 0) -> tupl
 
     Units that do not divide evenly are refused by the engines; a planner still plans the fullest rank.
     """
-    if weight.role == "routed_experts" and weight.count > 1:
-        physical = weight.count + division.redundant_experts
-        mine, of = local_experts(physical, division.expert_ep, expert_rank), weight.count
-        units, of_units = _split_units(weight, division.expert_tp, division)
-        return mine * units, of * of_units
+    units, of_units = tensor_share(weight, division)
+    return tensors_here(weight, division, expert_rank) * units, weight.count * of_units
+
+
+def tensors_here(weight: Weight, division: Division, expert_rank: int = 0) -> int:
+    """How many of the `count` tensors of a layer a rank has: routed experts as wholes, copies of some included."""
+    if weight.role != "routed_experts" or weight.count == 1:
+        return weight.count
+    return local_experts(weight.count + division.redundant_experts, division.expert_ep, expert_rank)
+
+
+def tensor_share(weight: Weight, division: Division) -> tuple[int, int]:
+    """Units of one tensor on a rank that has it, of how many."""
     return _split_units(weight, _ranks_of(weight, division), division)
 
 
@@ -141,21 +150,45 @@ def _split_units(weight: Weight, num_ranks: int, division: Division) -> tuple[in
             return -(-padded // num_ranks), weight.units
 
 
-def rank_bytes(holding: Holding, place: Place, division: Division) -> int:
-    """Bytes of a weight on a rank, in all the layers that its stage has; rounded up."""
-    here = layers_here(holding, place.stage)
-    if not here:
+def rank_bytes(
+    holding: Holding,
+    place: Place,
+    division: Division,
+    *,
+    tied_embedding: bool = False,
+    on_host: Callable[[Weight, int | None], float] | None = None,
+) -> int:
+    """Bytes of a weight on a rank, in all the layers that its stage has, less what stays `on_host`; rounded up."""
+    layers: float = layers_here(holding, place.stage, tied_embedding=tied_embedding)
+    if on_host is not None and layers:
+        layers -= host_layers(holding, on_host, place.stage)
+    if not layers:
         return 0
     units, of_units = rank_share(holding.weight, division, place.expert_rank)
     of_layers = len(holding.layers) or 1
-    return -(-holding.num_bytes * here * units // (of_layers * of_units))
+    if isinstance(layers, int):
+        return -(-holding.num_bytes * layers * units // (of_layers * of_units))
+    return ceil(holding.num_bytes * layers * units / (of_layers * of_units))
 
 
-def stage_spec(spec: ModelSpec, stage: Stage) -> ModelSpec:
-    """The model with the layers of one stage alone; the model itself where the stage is all of it."""
-    if stage.first_layer == 0 and stage.end_layer == len(spec.layers):
+def host_layers(
+    holding: Holding, on_host: Callable[[Weight, int | None], float], stage: Stage | None = None
+) -> float:
+    """In how many layers (of a stage) a weight stays in host memory, parts counted as parts."""
+    if not holding.layers or holding.part != "text":
+        return on_host(holding.weight, None) * (len(holding.layers) or 1)
+    mine = holding.layers
+    if stage is not None:
+        mine = tuple(layer for layer in mine if stage.first_layer <= layer < stage.end_layer)
+    return sum(on_host(holding.weight, layer) for layer in mine)
+
+
+def stage_spec(spec: ModelSpec, stage: Stage, *, drafts: bool = False) -> ModelSpec:
+    """The model with the layers of one stage alone; the last stage runs the draft layers (MTP) where they are used."""
+    extra = spec.mtp.layers if drafts and spec.mtp is not None and stage.is_last else ()
+    if stage.first_layer == 0 and stage.end_layer == len(spec.layers) and not extra:
         return spec
-    return spec._replace(layers=spec.layers[stage.first_layer : stage.end_layer])
+    return spec._replace(layers=spec.layers[stage.first_layer : stage.end_layer] + extra)
 
 
 def even_stages(num_layers: int, num_stages: int) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ both sides before names are compared.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -524,16 +524,31 @@ class Holding(NamedTuple):
     part: Part
     format: str
     num_bytes: int
+    layers: tuple[int, ...] = ()
+    """The layers that the bytes are in, each with as many; empty where the weight belongs to no layer."""
 
 
 def holdings(owned: Iterable[Owned], quantisation: Quantisation) -> tuple[Holding, ...]:
     """What a checkpoint of this quantisation stores for each weight of an inventory."""
     compiled = _compiled(quantisation)
     return tuple(
-        Holding(entry.weight, entry.part, part.format.name, part.num_bytes)
+        Holding(entry.weight, entry.part, part.format.name, part.num_bytes, part.layers)
         for entry in owned
         for part in _stored(entry, compiled)
     )
+
+
+def by_layer(sums: Mapping[tuple[Weight, Part, str], Mapping[int | None, int]]) -> tuple[Holding, ...]:
+    """Bytes per weight, part, format and layer as holdings: layers that hold equal bytes together."""
+    found = []
+    for (weight, part, name), layers in sums.items():
+        alike: dict[tuple[bool, int], list[int]] = {}
+        for layer, num_bytes in layers.items():
+            alike.setdefault((layer is None, num_bytes), []).append(-1 if layer is None else layer)
+        for (outside, num_bytes), owners in alike.items():
+            numbers = () if outside else tuple(sorted(owners))
+            found.append(Holding(weight, part, name, num_bytes * len(owners), numbers))
+    return tuple(found)
 
 
 def fold_bytes(held: Iterable[Holding]) -> WeightBytes:
@@ -541,7 +556,7 @@ def fold_bytes(held: Iterable[Holding]) -> WeightBytes:
     by_role: dict[str, int] = dict.fromkeys(ROLES, 0)
     by_format: dict[str, int] = {}
     mtp_bytes = mtp_duplicate_bytes = 0
-    for weight, part, name, num_bytes in held:
+    for weight, part, name, num_bytes, _ in held:
         if part == "mtp":
             mtp_bytes += num_bytes
         elif part == "mtp_duplicate":

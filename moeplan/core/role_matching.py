@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from moeplan.core.checkpoint import Checkpoint
 from moeplan.core.matching import Matched, Unmatched
 from moeplan.core.model import Role, Weight
-from moeplan.core.quant import Holding
+from moeplan.core.quant import by_layer
 from moeplan.core.weights import Owned, Part
 
 _LAYER = re.compile(r"\.(\d{1,9})\.")
@@ -29,7 +29,7 @@ def match_by_role(
         if entry.part == "text" and not entry.weight.buffer:
             for layer in entry.layers or (None,):
                 homes.setdefault((entry.weight.role, layer), []).append(entry)
-    sums: dict[tuple[Weight, Part, str], int] = {}
+    sums: dict[tuple[Weight, Part, str], dict[int | None, int]] = {}
     counted: dict[Owned, int] = {}
     unmatched: list[Unmatched] = []
     for tensor in checkpoint.tensors:
@@ -45,10 +45,10 @@ def match_by_role(
             elements *= size
         for entry, num_bytes, share in _spread(mine, tensor.num_bytes, elements):
             key = (entry.weight, part, f"gguf {tensor.dtype.lower()}")
-            sums[key] = sums.get(key, 0) + num_bytes
+            layers = sums.setdefault(key, {})
+            layers[layer] = layers.get(layer, 0) + num_bytes
             counted[entry] = counted.get(entry, 0) + share
-    holdings = tuple(Holding(weight, part, name, size) for (weight, part, name), size in sums.items())
-    return Matched(holdings, tuple(counted.items()), tuple(unmatched), ())
+    return Matched(by_layer(sums), tuple(counted.items()), tuple(unmatched), ())
 
 
 def _layer(name: str) -> int | None:

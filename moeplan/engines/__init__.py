@@ -45,6 +45,9 @@ class Engine(Protocol):
     def loaded_dtype(self, dtype: str, capability: str | None) -> str:
         """The dtype that weights of `dtype` are loaded in when the user asks for none."""
 
+    def loads_drafts(self, stated: Mapping[str, Value]) -> bool:
+        """True where these settings load the model's own draft layers (MTP) for speculation."""
+
     def leaves_out(self, name: str) -> str | None:
         """Why a weight of this name is never loaded, or None."""
 

@@ -1,49 +1,286 @@
 """An engine's own command line, read by a table of its flags.
 
-Each engine has such a table (`FLAGS` of its module `flags`). Reading never guesses: a flag that is not in the table,
-or a value that is none, becomes a note that names it.
+Each engine has such a table (`FLAGS` of its module `flags`). Reading never guesses: what is not in the table becomes a
+note that names it, and a value that is none is an error.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from moeplan.core.deployment import Value
+from moeplan.core.errors import InputError
 from moeplan.core.model import Remark
+from moeplan.engines.command_programs import Program, take_program
+from moeplan.engines.flag import Field as Field
+from moeplan.engines.flag import Flag as Flag
+from moeplan.engines.flag import Kind as Kind
+from moeplan.engines.flag import quiet
+from moeplan.engines.flag_values import count_reading, read_json_value, read_object, read_value
+from moeplan.engines.secret_words import HIDDEN, is_secret_name, is_secret_value
 
-Kind = Literal["switch", "count", "fraction", "bytes", "text", "json"]
-"""`switch` takes no value (`--no-x` turns it off); `count` is a whole number as engines read it (`32K` is 32,768);
-`bytes` a size in the engine's own unit, see `Flag.unit_bytes`."""
+_NEGATIVE = re.compile(r"-\d+|-\d*\.\d+")
+_SWITCH_WORDS = ("true", "false")
 
-Field = Literal[
-    "model", "revision", "dtype", "quantization", "context_tokens", "concurrency", "kv_dtype", "utilization_fraction",
-    "tp", "pp", "dp", "ep", "expert_parallel", "dp_attention", "dcp", "redundant_experts", "pp_layers", "num_nodes",
-]  # fmt: skip
-"""What all engines share; the last ten are fields of `core.layout.AskedLayout`."""
-
-
-class Flag(NamedTuple):
-    """One flag of an engine."""
-
-    name: str
-    """The canonical spelling, with its dashes."""
-    kind: Kind = "text"
-    aliases: tuple[str, ...] = ()
-    field: Field | None = None
-    """What it sets, where all engines have such a thing; else it is a setting of this engine under its own name."""
-    unit_bytes: int = 1
-    """Bytes that a plain number stands for."""
-    matters: bool = True
-    """False for flags that change no memory (ports, names, logging): read, and passed over in silence."""
+VARIABLES: tuple[Flag, ...] = (
+    Flag("CUDA_VISIBLE_DEVICES", aliases=("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")),
+    *quiet(
+        "HF_TOKEN HUGGING_FACE_HUB_TOKEN HF_HOME HF_HUB_CACHE HF_HUB_OFFLINE HF_HUB_ENABLE_HF_TRANSFER HF_ENDPOINT "
+        "TRANSFORMERS_CACHE TRANSFORMERS_OFFLINE TOKENIZERS_PARALLELISM OMP_NUM_THREADS CUDA_DEVICE_ORDER NCCL_DEBUG "
+        "NCCL_SOCKET_IFNAME GLOO_SOCKET_IFNAME NCCL_IB_HCA PYTHONUNBUFFERED PYTHONPATH LD_LIBRARY_PATH PATH"
+    ),
+)
+"""Variables of the environment that every engine reads."""
 
 
 class Command(NamedTuple):
     """What a command line says."""
 
     fields: Mapping[Field, Value | tuple[int, ...]]
-    """By what they set."""
+    """By what they set; None where the user leaves the choice to the engine (`--max-model-len auto`)."""
     settings: Mapping[str, Value]
-    """The engine's other flags that matter to memory, by canonical name."""
+    """The engine's other flags that matter to memory, by canonical name; sizes are bytes. Keys of JSON flags follow a
+    dot (`--speculative-config.method`); several values are joined by commas."""
     notes: tuple[Remark, ...]
-    """What was not understood, code `flag-unknown`; how numbers with a suffix were read, code `count-reading`."""
+    """What was not understood, code `flag-unknown`; a flag that takes back another, `flag-repeated`; a file that is not
+    read, `flag-file`; how numbers with a suffix were read, `count-reading`."""
+    engine: str | None = None
+    """The engine whose program the line begins with (`vllm serve`), where it begins with one."""
+    shown: tuple[str, ...] = ()
+    """The words without program and secrets, for ways out in the user's own words."""
+
+
+def read_command(flags: tuple[Flag, ...], words: Sequence[str]) -> Command:
+    """A command line as the engine of this table would read it; each word is one argument, as a shell hands them over.
+
+    Accepted: leading `NAME=value` of the environment and the engine's program; `--flag value`, `--flag=value`, `-tp 8`,
+    `-tp=8`, underscores for dashes, `--no-flag`, keys of JSON flags behind a dot, one positional word for the model. The
+    last of several counts. Abbreviations are not guessed.
+    Raises InputError for a value that is none, a missing one, and a program that serves nothing.
+    """
+    program = take_program(words)
+    reader = _Reader((*flags, *VARIABLES))
+    for name, value in program.variables:
+        reader.variable(name, value)
+    reader.read(program.words)
+    return reader.command(program)
+
+
+class _Reader:
+    """What was read so far."""
+
+    def __init__(self, flags: tuple[Flag, ...]) -> None:
+        self.flags = {_spelled(name): flag for flag in flags for name in flag.spellings}
+        self.fields: dict[Field, Value | tuple[int, ...]] = {}
+        self.settings: dict[str, Value] = {}
+        self.notes: list[Remark] = []
+        self.shown: list[str] = []
+        self.said: dict[str, str] = {}
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.keys: dict[str, dict[str, Any]] = {}
+
+    def command(self, program: Program) -> Command:
+        """All of it."""
+        for name in dict.fromkeys((*self.objects, *self.keys)):
+            self._object(self.flags[_spelled(name)])
+        return Command(self.fields, self.settings, tuple(self.notes), program.engine, tuple(self.shown))
+
+    def variable(self, name: str, value: str) -> None:
+        """One variable of the environment. Its value is never shown: it may be a secret."""
+        flag = self.flags.get(name)
+        self.shown.append(f"{name}={HIDDEN if is_secret_name(name) or is_secret_value(value) else value}")
+        if flag is not None:
+            self._value(flag, name, value)
+            return
+        told = f"{name}: moeplan does not know this variable of the environment; what it does to memory is left out"
+        self._note("flag-unknown", "warning", told)
+
+    def read(self, words: Sequence[str]) -> None:
+        """The words behind the program."""
+        left = deque(words)
+        while left:
+            word = left.popleft()
+            if word in ("\\", "--"):  # a line that goes on, and the end of a command's own flags
+                continue
+            if not _is_flag(word):
+                self._positional(word)
+                continue
+            typed, sign, attached = word.partition("=")
+            flag, key = self._find(typed)
+            if flag is None and (glued := self.flags.get(word[:2])) is not None and glued.glued:
+                flag, typed, sign, attached = glued, word[:2], "=", word[2:].removeprefix("=")
+            values = self._take(flag, left, attached if sign else None)
+            self._show(typed, sign, values)
+            if flag is None:
+                self._unknown(typed, values)
+            elif flag.stands_for:
+                left.extendleft(reversed(flag.stands_for.split()))
+            elif key:
+                self._key(flag, typed, key, values)
+            elif flag.kind == "switch":
+                self._switch(flag, typed, values)
+            else:
+                self._value(flag, typed, _joined(flag, typed, values))
+
+    def _find(self, typed: str) -> tuple[Flag | None, str]:
+        """The flag, and the key behind its dot where it is a JSON flag."""
+        head, dot, key = _spelled(typed).partition(".")
+        parent = self.flags.get(f"{head}.") or self.flags.get(head)
+        if dot and parent is not None and parent.kind == "json":
+            return parent, key
+        return self.flags.get(_spelled(typed)), ""
+
+    def _take(self, flag: Flag | None, left: deque[str], attached: str | None) -> list[str]:
+        """The values of a flag: what is attached, else the next word or words that are no flags."""
+        if attached is not None:
+            return [attached]
+        values: list[str] = []
+        most = 1 if flag is None or not flag.many else len(left)
+        if flag is None or flag.kind != "switch":
+            while left and len(values) < most and not _is_flag(left[0]):
+                values.append(left.popleft())
+        return values
+
+    def _positional(self, word: str) -> None:
+        self.shown.append(HIDDEN if is_secret_value(word) else word)
+        if word.lower() not in _SWITCH_WORDS and "model" not in self.said and " " not in word.strip():
+            self._set(Flag("MODEL", field="model"), "MODEL", word)
+            return
+        told = f"{_shown_value(word)}: no value of a flag, and moeplan knows no other use of it here; it is left out"
+        self._note("flag-unknown", "warning", told)
+
+    def _switch(self, flag: Flag, typed: str, values: list[str]) -> None:
+        if values:
+            raise InputError(f"{typed} takes no value, not {_shown_value(values[0])}", hint=f"write {typed} alone")
+        self._set(flag, typed, _spelled(typed) not in map(_spelled, flag.off))
+
+    def _value(self, flag: Flag, typed: str, text: str) -> None:
+        if not flag.matters:
+            return
+        if flag.kind == "json":
+            if flag.name in self.objects:
+                self._repeated(typed, "an object", "another")
+            self.objects[flag.name] = read_object(typed, text)
+            return
+        value = read_value(flag, typed, text)
+        if flag.kind == "file":
+            told = f"{typed} {text}: moeplan does not read this file; state what it sets as flags"
+            self._note("flag-file", "warning", told)
+            return
+        if reading := count_reading(flag, typed, text, value):
+            self._note("count-reading", "info", reading)
+        self._set(flag, typed, value)
+
+    def _key(self, flag: Flag, typed: str, key: str, values: list[str]) -> None:
+        """One key of a JSON flag. vLLM 0.33.0 utils/argparse_utils.py: keys make one object; `key+` adds to a list."""
+        text = _joined(flag, typed, values)
+        place = self.keys.setdefault(flag.name, {})
+        *path, last = key.removesuffix("+").split(".")
+        for step in path:
+            inner = place.setdefault(step, {})
+            place = inner if isinstance(inner, dict) else place.__setitem__(step, {}) or place[step]
+        if key.endswith("+"):
+            before = place.get(last)
+            place[last] = [*(before if isinstance(before, list) else []), *text.split(",")]
+        else:
+            place[last] = read_json_value(text)
+
+    def _object(self, flag: Flag) -> None:
+        """The object of a JSON flag. Keys replace an object that stands beside them, as they come last in vLLM."""
+        if flag.name in self.objects and flag.name in self.keys:
+            told = f"{flag.name} is stated as an object and by keys; the engine keeps the keys alone"
+            self._note("flag-repeated", "warning", told)
+        for path, value in _leaves(self.keys.get(flag.name) or self.objects[flag.name]):
+            name = f"{flag.name}.{path}"
+            row = self.flags.get(_spelled(name))
+            if row is not None and value is not None:
+                text = str(value)
+                self._value(row, name, text) if row.kind != "switch" else self._set(
+                    row, name, read_value(row, name, text)
+                )
+            elif row is None and flag.matters:
+                self.settings[name] = value
+
+    def _set(self, flag: Flag, typed: str, value: Value | tuple[int, ...]) -> None:
+        if not flag.matters or (flag.implies and value in (1, False)):
+            return
+        target = flag.field or flag.name
+        if flag.gathers and isinstance(before := self.settings.get(flag.name), str):
+            value = f"{before},{value}"
+        elif target in self.said:
+            before = self.fields.get(flag.field) if flag.field else self.settings.get(flag.name)
+            if before != value:
+                self._repeated(f"{typed} {value}", f"{self.said[target]} {before}", "the last one")
+        self.said[target] = typed
+        if flag.field is not None:
+            self.fields[flag.field] = value
+        elif not isinstance(value, tuple):
+            self.settings[flag.name] = value
+        for field, implied in flag.implies:
+            self.fields[field] = implied
+
+    def _repeated(self, typed: str, before: str, counts: str) -> None:
+        told = f"{typed} comes after {before}: engines keep {counts}"
+        self._note("flag-repeated", "warning", told)
+
+    def _unknown(self, typed: str, values: list[str]) -> None:
+        told = " ".join((typed, *(HIDDEN if is_secret_name(typed) else _shown_value(value) for value in values)))
+        near = self._nearest(_spelled(typed))
+        meant = f" Did you mean {near}?" if near else ""
+        message = f"{told}: moeplan does not know this flag; what it does to memory is left out.{meant}"
+        self._note("flag-unknown", "warning", message)
+
+    def _nearest(self, spelled: str) -> str | None:
+        """The known spelling that a typed one is an abbreviation of, or that looks like it."""
+        names = [name for name in self.flags if name.startswith("-")]
+        longer = [name for name in names if spelled.startswith("--") and name.startswith(spelled)]
+        if longer and len({self.flags[name].name for name in longer}) == 1:
+            return longer[0]
+        from difflib import get_close_matches
+
+        return next(iter(get_close_matches(spelled, names, 1, 0.75)), None)
+
+    def _show(self, typed: str, sign: str, values: list[str]) -> None:
+        hidden = is_secret_name(typed)
+        values = [HIDDEN if hidden or is_secret_value(value) else value for value in values]
+        self.shown += [f"{typed}={values[0]}"] if sign else [typed, *values]
+
+    def _note(self, code: str, severity: Any, message: str) -> None:
+        self.notes.append(Remark(code, severity, message))
+
+
+def _spelled(name: str) -> str:
+    """Dashes for underscores up to a dot, as vLLM's parser and llama.cpp have it; short flags stay as they are."""
+    if not name.startswith("--"):
+        return name
+    head, dot, key = name.partition(".")
+    return head.replace("_", "-") + dot + key
+
+
+def _is_flag(word: str) -> bool:
+    """As argparse decides: a dash in front, and neither a negative number nor a text with spaces."""
+    return len(word) > 1 and word[0] == "-" and not _NEGATIVE.fullmatch(word) and " " not in word.partition("=")[0]
+
+
+def _joined(flag: Flag, typed: str, values: list[str]) -> str:
+    if not values and flag.bare is None:
+        raise InputError(f"{typed} has no value", hint=f"write {typed} VALUE, or leave {typed} out")
+    return ",".join(values) if values else str(flag.bare)
+
+
+def _leaves(found: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Value]]:
+    """The values of an object by their path; lists are joined by commas."""
+    for key, value in found.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{above}{key}.")
+        elif isinstance(value, list):
+            yield f"{above}{key}", ",".join(str(item) for item in value)
+        else:
+            yield f"{above}{key}", value
+
+
+def _shown_value(text: str) -> str:
+    if is_secret_value(text):
+        return HIDDEN
+    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
-from moeplan.core.deployment import Constants, Deployment, Option, Refusal
+from moeplan.core.capacity import EnginePrints
+from moeplan.core.deployment import Option, Refusal, Serving, Settings, Value
 from moeplan.core.errors import InputError
-from moeplan.core.hardware import Hardware
-from moeplan.core.kv_cache import Accounting, CacheRow, CacheRules, cache_cost
-from moeplan.core.ledger import Line, Why, line
-from moeplan.core.model import DenseFfn, ModelSpec, MoeFfn, Remark
-from moeplan.core.quant import Quantisation
-from moeplan.core.weights import Owned
-
-VOCABULARY_PADDING = 1
-"""Tables are as the config states them."""
-
+from moeplan.core.kv_cache import Accounting, CacheRules, cache_cost
+from moeplan.core.layout import AskedLayout, Division, Layout
+from moeplan.core.ledger import Line, Why, line, total_bytes
+from moeplan.core.model import DenseFfn, ModelSpec, MoeFfn, Remark, Weight
+from moeplan.core.placement import RankView, even_stages
 
 DTYPES = ("bfloat16", "float16", "float32")
 """Dtypes that the library's own cache can have: those of a model."""
 
 
-def settle(deployment: Deployment, hardware: Hardware, constants: Constants) -> tuple[Option, ...]:
+def resolve_layout(
+    spec: ModelSpec, asked: AskedLayout, num_devices: int | None, stated: Mapping[str, Value]
+) -> Layout:
+    """One device holds all; degrees that were stated are kept, for `refusals` to tell."""
+    tp = asked.tp or num_devices or 1
+    pp, dp = asked.pp or 1, asked.dp or 1
+    return Layout(
+        tp=tp, pp=pp, dp=dp, ep=asked.ep or 1, pp_layers=(len(spec.layers),) if pp == 1 else even_stages(len(spec.layers), pp),
+        num_gpus=tp * pp * dp,
+    )  # fmt: skip
+
+
+def settle(serving: Serving) -> Settings:
     """A script has one setting: how much of the device it may use."""
-    fraction = deployment.utilization_fraction
-    value = constants.of("utilization_fraction").value if fraction is None else fraction
-    return (Option("memory_fraction", value, "default" if fraction is None else "stated"),)
+    fraction = serving.deployment.utilization_fraction
+    value = serving.constants.of("utilization_fraction").value if fraction is None else fraction
+    return Settings((Option("memory_fraction", value, "default" if fraction is None else "stated"),))
 
 
 def loaded_dtype(dtype: str, capability: str | None) -> str:
@@ -57,32 +66,65 @@ def cache_rules(
     )
 
 
+def division(serving: Serving, settings: Settings) -> Division:
+    """Nothing is divided; several devices are refused, and shown as if they shared heads evenly."""
+    tp = serving.layout.tp
+    return Division(tp, tp, tp, tp, tp, tp)
+
+
 def managed_cache_bytes(
-    rows: tuple[CacheRow, ...],
-    rules: CacheRules,
-    deployment: Deployment,
-    options: tuple[Option, ...],
-    constants: Constants,
+    serving: Serving, settings: Settings, rank: RankView, rules: CacheRules, context_tokens: int, sequences: int
 ) -> int:
     """The library has no block manager: the cache is what the sequences hold."""
-    cost = cache_cost(rows, rules, deployment.context_tokens, deployment.encoder_tokens, deployment.tp)
-    return deployment.concurrency * cost.bytes_at_context
+    encoder = serving.deployment.encoder_tokens
+    return sequences * cache_cost(rank.rows, rules, context_tokens, encoder, rank.division.attention).bytes_at_context
 
 
-def window_accountings(rules: CacheRules, constants: Constants) -> dict[Accounting, CacheRules]:
+def window_accountings(serving: Serving, rules: CacheRules) -> dict[Accounting, CacheRules]:
     """The library has one way of counting."""
     return {"transformers": rules}
 
 
-def runtime_lines(
-    spec: ModelSpec,
-    deployment: Deployment,
-    options: tuple[Option, ...],
-    hardware: Hardware,
-    constants: Constants,
-    weights: tuple[Line, ...],
-) -> tuple[Line, ...]:
+def budget_bytes(serving: Serving, settings: Settings, memory_bytes: int, lines: tuple[Line, ...]) -> int:
+    """What the device reports, times the share."""
+    return -int(-memory_bytes * settings.share("memory_fraction") // 1)
+
+
+def prints(
+    serving: Serving, settings: Settings, rank: RankView, rules: CacheRules, pool_bytes: int
+) -> EnginePrints | None:
+    """A script prints nothing."""
+    return None
+
+
+def expert_backend(serving: Serving, settings: Settings) -> str | None:
+    """Not chosen here."""
+    return None
+
+
+def host_share(serving: Serving, settings: Settings) -> Callable[[Weight, int | None], float] | None:
+    """All weights are on the device."""
+    return None
+
+
+def host_lines(serving: Serving, settings: Settings) -> tuple[Line, ...]:
+    """Nothing that stays: `from_pretrained` maps the files and copies tensor by tensor."""
+    return ()
+
+
+def load_peak_bytes(serving: Serving, settings: Settings, rank: RankView) -> int | None:
+    """Tensors are read one by one into their place."""
+    return total_bytes(rank.weights)
+
+
+def weight_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple[Line, ...]:
+    """Weights are as the checkpoint states them."""
+    return ()
+
+
+def runtime_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple[Line, ...]:
     """Activations of one prefill of the whole batch, and the device context."""
+    spec, deployment, constants = serving.spec, serving.deployment, serving.constants
     tokens = deployment.concurrency * deployment.context_tokens
     widest = 0
     for ffn in dict.fromkeys(ffn for layer in spec.layers for ffn in layer.ffns):
@@ -116,23 +158,17 @@ def runtime_lines(
     )  # fmt: skip
 
 
-def refusals(
-    spec: ModelSpec,
-    owned: tuple[Owned, ...],
-    quantisation: Quantisation,
-    deployment: Deployment,
-    hardware: Hardware | None,
-) -> tuple[Refusal, ...]:
+def refusals(serving: Serving, settings: Settings) -> tuple[Refusal, ...]:
     """A plain script runs on one device."""
-    if deployment.tp > 1:
-        return (Refusal("one-device", f"a plain transformers script uses one device, not {deployment.tp}"),)
+    if serving.layout.num_gpus > 1:
+        told = f"a plain transformers script uses one device, not {serving.layout.num_gpus}; ask for 1 GPU, or --engine vllm"
+        return (Refusal("one-device", told),)
     return ()
 
 
-def doubts(
-    spec: ModelSpec, quantisation: Quantisation, hardware: Hardware | None, deployment: Deployment
-) -> tuple[Remark, ...]:
+def doubts(serving: Serving, settings: Settings) -> tuple[Remark, ...]:
     """Formats that the library may unpack on load."""
+    quantisation = serving.quantisation
     if quantisation.name.startswith("mxfp4"):
         told = "transformers keeps mxfp4 packed only where its kernels run; elsewhere it unpacks the experts to 16 bit"
         return (Remark("not-modelled", "warning", told),)
@@ -142,6 +178,11 @@ def doubts(
         told = "transformers unpacks GGUF to plain matrices on load: it holds several times the bytes that are shown"
         return (Remark("not-modelled", "warning", told),)
     return ()
+
+
+def loads_drafts(stated: Mapping[str, Value]) -> bool:
+    """The library drops draft layers."""
+    return False
 
 
 def leaves_out(name: str) -> str | None:

@@ -1,21 +1,27 @@
 """`moeplan estimate`: what one model needs, on which hardware, under which engine.
 
-The verb that all others ask. `question` reads what is asked, `judge` folds the one inventory into a ledger and a
-verdict, `ways_out` tries changes, `result` holds the types.
+The verb that all others ask. `stated` joins moeplan's options with the engine's command line, `question` reads what is
+asked, `ledger` folds the one inventory into the memory of every rank, `judge` holds that against the hardware,
+`ways_out` tries changes, `result` holds the types.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from moeplan.core.deployment import Serving
 from moeplan.core.errors import InputError
+from moeplan.core.hardware import usable
 from moeplan.core.kv_cache import cache_cost, stored_rows
+from moeplan.core.layout import AskedLayout
 from moeplan.core.model import ModelSpec, MoeFfn, Remark
 from moeplan.core.quant import Holding, fold_bytes, holdings
 from moeplan.core.units import gib, params
-from moeplan.core.weights import Parameters, count_parameters, parameters
-from moeplan.engines import ENGINES
+from moeplan.core.weights import Parameters, count_parameters, inventory, parameters
+from moeplan.engines import ENGINES, load
 from moeplan.estimate.judge import judge
 from moeplan.estimate.question import Question, base_basis, make_question, read_formats, read_kv_dtype, read_limits
 from moeplan.estimate.result import (
@@ -29,7 +35,9 @@ from moeplan.estimate.result import (
     WeightBytes,
     WindowCost,
 )
+from moeplan.estimate.stated import read_stated
 from moeplan.estimate.ways_out import ways_out
+from moeplan.sources.engine_constants import read_constants
 from moeplan.sources.hardware_profiles import find_hardware
 from moeplan.sources.loaded import QUANTISER_UNKNOWN, Asked, LoadedModel
 from moeplan.sources.models import find_model
@@ -45,6 +53,17 @@ def estimate(
     *,
     gpu: str | None = None,
     engine: str | None = None,
+    engine_version: str | None = None,
+    engine_args: str | Sequence[str] = (),
+    tp: int | None = None,
+    pp: int | None = None,
+    dp: int | None = None,
+    ep: int | None = None,
+    dp_attention: bool | None = None,
+    dcp: int | None = None,
+    redundant_experts: int | None = None,
+    pp_layers: Sequence[int] | None = None,
+    nodes: int | None = None,
     utilization: float | None = None,
     context: int | str | None = None,
     concurrency: int | str | None = None,
@@ -60,41 +79,47 @@ def estimate(
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Estimate:
-    """Estimate what `model` needs: parameters, weights, cache, memory per GPU, and whether it fits `gpu`.
+    """Estimate what `model` needs: parameters, weights, cache, memory of every GPU, and whether it fits `gpu`.
 
-    `context` and `concurrency` are numbers or texts such as `32k`. `headers` reads the checkpoint's headers from the
+    `context` and `concurrency` are numbers or texts such as `32k`. `engine_args` is the engine's own command line, as a
+    text or in words; what it says and a keyword says too must agree. `headers` reads the checkpoint's headers from the
     Hub also for a model that the catalogue knows; `file` names one of several models in a repository or folder;
     `progress` is told how many headers of how many are read. Raises the errors of `moeplan.core.errors`.
     """
     asked_engine, engine = engine, next(iter(ENGINES)) if engine is None else engine
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}", hint=f"known engines: {', '.join(ENGINES)}")
-    given: dict[str, object] = {
-        "model": str(model) if isinstance(model, Path) else model,
-        "gpu": gpu, "dtype": dtype, "quant": quant, "kv_dtype": kv_dtype, "revision": revision, "file": file,
+    _check_texts(model=model, gpu=gpu, dtype=dtype, quant=quant, kv_dtype=kv_dtype, revision=revision, file=file)
+    constants, told = read_constants(engine, engine_version)
+    words = shlex.split(engine_args) if isinstance(engine_args, str) else list(engine_args)
+    named = {
+        "tp": tp, "pp": pp, "dp": dp, "ep": ep, "dp_attention": dp_attention, "dcp": dcp,
+        "redundant_experts": redundant_experts, "pp_layers": None if pp_layers is None else tuple(pp_layers),
+        "num_nodes": nodes, "utilization_fraction": utilization, "context_tokens": context, "concurrency": concurrency,
+        "dtype": dtype, "kv_dtype": kv_dtype, "revision": revision,
     }  # fmt: skip
-    for name, value in given.items():
-        if not isinstance(value, str) and (value is not None or name == "model"):
-            wrong = f"{name} is a {type(value).__name__}, not a text"
-            raise InputError(wrong, hint='for instance estimate("mixtral-8x7b", gpu="h100")')
-    share: object = utilization
+    stated = read_stated(engine, named, words, str(model))
+    values: Mapping[str, Any] = stated.values
+    share = values.get("utilization_fraction")
     if share is not None and not (isinstance(share, int | float) and 0 < share <= 1):
         raise InputError(f"utilization {share} must be above 0 and at most 1", hint="for instance --utilization 0.9")
     folders = tuple(Path(folder) for folder in ([profiles] if isinstance(profiles, str | Path) else profiles))
-    loaded = find_model(str(model), Asked(revision, offline, headers, file, folders, progress))
-    notes = list(loaded.remarks)
+    loaded = find_model(str(model), Asked(values.get("revision"), offline, headers, file, folders, progress))
+    notes = [*loaded.remarks, *told, *stated.notes]
     if asked_engine is None and gpu is not None:
         others = ", ".join(name for name in ENGINES if name != engine)
         notes.append(
             Remark("engine-default", "info", f"engine {engine}: moeplan's default; --engine takes {others} too")
         )
-    hardware, num_devices = None, 1
+    hardware, num_devices = None, None
     if gpu is not None:
-        hardware, count = find_hardware(gpu, folders)
-        num_devices = count or 1
+        hardware, num_devices = find_hardware(gpu, folders)
         notes += [Remark("gpu-reading", "info", text) for text in hardware.reading]
-    spec, resident, checkpoint = read_formats(loaded, engine, hardware, dtype, quant, notes)
-    limits, origins = read_limits(spec, context, concurrency, encoder_tokens, notes, strict=strict)
+    quant = quant or _online_format(stated.quantization, loaded, notes)
+    spec, resident, checkpoint = read_formats(loaded, engine, hardware, values.get("dtype"), quant, notes)
+    limits, origins = read_limits(
+        spec, values.get("context_tokens"), values.get("concurrency"), encoder_tokens, notes, strict=strict
+    )
     matched = None
     if loaded.checkpoint is not None:
         from moeplan.estimate.headers import match_headers
@@ -102,14 +127,23 @@ def estimate(
         is_gguf = loaded.source_kind == "gguf"
         matched, told = match_headers(loaded.checkpoint, loaded.spec, checkpoint, is_gguf=is_gguf)
         notes += told
-    asked = read_kv_dtype(kv_dtype)
+    asked = read_kv_dtype(values.get("kv_dtype"))
+    deployment = limits._replace(
+        engine=engine,
+        kv_dtype=asked,
+        utilization_fraction=share,
+        stated=stated.settings,
+        command=stated.command,
+    )
+    memory = usable(hardware) if hardware else None
+    if num_devices is None and hardware is not None and stated.layout == AskedLayout():
+        num_devices = 1
     question = make_question(
-        spec,
-        resident,
-        engine,
-        hardware,
+        Serving(spec, inventory(spec), resident, deployment, hardware, memory, constants),
+        load(engine),
+        stated.layout,
         num_devices,
-        limits._replace(kv_dtype=asked, utilization_fraction=utilization),
+        "default" if engine_version is None else "stated",
         tuple(note for note in loaded.remarks if note.severity == "warning" and note.code in UNCERTAIN),
         matched,
         use_headers=quant is None,
@@ -118,7 +152,7 @@ def estimate(
     origins |= {
         "quant": "stated" if quant else "inferred",
         "kv_dtype": "stated" if asked else "inferred",
-        "dtype": "stated" if dtype or spec.dtype_stated else "default",
+        "dtype": "stated" if values.get("dtype") or spec.dtype_stated else "default",
         "engine": "default" if asked_engine is None else "stated",
     }
     answer = judge(question)
@@ -126,7 +160,8 @@ def estimate(
     if verdict.fits is False and gpu is not None:
         verdict = verdict._replace(ways_out=ways_out(question, gpu, answer.capacity))
     counted = matched if not any(note.code == QUANTISER_UNKNOWN for note in notes) else None
-    counts = parameters(spec, question.owned) if counted is None else count_parameters(spec, counted.counted, "exact")
+    owned = question.serving.owned
+    counts = parameters(spec, owned) if counted is None else count_parameters(spec, counted.counted, "exact")
     notes += _doubts(question, counts)
     deployment = question.deployment
     return Estimate(
@@ -142,7 +177,7 @@ def estimate(
         hardware=_hardware_used(question),
         model=_model_facts(loaded, spec),
         parameters=counts,
-        weights=_weights(question, holdings(question.owned, checkpoint) if matched is None else matched.holdings),
+        weights=_weights(question, holdings(owned, checkpoint) if matched is None else matched.holdings),
         kv_cache=_kv_cache(question),
         layout=answer.layout,
         ranks=answer.ranks,
@@ -153,14 +188,34 @@ def estimate(
     )
 
 
+def _check_texts(**given: object) -> None:
+    for name, value in given.items():
+        if isinstance(value, str) or (value is None and name != "model") or isinstance(value, Path):
+            continue
+        wrong = f"{name} is a {type(value).__name__}, not a text"
+        raise InputError(wrong, hint='for instance estimate("mixtral-8x7b", gpu="h100")')
+
+
+def _online_format(asked: str | None, loaded: LoadedModel, notes: list[Remark]) -> str | None:
+    """The format that the engine's `--quantization` makes of a plain checkpoint; for others it names what is stored."""
+    if asked is None:
+        return None
+    if loaded.quantisation is None and asked == "fp8":
+        notes.append(Remark("quantization-online", "info", "--quantization fp8: weights are quantised while loading"))
+        return asked
+    told = f"--quantization {asked} is taken as the name of what the checkpoint stores; --quant says what if it were another"
+    notes.append(Remark("quantization-named", "info", told))
+    return None
+
+
 def _hardware_used(question: Question) -> HardwareUsed | None:
-    hardware, memory = question.hardware, question.memory
+    hardware, memory = question.serving.hardware, question.serving.memory
     if hardware is None:
         return None
     return HardwareUsed(
         name=hardware.name,
         profile=hardware.profile,
-        num_devices=question.deployment.tp,
+        num_devices=question.num_devices or question.deployment.layout.num_gpus,
         usable_bytes=memory.bytes if memory else None,
         usable_low_bytes=memory.low_bytes if memory else None,
         usable_high_bytes=memory.high_bytes if memory else None,
@@ -218,7 +273,7 @@ def _kv_cache(question: Question) -> KvCache:
     asked, rules = question.deployment, question.rules
     cost = cache_cost(question.rows, rules, asked.context_tokens, asked.encoder_tokens)
     alternatives: dict[str, WindowCost] = {}
-    ways = question.engine.window_accountings(rules, question.constants)
+    ways = question.engine.window_accountings(question.serving, rules)
     if any(row.window_tokens is not None for row in question.rows) or len(ways) == 1:
         for name, way in ways.items():
             other = cache_cost(question.rows, way, asked.context_tokens, asked.encoder_tokens)
@@ -238,7 +293,7 @@ def _kv_cache(question: Question) -> KvCache:
 def _doubts(question: Question, counts: Parameters) -> list[Remark]:
     """Remarks that belong to the question as a whole."""
     notes = []
-    hardware = question.hardware
+    hardware = question.serving.hardware
     if counts.active != counts.text_total:
         held = fold_bytes(question.held)
         routed, idle = counts.by_role["routed_experts"], counts.text_total - counts.active
@@ -252,20 +307,20 @@ def _doubts(question: Question, counts: Parameters) -> list[Remark]:
                 f"other experts, so all {params(counts.total)} stay resident: {gib(held.total_bytes)}",
             )
         )
-    if question.deployment.tp > 1 and question.deployment.engine != "transformers":
-        notes.append(
-            Remark(
-                "tensor-parallel",
-                "info",
-                f"{question.deployment.tp} GPUs are taken as one tensor-parallel group; figures are per GPU",
-            )
-        )
-    if hardware is not None and question.memory is not None and not question.memory.certain:
+    layout, devices = question.deployment.layout, question.num_devices
+    if devices is not None and layout.num_gpus < devices:
+        told = f"the layout uses {layout.num_gpus} of {devices} GPUs: {devices - layout.num_gpus} stay idle"
+        notes.append(Remark("gpus-idle", "warning", told))
+    if question.asked_layout.tp is None and layout.tp > 1:
+        told = f"{layout.tp} GPUs are taken as one tensor-parallel group"
+        notes.append(Remark("tensor-parallel", "info", f"{told}; --tp, --pp, --dp and --ep say another layout"))
+    memory = question.serving.memory
+    if hardware is not None and memory is not None and not memory.certain:
         notes.append(
             Remark(
                 "memory-uncertain",
                 "warning",
-                f"usable memory of {hardware.name} is not certain: {question.memory.why.formula}",
+                f"usable memory of {hardware.name} is not certain: {memory.why.formula}",
             )
         )
     return notes

@@ -1,18 +1,15 @@
 """A question becomes a ledger per rank, a capacity and a verdict."""
 
-from math import ceil
 from typing import NamedTuple
 
-from moeplan.core.capacity import largest
-from moeplan.core.deployment import Option, Refusal
-from moeplan.core.hardware import Hardware, Usable
-from moeplan.core.kv_cache import CacheCost, cache_cost
-from moeplan.core.ledger import Basis, Line, Why, band_bytes, line, total_bytes
-from moeplan.core.model import ROLES
-from moeplan.core.placement import rank_bytes
+from moeplan.core.capacity import EnginePrints, largest
+from moeplan.core.deployment import Refusal, Settings
+from moeplan.core.hardware import Usable
+from moeplan.core.ledger import band_bytes, total_bytes
 from moeplan.core.units import gib
-from moeplan.estimate.question import Question, base_basis
-from moeplan.estimate.result import Capacity, Layout, Rank, Verdict
+from moeplan.estimate.ledger import Ledger, RankLedger, host_lines, ledger, managed_bytes, runtime_lines
+from moeplan.estimate.question import Question
+from moeplan.estimate.result import Capacity, LayoutUsed, Rank, Verdict
 
 ENDLESS_CONTEXT_TOKENS = 2**24
 """How far the search for the largest context goes where the model states no maximum."""
@@ -22,243 +19,219 @@ MOST_SEQUENCES = 2**20
 class Answer(NamedTuple):
     """What `judge` found."""
 
-    layout: Layout
+    layout: LayoutUsed
     ranks: tuple[Rank, ...]
     capacity: Capacity
     verdict: Verdict
 
 
-class Ledger(NamedTuple):
-    """The memory of one rank: what is needed, line by line, and what the engine may use."""
-
-    options: tuple[Option, ...]
-    weights: tuple[Line, ...]
-    runtime: tuple[Line, ...]
-    cache: tuple[Line, ...]
-    budget_bytes: int
-    budget_low_bytes: int
-    budget_high_bytes: int
-
-    @property
-    def lines(self) -> tuple[Line, ...]:
-        """All lines, in the order in which reports show them."""
-        return self.weights + self.runtime + self.cache
-
-    @property
-    def free_bytes(self) -> int:
-        """What is left of the budget; negative where it does not fit."""
-        return self.budget_bytes - total_bytes(self.lines)
-
-    @property
-    def free_band_bytes(self) -> tuple[int, int]:
-        """Free bytes when all guesses err to one side or to the other."""
-        low, high = band_bytes(self.lines)
-        return self.budget_low_bytes - high, self.budget_high_bytes - low
-
-
 def judge(question: Question) -> Answer:
     """Hold the question against its hardware; without hardware, or memory that is known, the verdict is open."""
-    hardware, memory = question.hardware, question.memory
+    hardware, memory = question.serving.hardware, question.serving.memory
     if hardware is None:
         return _open(question, Refusal("no-gpu", "no GPU was named, so nothing was held against its memory"))
     if memory is None:
         told = f"the profile {hardware.profile} does not tell how much memory {hardware.name} has"
         return _open(question, Refusal("memory-unknown", told))
-    found = ledger(question, hardware, memory)
-    cost = _rank_cost(question)
-    free_low, free_high = found.free_band_bytes
-    rank = Rank(
-        ranks=tuple(range(question.deployment.tp)),
-        device="gpu",
-        weights_bytes=total_bytes(found.weights),
-        kv_cache_bytes=total_bytes(found.cache),
-        kv_bytes_per_token=cost.bytes_per_token,
-        kv_bytes_per_sequence=cost.bytes_per_sequence,
-        load_peak_bytes=None,
-        free_bytes=found.free_bytes,
-        free_low_bytes=free_low,
-        free_high_bytes=free_high,
-        lines=found.lines,
-    )
+    found = ledger(question, memory)
+    ranks = tuple(_rank(question, found.settings, rank) for rank in found.ranks)
+    capacity = _capacity(question, found)
     return Answer(
-        _layout(question, found.options),
-        (rank,),
-        _capacity(question, hardware, found),
-        verdict(question, memory, found),
+        _layout(question, found.settings),
+        ranks + _host(question, found.settings),
+        capacity,
+        verdict(question, memory, found, capacity),
     )
 
 
-def verdict(question: Question, memory: Usable, found: Ledger) -> Verdict:
-    """Does it fit: enough memory, and nothing that the engine refuses."""
-    deployment, free = question.deployment, found.free_bytes
-    refused = question.engine.refusals(
-        question.spec, question.owned, question.quantisation, deployment, question.hardware
-    )
+def verdict(question: Question, memory: Usable, found: Ledger, capacity: Capacity | None = None) -> Verdict:
+    """Does it fit: enough memory on every rank, and nothing that the engine refuses."""
+    worst = found.worst
+    refused = _refusals(question, found.settings)
     reasons = list(refused)
-    if free < 0:
-        per = " on each GPU" if deployment.tp > 1 else ""
-        budget = found.budget_bytes
-        needs = f"needs {gib(budget - free)}{per}, {gib(-free)} more than the {gib(budget)}"
-        reasons.append(Refusal("does-not-fit", f"{needs} that {deployment.engine} may use"))
-    low, high = found.free_band_bytes
+    if worst.free_bytes < 0:
+        reasons += _shortage(question, found, worst, capacity)
+    bands = [rank.free_band_bytes for rank in found.ranks]
+    sure = any(high < 0 for _, high in bands) or all(low >= 0 for low, _ in bands)
     return Verdict(
-        fits=free >= 0 and not refused,
-        certain=bool(refused) or (memory.certain and not question.doubts and (low >= 0) == (high >= 0)),
-        worst_rank=0,
-        headroom_bytes=free,
-        headroom_low_bytes=low,
+        fits=not reasons,
+        certain=bool(refused) or (memory.certain and not question.doubts and sure),
+        worst_rank=worst.view.place.ranks[0],
+        headroom_bytes=worst.free_bytes,
+        headroom_low_bytes=min(low for low, _ in bands),
         reasons=tuple(reasons),
         ways_out=(),
     )
 
 
-def ledger(question: Question, hardware: Hardware, memory: Usable) -> Ledger:
-    """All lines of one rank, and the share of its device that the engine may use."""
-    options = question.engine.settle(question.deployment, hardware, question.constants)
-    weights = weight_lines(question)
-    budget, low, high = (
-        ceil(size * float(options[0].value or 0)) for size in (memory.bytes, memory.low_bytes, memory.high_bytes)
+def _refusals(question: Question, settings: Settings) -> tuple[Refusal, ...]:
+    """What the engine refuses, and a layout that wants more GPUs than there are."""
+    layout, devices = question.deployment.layout, question.num_devices
+    found = question.engine.refusals(question.serving, settings)
+    if devices is not None and layout.num_gpus > devices:
+        degrees = [("tp", layout.tp), ("pp", layout.pp), ("dp", layout.num_gpus // (layout.tp * layout.pp))]
+        product = " x ".join(f"{name} {degree}" for name, degree in degrees if degree > 1)
+        told = f"{product} = {layout.num_gpus} GPUs, but {devices} were named; name {layout.num_gpus}, or lower a degree"
+        found += (Refusal("gpus-too-few", told),)
+    return found
+
+
+def _shortage(
+    question: Question, found: Ledger, worst: RankLedger, capacity: Capacity | None
+) -> list[Refusal]:
+    """Not enough memory on a rank: for the sequences that were asked for, or even for a single one."""
+    asked, free, budget = question.deployment, worst.free_bytes, worst.budget_bytes
+    where = rank_words(question, worst)
+    needs = f"needs {gib(budget - free)}{where}, {gib(-free)} more than the {gib(budget)}"
+    reasons = [Refusal("does-not-fit", f"{needs} that {asked.engine} may use")]
+    pool = worst.pool_bytes
+    one = managed_bytes(question, found.settings, worst.view, asked.context_tokens, 1)
+    if 0 < pool < one and asked.engine != "transformers":
+        # Engines stop at start where not even one request of the full length fits.
+        reach = capacity.max_context_tokens if capacity is not None and asked.sequences_per_rank == 1 else None
+        way = f"; --context {reach} is the longest that fits" if reach else ""
+        told = f"one request of {asked.context_tokens:,} tokens needs {gib(one, 2)} of cache{where}, and the pool is {gib(pool, 2)}"
+        reasons.append(Refusal("request-does-not-fit", told + way))
+    return reasons
+
+
+def rank_words(question: Question, rank: RankLedger) -> str:
+    """` on each GPU`, or which of them where they differ; empty for one GPU."""
+    num_gpus, ranks = question.deployment.layout.num_gpus, rank.view.place.ranks
+    if num_gpus == 1:
+        return ""
+    if len(ranks) == num_gpus:
+        return " on each GPU"
+    return f" on {ranks_words(ranks)}"
+
+
+def ranks_words(ranks: tuple[int, ...]) -> str:
+    """`rank 3`, `ranks 0-7`, `ranks 0, 2, 4 and 5 more`."""
+    if len(ranks) == 1:
+        return f"rank {ranks[0]}"
+    if ranks == tuple(range(ranks[0], ranks[-1] + 1)):
+        return f"ranks {ranks[0]}-{ranks[-1]}"
+    shown = ", ".join(str(rank) for rank in ranks[:3])
+    return f"ranks {shown} and {len(ranks) - 3} more" if len(ranks) > 3 else f"ranks {shown}"
+
+
+def _rank(question: Question, settings: Settings, found: RankLedger) -> Rank:
+    low, high = found.free_band_bytes
+    return Rank(
+        ranks=found.view.place.ranks,
+        device="gpu",
+        weights_bytes=total_bytes(found.weights),
+        kv_cache_bytes=total_bytes(found.cache),
+        kv_bytes_per_token=found.cost.bytes_per_token,
+        kv_bytes_per_sequence=found.cost.bytes_per_sequence,
+        load_peak_bytes=question.engine.load_peak_bytes(question.serving, settings, found.view),
+        free_bytes=found.free_bytes,
+        free_low_bytes=low,
+        free_high_bytes=high,
+        lines=found.lines,
     )
-    runtime = _runtime_lines(question, hardware, options, weights)
-    return Ledger(options, weights, runtime, _cache_lines(question, options), budget, low, high)
 
 
-def weight_lines(question: Question) -> tuple[Line, ...]:
-    """Weights of one rank by role."""
-    num_ranks, padding = question.deployment.tp, question.engine.VOCABULARY_PADDING
-    by_role: dict[str, int] = {}
-    formats: dict[str, dict[str, int]] = {}
-    for weight, _, name, num_bytes in question.held:
-        role = weight.role
-        by_role[role] = by_role.get(role, 0) + rank_bytes(weight, num_bytes, num_ranks, padding)
-        held = formats.setdefault(role, {})
-        held[name] = held.get(name, 0) + num_bytes
-    divided = f" / {num_ranks} where tensor parallelism splits" if num_ranks > 1 else ""
-    return tuple(
-        line(
-            f"weights.{role}",
-            f"weights: {role.replace('_', ' ')}",
-            by_role[role],
-            base_basis(question, formats[role]),
-            Why(
-                f"bytes of every tensor of this role in its format, scales included{divided}",
-                {"bytes_by_format": formats[role], "tensor_parallel": num_ranks},
-                "headers of the checkpoint"
-                if question.matched
-                else "shapes from the config, formats from its quantisation",
-            ),
-            role=role,
-        )
-        for role in ROLES
-        if by_role.get(role)
+def _host(question: Question, settings: Settings) -> tuple[Rank, ...]:
+    """Host memory of all ranks together, where the deployment uses any that is counted."""
+    lines = host_lines(question, settings)
+    if not lines:
+        return ()
+    hardware = question.serving.hardware
+    room = hardware.host_bytes if hardware is not None else None
+    low, high = band_bytes(lines)
+    weights = tuple(entry for entry in lines if entry.code.startswith("weights."))
+    return (
+        Rank(
+            ranks=tuple(range(question.deployment.layout.num_gpus)),
+            device="host",
+            weights_bytes=total_bytes(weights),
+            kv_cache_bytes=0,
+            kv_bytes_per_token=0,
+            kv_bytes_per_sequence=0,
+            load_peak_bytes=None,
+            free_bytes=None if room is None else room - total_bytes(lines),
+            free_low_bytes=None if room is None else room - high,
+            free_high_bytes=None if room is None else room - low,
+            lines=lines,
+        ),
     )
 
 
 def _open(question: Question, reason: Refusal) -> Answer:
     return Answer(
-        _layout(question, ()),
+        _layout(question, Settings(())),
         (),
-        Capacity(None, None, None, None, "engine", None),
+        Capacity(None, None, None, None, _per(question), None),
         Verdict(None, False, None, None, None, (reason,), ()),
     )
 
 
-def _layout(question: Question, options: tuple[Option, ...]) -> Layout:
-    num_gpus = question.deployment.tp
-    return Layout(
-        engine=question.deployment.engine,
-        engine_version=question.constants.version,
-        version_origin="default",
-        expert_backend=None,
-        options=options,
-        tp=num_gpus,
-        pp=1,
-        pp_layers=None,
-        dp=1,
-        ep=1,
-        dp_attention=False,
-        dcp=1,
-        redundant_experts=0,
-        num_nodes=1,
-        num_gpus=num_gpus,
+def _layout(question: Question, settings: Settings) -> LayoutUsed:
+    layout, asked = question.deployment.layout, question.deployment
+    return LayoutUsed(
+        engine=asked.engine,
+        engine_version=question.serving.constants.version,
+        version_origin=question.version_origin,
+        expert_backend=question.engine.expert_backend(question.serving, settings),
+        options=settings.options,
+        tp=layout.tp,
+        pp=layout.pp,
+        pp_layers=layout.pp_layers if layout.pp > 1 else None,
+        dp=layout.dp,
+        ep=layout.ep,
+        dp_attention=layout.dp_attention,
+        dcp=layout.dcp,
+        redundant_experts=layout.redundant_experts,
+        num_nodes=layout.num_nodes,
+        num_gpus=layout.num_gpus,
     )
 
 
-def _runtime_lines(
-    question: Question, hardware: Hardware, options: tuple[Option, ...], weights: tuple[Line, ...]
-) -> tuple[Line, ...]:
-    return question.engine.runtime_lines(
-        question.spec, question.deployment, options, hardware, question.constants, weights
-    )
+def _per(question: Question) -> str:
+    return "attention_dp_rank" if question.deployment.layout.dp > 1 else "engine"
 
 
-def _rank_cost(question: Question) -> CacheCost:
-    asked = question.deployment
-    return cache_cost(question.rows, question.rules, asked.context_tokens, asked.encoder_tokens, asked.tp)
+def _capacity(question: Question, found: Ledger) -> Capacity:
+    """What is left for the cache on the rank that holds the fewest tokens, and how far it reaches."""
+    asked, layout = question.deployment, question.deployment.layout
+    scarce = min(found.ranks, key=lambda rank: rank.pool_bytes / (rank.cost.bytes_per_token or 1))
+    pool, per_token = max(0, scarce.pool_bytes), scarce.cost.bytes_per_token
 
+    def holds(context_tokens: int, sequences: int) -> bool:
+        deployment = asked.with_context(context_tokens)._replace(concurrency=sequences * layout.dp)
+        other = question.at(deployment)
+        settings = question.engine.settle(other.serving)
+        return all(_fits(other, settings, rank) for rank in found.ranks)
 
-def _cache_lines(question: Question, options: tuple[Option, ...]) -> tuple[Line, ...]:
-    """The cache of all sequences on one rank, and what the engine's way of handing out blocks adds."""
-    asked = question.deployment
-    cost = _rank_cost(question)
-    size = asked.concurrency * cost.bytes_at_context
-    why = Why(
-        "concurrency x (bytes_per_token x context_tokens + bytes_per_sequence)",
-        {
-            "concurrency": asked.concurrency,
-            "context_tokens": asked.context_tokens,
-            "bytes_per_token": cost.bytes_per_token,
-            "bytes_per_sequence": cost.bytes_per_sequence,
-            "dtype": question.rules.kv_dtype,
-            "kinds": sorted({row.kind for row in question.rows}),
-        },
-        f"{asked.engine} {question.constants.version}, cache of each layer kind",
-    )
-    assumed = (
-        not question.spec.dtype_stated and question.rules.kv_dtype == question.spec.dtype and asked.kv_dtype is None
-    )
-    basis: Basis = "assumed" if assumed else "derived"
-    lines = [line("kv_cache", "KV cache", size, basis, why)]
-    more = _managed_bytes(question, options) - size
-    if more > 0:
-        why = Why(
-            "what the block manager holds: whole blocks, one more per window, padded groups, two recurrent states, "
-            "window layers also the batches in flight; less the cache itself",
-            {"block_tokens": int(question.constants.of("block_tokens").value)},
-            "vLLM 0.33.0 v1/core/kv_cache_planning.py, v1/kv_cache_interface.py, config/vllm.py",
-        )
-        lines.append(line("kv_cache_blocks", "KV cache: blocks, tokens in flight", more, basis, why))
-    return tuple(lines)
-
-
-def _managed_bytes(question: Question, options: tuple[Option, ...]) -> int:
-    """Bytes of all sequences as the engine holds them, never less than the cache itself."""
-    managed = question.engine.managed_cache_bytes(
-        question.rows, question.rules, question.deployment, options, question.constants
-    )
-    return max(managed, question.deployment.concurrency * _rank_cost(question).bytes_at_context)
-
-
-def _capacity(question: Question, hardware: Hardware, found: Ledger) -> Capacity:
-    """What is left for the cache, and how far it reaches."""
-    asked = question.deployment
-    room = found.budget_bytes - total_bytes(found.weights)
-
-    def holds(context_tokens: int, concurrency: int) -> bool:
-        deployment = asked.with_context(context_tokens)._replace(concurrency=concurrency)
-        other = question._replace(deployment=deployment)
-        options = question.engine.settle(deployment, hardware, question.constants)
-        runtime = _runtime_lines(other, hardware, options, found.weights)
-        return _managed_bytes(other, options) + total_bytes(runtime) <= room
-
-    pool = max(0, room - total_bytes(found.runtime))
-    per_token = _rank_cost(question).bytes_per_token
     most_tokens = question.spec.max_context_tokens or ENDLESS_CONTEXT_TOKENS
+    sequences = asked.sequences_per_rank
     return Capacity(
         kv_pool_bytes=pool,
         kv_tokens=int(pool / per_token) if per_token else None,
-        max_concurrency=largest(lambda sequences: holds(asked.context_tokens, sequences), MOST_SEQUENCES),
-        max_context_tokens=largest(lambda tokens: holds(tokens, asked.concurrency), most_tokens),
-        per="engine",
-        engine_prints=None,
+        max_concurrency=largest(lambda count: holds(asked.context_tokens, count), MOST_SEQUENCES),
+        max_context_tokens=largest(lambda tokens: holds(tokens, sequences), most_tokens),
+        per=_per(question),
+        engine_prints=_prints(question, found),
     )
+
+
+def _fits(question: Question, settings: Settings, rank: RankLedger) -> bool:
+    """Whether a rank has room for other limits: what depends on them is computed anew, its weights are not."""
+    serving, view = question.serving, rank.view
+    runtime = runtime_lines(question, settings, view)
+    assert serving.memory is not None
+    budget = question.engine.budget_bytes(serving, settings, serving.memory.bytes, rank.weights + runtime)
+    asked = question.deployment
+    cache = managed_bytes(question, settings, view, asked.context_tokens, asked.sequences_per_rank)
+    return cache + total_bytes(runtime) + total_bytes(rank.weights) <= budget
+
+
+def _prints(question: Question, found: Ledger) -> EnginePrints | None:
+    """What the engine prints: the least over its ranks."""
+    printed = [
+        question.engine.prints(question.serving, found.settings, rank.view, question.rules, max(0, rank.pool_bytes))
+        for rank in found.ranks
+    ]
+    known = [each for each in printed if each is not None]
+    return min(known, key=lambda each: each.kv_tokens or 0) if known else None

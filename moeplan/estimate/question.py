@@ -3,17 +3,16 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from moeplan.core.deployment import Constants, Deployment, Origin
+from moeplan.core.deployment import Deployment, Origin, Serving
 from moeplan.core.errors import InputError
-from moeplan.core.hardware import Hardware, Usable, usable
+from moeplan.core.hardware import Hardware
 from moeplan.core.kv_cache import DTYPE_BITS, CacheRow, CacheRules, cache_rows
-from moeplan.core.ledger import Basis
+from moeplan.core.layout import AskedLayout, Layout
+from moeplan.core.ledger import Basis, Line
 from moeplan.core.model import ModelSpec, Remark
 from moeplan.core.quant import BY_DTYPE, Holding, Quantisation, holdings
 from moeplan.core.units import parse_count
-from moeplan.core.weights import Owned, inventory
 from moeplan.engines import Engine, load
-from moeplan.sources.engine_constants import engine_constants
 from moeplan.sources.families.blocks import DTYPES
 from moeplan.sources.loaded import LoadedModel
 from moeplan.sources.quantisation import what_if
@@ -31,16 +30,17 @@ KV_DTYPES = {
     "fp32": "float32",
     "fp8_e4m3": "fp8",
     "fp8_e5m2": "fp8",
+    "fp8_ds_mla": "fp8",
 }
 
 
 class Question(NamedTuple):
-    """One choice of model, format, hardware, engine and limits: what `judge` answers."""
+    """One choice of model, format, hardware, engine, layout and limits: what `judge` answers."""
 
-    spec: ModelSpec
-    owned: tuple[Owned, ...]
+    serving: Serving
+    engine: Engine
     rows: tuple[CacheRow, ...]
-    quantisation: Quantisation
+    """What all layers keep for one sequence."""
     matched: "Matched | None"
     """The checkpoint's tensors by the inventory, where headers were read and their formats are the question."""
     beyond: tuple[Holding, ...]
@@ -51,12 +51,36 @@ class Question(NamedTuple):
     """True where `held` is what the headers say, to the byte."""
     doubts: tuple[Remark, ...]
     """What keeps a verdict from being certain."""
-    engine: Engine
-    constants: Constants
-    deployment: Deployment
     rules: CacheRules
-    hardware: Hardware | None
-    memory: Usable | None
+    asked_layout: AskedLayout
+    num_devices: int | None
+    """GPUs that were named; None where the layout says how many."""
+    version_origin: Origin
+    drafts: bool
+    """True where the model's own draft layers (MTP) are loaded."""
+    learned: tuple[Line, ...]
+    """What an engine's log on this machine showed beyond the estimate."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model in the dtype that the engine runs it in."""
+        return self.serving.spec
+
+    @property
+    def deployment(self) -> Deployment:
+        """Engine, limits and layout."""
+        return self.serving.deployment
+
+    def at(self, deployment: Deployment) -> "Question":
+        """The same with other limits."""
+        return self._replace(serving=self.serving._replace(deployment=deployment))
+
+    def on(self, num_devices: int, asked: AskedLayout | None = None) -> "Question":
+        """The same on another number of GPUs, in the layout that the engine would then run."""
+        layout = self.asked_layout if asked is None else asked
+        used = find_layout(self.engine, self.serving, layout, num_devices)
+        other = self.at(self.deployment._replace(layout=used))
+        return other._replace(asked_layout=layout, num_devices=num_devices)
 
 
 def read_formats(
@@ -108,9 +132,10 @@ def _is_gguf(by_format: Mapping[str, int]) -> bool:
 def base_basis(question: Question, by_format: Mapping[str, int]) -> Basis:
     """`exact` from headers; `assumed` where most of these bytes are in the plain dtype and no config stated that."""
     if question.matched is not None:
-        return "exact" if question.as_stored and (question.deployment.tp == 1 or not _is_gguf(by_format)) else "derived"
+        whole = question.deployment.layout.num_gpus == 1 or not _is_gguf(by_format)
+        return "exact" if question.as_stored and whole else "derived"
     main = max(by_format, key=lambda name: by_format[name], default=None)
-    unknown = not question.spec.dtype_stated and question.quantisation.base.name == main
+    unknown = not question.spec.dtype_stated and question.serving.quantisation.base.name == main
     return "assumed" if unknown else "derived"
 
 
@@ -188,65 +213,85 @@ def read_kv_dtype(asked: str | None) -> str | None:
     return asked
 
 
+def find_layout(engine: Engine, serving: Serving, asked: AskedLayout, num_devices: int | None) -> Layout:
+    """The layout that the engine would run; nodes by the usual size of one. Raises InputError for a broken partition."""
+    spec, hardware = serving.spec, serving.hardware
+    layout = engine.resolve_layout(spec, asked, num_devices, serving.deployment.stated)
+    if asked.pp_layers is not None and (len(asked.pp_layers) != layout.pp or sum(asked.pp_layers) != len(spec.layers)):
+        stated = ",".join(str(count) for count in asked.pp_layers)
+        raise InputError(
+            f"pipeline partition {stated}: {len(asked.pp_layers)} stages of {sum(asked.pp_layers)} layers, but the layout "
+            f"has {layout.pp} and the model {len(spec.layers)}",
+            hint="give one number of layers per stage, which sum to the model's layers",
+        )
+    if asked.num_nodes is None and hardware is not None and hardware.node_sizes:
+        layout = layout._replace(num_nodes=max(layout.num_nodes, -(-layout.num_gpus // max(hardware.node_sizes))))
+    return layout
+
+
 def make_question(
-    spec: ModelSpec,
-    quantisation: Quantisation,
-    engine: str,
-    hardware: Hardware | None,
-    num_devices: int,
-    deployment: Deployment,
+    serving: Serving,
+    engine: Engine,
+    asked_layout: AskedLayout,
+    num_devices: int | None,
+    version_origin: Origin,
     doubts: tuple[Remark, ...],
     matched: "Matched | None",
     *,
     use_headers: bool,
 ) -> Question:
     """Fold the model once and fetch what the engine and the hardware say about it."""
-    module = load(engine)
-    asked = deployment._replace(engine=engine, tp=num_devices)
-    owned = inventory(spec)
+    layout = find_layout(engine, serving, asked_layout, num_devices)
+    serving = serving._replace(deployment=serving.deployment._replace(layout=layout))
+    spec, quantisation = serving.spec, serving.quantisation
     known = matched if use_headers else None
     beyond = tuple(each for each in matched.holdings if not each.weight.shape) if matched else ()
-    stored = known.holdings if known else holdings(owned, quantisation) + beyond
-    held = loaded_holdings(module, stored, spec.dtype)
+    stored = known.holdings if known else holdings(serving.owned, quantisation) + beyond
+    drafts = engine.loads_drafts(serving.deployment.stated) and spec.mtp is not None
+    held = loaded_holdings(engine, stored, spec.dtype, drafts=drafts)
     if matched is not None and matched.missing:
         told = "the checkpoint lacks tensors that the config promises: what it holds is not the whole model"
         doubts += (Remark("checkpoint-incomplete", "warning", told),)
     return Question(
-        spec=spec,
-        owned=owned,
+        serving=serving,
+        engine=engine,
         rows=cache_rows(spec),
-        quantisation=quantisation,
         matched=known,
         beyond=beyond,
         held=held,
         as_stored=known is not None and set(held) <= set(stored) and not known.missing,
-        doubts=doubts + module.doubts(spec, quantisation, hardware, asked),
-        engine=module,
-        constants=engine_constants(engine),
-        deployment=asked,
-        rules=_rules(module, spec, quantisation, hardware, asked),
-        hardware=hardware,
-        memory=usable(hardware) if hardware else None,
+        doubts=doubts + engine.doubts(serving, engine.settle(serving)),
+        rules=_rules(engine, serving),
+        asked_layout=asked_layout,
+        num_devices=num_devices,
+        version_origin=version_origin,
+        drafts=drafts,
+        learned=(),
     )
 
 
 def requantised(question: Question, quantisation: Quantisation) -> Question:
     """The same question with other weight formats; the cache follows where the checkpoint had a say in its dtype."""
-    rules = _rules(question.engine, question.spec, quantisation, question.hardware, question.deployment)
-    stored = holdings(question.owned, quantisation) + question.beyond
-    held = loaded_holdings(question.engine, stored, question.spec.dtype)
-    return question._replace(quantisation=quantisation, rules=rules, held=held, matched=None, as_stored=False)
+    serving = question.serving._replace(quantisation=quantisation)
+    stored = holdings(serving.owned, quantisation) + question.beyond
+    held = loaded_holdings(question.engine, stored, question.spec.dtype, drafts=question.drafts)
+    rules = _rules(question.engine, serving)
+    return question._replace(serving=serving, rules=rules, held=held, matched=None, as_stored=False)
 
 
-def loaded_holdings(engine: Engine, held: tuple[Holding, ...], dtype: str) -> tuple[Holding, ...]:
-    """The holdings that the engine loads: no MTP layers, which wait for speculation, and nothing that it leaves out.
+def loaded_holdings(
+    engine: Engine, held: tuple[Holding, ...], dtype: str, *, drafts: bool = False
+) -> tuple[Holding, ...]:
+    """The holdings that the engine loads: draft layers (MTP) only with speculation, and nothing that it leaves out.
 
     Plain weights are held in the dtype that the engine runs in, whatever the checkpoint stores them in.
     """
     plain = BY_DTYPE[dtype]
     loaded = []
     for each in held:
-        if each.part in ("mtp", "mtp_duplicate") or engine.leaves_out(each.weight.name) is not None:
+        if each.part == "mtp_duplicate" or (each.part == "mtp" and not drafts):
+            continue
+        if engine.leaves_out(each.weight.name) is not None:
             continue
         stored = BY_NAME.get(each.format)
         if stored is not None and stored != plain and not each.weight.buffer:
@@ -257,13 +302,12 @@ def loaded_holdings(engine: Engine, held: tuple[Holding, ...], dtype: str) -> tu
     return tuple(loaded)
 
 
-def _rules(
-    engine: Engine, spec: ModelSpec, quantisation: Quantisation, hardware: Hardware | None, asked: Deployment
-) -> CacheRules:
+def _rules(engine: Engine, serving: Serving) -> CacheRules:
+    hardware = serving.hardware
     return engine.cache_rules(
-        spec,
-        asked=asked.kv_dtype,
-        scheme=quantisation.kv_cache_dtype,
-        weight_dtype=spec.dtype,
+        serving.spec,
+        asked=serving.deployment.kv_dtype,
+        scheme=serving.quantisation.kv_cache_dtype,
+        weight_dtype=serving.spec.dtype,
         capability=hardware.compute_capability if hardware else None,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from moeplan.core.capacity import EnginePrints
 from moeplan.core.deployment import Option, Origin, Refusal
 from moeplan.core.kv_cache import Accounting, StoredRow
 from moeplan.core.ledger import Line
@@ -93,8 +94,8 @@ class KvCache(NamedTuple):
     layers: tuple[StoredRow, ...]
 
 
-class Layout(NamedTuple):
-    """How the model is spread."""
+class LayoutUsed(NamedTuple):
+    """How the model is spread, and under which settings of the engine."""
 
     engine: str
     engine_version: str
@@ -123,18 +124,11 @@ class Rank(NamedTuple):
     kv_bytes_per_token: float
     kv_bytes_per_sequence: int
     load_peak_bytes: int | None
-    free_bytes: int
-    free_low_bytes: int
-    free_high_bytes: int
+    free_bytes: int | None
+    """None where the host's memory is not known."""
+    free_low_bytes: int | None
+    free_high_bytes: int | None
     lines: tuple[Line, ...]
-
-
-class EnginePrints(NamedTuple):
-    """The figures that the engine prints at start."""
-
-    kv_tokens: int | None
-    concurrency: float | None
-    rule: str | None
 
 
 class Capacity(NamedTuple):
@@ -177,7 +171,7 @@ class Estimate(NamedTuple):
     parameters: Parameters
     weights: WeightBytes
     kv_cache: KvCache
-    layout: Layout
+    layout: LayoutUsed
     ranks: tuple[Rank, ...]
     capacity: Capacity
     verdict: Verdict

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
+from moeplan.core.errors import InputError
 from moeplan.core.quant import fold_bytes
-from moeplan.estimate.judge import ledger, verdict
+from moeplan.estimate.judge import verdict
+from moeplan.estimate.ledger import ledger
 from moeplan.estimate.question import Question, requantised
 from moeplan.estimate.result import Capacity, WayOut
 
@@ -26,37 +29,67 @@ def ways_out(question: Question, gpu: str, capacity: Capacity) -> tuple[WayOut, 
     found: list[WayOut] = []
 
     def try_out(change: str, other: Question) -> bool:
-        assert other.hardware is not None
-        assert other.memory is not None
-        outcome = verdict(other, other.memory, ledger(other, other.hardware, other.memory))
+        memory = other.serving.memory
+        assert memory is not None
+        outcome = verdict(other, memory, ledger(other, memory))
         if outcome.fits and outcome.headroom_bytes is not None:
             found.append(WayOut(change, outcome.headroom_bytes))
         return bool(outcome.fits)
 
-    def with_gpus(other: Question, count: int) -> Question:
-        return other._replace(deployment=other.deployment._replace(tp=count))
-
-    # A plain script runs on one device. Fewer GPUs may help where it is the division that was refused.
-    counts = [1] if asked.engine == "transformers" else [count for count in GPU_COUNTS if count != asked.tp]
-    any(try_out(f"--gpu {count}x{name}", with_gpus(question, count)) for count in counts)
+    layouts = [(f"--gpu {count}x{name}{degrees}", other) for count, degrees, other in _other_counts(question)]
+    any(try_out(change, other) for change, other in layouts)
     smaller = _smaller_formats(question)
     any(try_out(f"--quant {label}", other) for label, other in smaller)
-    if question.rules.kv_dtype in ("bfloat16", "float16") and asked.kv_dtype is None and asked.engine == "vllm":
-        cached = requantised(question._replace(deployment=asked._replace(kv_dtype="fp8")), question.quantisation)
+    if question.rules.kv_dtype in ("bfloat16", "float16") and asked.kv_dtype is None and asked.engine != "transformers":
+        cached = requantised(question.at(asked._replace(kv_dtype="fp8")), question.serving.quantisation)
         try_out("--kv-dtype fp8", cached._replace(held=question.held))
+    if _can_spread(question):
+        whole = question.asked_layout._replace(ep=None, expert_parallel=True)
+        try_out("--ep " + str(asked.layout.tp * asked.layout.dp), question.on(asked.layout.num_gpus, whole))
     if capacity.max_context_tokens:
         tokens = capacity.max_context_tokens
-        try_out(f"--context {tokens}", question._replace(deployment=asked.with_context(tokens)))
+        try_out(f"--context {tokens}", question.at(asked.with_context(tokens)))
     if capacity.max_concurrency:
-        sequences = capacity.max_concurrency
-        try_out(f"--concurrency {sequences}", question._replace(deployment=asked._replace(concurrency=sequences)))
+        sequences = capacity.max_concurrency * asked.layout.dp
+        try_out(f"--concurrency {sequences}", question.at(asked._replace(concurrency=sequences)))
     if not found:
         any(
-            try_out(f"--quant {label} --gpu {count}x{name}", with_gpus(other, count))
+            try_out(f"--quant {label} --gpu {count}x{name}{degrees}", bigger)
             for label, other in smaller
-            for count in counts
+            for count, degrees, bigger in _other_counts(other)
         )
     return tuple(found)
+
+
+def _other_counts(question: Question) -> Iterator[tuple[int, str, Question]]:
+    """Other numbers of GPUs, with the degrees that have to be said for them; fewer may help where a division was refused.
+
+    More GPUs mean more tensor-parallel ranks, as the engines take them; stated degrees of other kinds stay.
+    """
+    if question.deployment.engine == "transformers":  # a plain script runs on one device
+        yield 1, "", question.on(1)
+        return
+    asked, now = question.asked_layout, question.deployment.layout
+    per_tp = max(1, now.num_gpus // now.tp)
+    for count in GPU_COUNTS:
+        tp = count // per_tp
+        if count == now.num_gpus or count % per_tp or not tp:
+            continue
+        degrees = f" --tp {tp}" if asked.tp is not None else ""
+        layout = asked._replace(tp=tp) if asked.tp is not None else asked
+        if asked.ep is not None and asked.ep > 1:
+            layout, degrees = layout._replace(ep=tp * now.dp), f"{degrees} --ep {tp * now.dp}"
+        try:
+            yield count, degrees, question.on(count, layout)
+        except InputError:  # degrees that stay do not go with this count
+            continue
+
+
+def _can_spread(question: Question) -> bool:
+    """Whether experts could be spread as wholes instead of by their width."""
+    layout = question.deployment.layout
+    sparse = any(entry.visits is not None for entry in question.serving.owned)
+    return question.deployment.engine == "vllm" and sparse and layout.ep == 1 and layout.tp * layout.dp > 1
 
 
 def _smaller_formats(question: Question) -> list[tuple[str, Question]]:

@@ -140,6 +140,15 @@ class Block:
             raise self.wrong(key, f"is {shown(value)}, not a block of keys")
         return Block(value, self.where, f"{self.path}{key}.")
 
+    def blocks(self, key: str) -> tuple[Block, ...]:
+        """A mapping below this one, or a list of them; empty where absent."""
+        value = self.raw(key)
+        items = value if isinstance(value, list) else [] if value is None else [value]
+        for item in items:
+            if not isinstance(item, Mapping):
+                raise self.wrong(key, f"is {shown(item)}, not a block of keys")
+        return tuple(Block(item, self.where, f"{self.path}{key}.") for item in items)
+
     def mappings(self, key: str) -> tuple[Mapping[str, Any], ...]:
         """A list of mappings, kept as they are; empty where absent."""
         items = self._items(key)

@@ -1,25 +1,46 @@
-"""vLLM, as read in its 0.33.0 sources; constants in `profiles/engines/vllm.yaml`.
+"""vLLM, as read in its 0.33.0 sources; constants by version in `profiles/engines/vllm.yaml`.
 
-settings    what steers memory, and what each setting is when nobody sets it
-cache       how the cache is stored, and what the block manager hands out
-runtime     copies, workspaces, activations, graphs, context
-refusals    why it would not start, and what is not modelled
+settings    what steers memory, what each setting is when nobody sets it, and the share of the card
+layout      degrees, and over how many ranks each part is divided
+cache       how the cache is stored
+blocks      what the block manager hands out, and what the engine prints of it
+kernels     which kernels run the experts, and what they pad
+copies      what is kept beside the checkpoint's weights: copies, padding, adapter slots
+runtime     workspaces, activations, graphs, context
+host        host memory, and the peak while loading
+refusals    why it would not start
+doubts      what is not modelled
 """
 
-from moeplan.engines.vllm.cache import cache_rules, managed_cache_bytes, window_accountings
-from moeplan.engines.vllm.refusals import doubts, leaves_out, refusals
+from moeplan.engines.vllm.blocks import managed_cache_bytes, prints
+from moeplan.engines.vllm.cache import cache_rules, window_accountings
+from moeplan.engines.vllm.copies import weight_lines
+from moeplan.engines.vllm.doubts import doubts, leaves_out
+from moeplan.engines.vllm.host import host_lines, host_share, load_peak_bytes
+from moeplan.engines.vllm.kernels import expert_backend
+from moeplan.engines.vllm.layout import division, resolve_layout
+from moeplan.engines.vllm.refusals import refusals
 from moeplan.engines.vllm.runtime import runtime_lines
-from moeplan.engines.vllm.settings import VOCABULARY_PADDING, loaded_dtype, settle
+from moeplan.engines.vllm.settings import budget_bytes, loaded_dtype, loads_drafts, settle
 
 __all__ = [
-    "VOCABULARY_PADDING",
+    "budget_bytes",
     "cache_rules",
+    "division",
     "doubts",
+    "expert_backend",
+    "host_lines",
+    "host_share",
     "leaves_out",
+    "load_peak_bytes",
     "loaded_dtype",
+    "loads_drafts",
     "managed_cache_bytes",
+    "prints",
     "refusals",
+    "resolve_layout",
     "runtime_lines",
     "settle",
+    "weight_lines",
     "window_accountings",
 ]

@@ -1,22 +1,13 @@
-"""vLLM's cache: what one entry costs, and what its block manager holds for it.
-
-Sources: vLLM 0.33.0 v1/kv_cache_interface.py, v1/core/kv_cache_planning.py, config/vllm.py.
-"""
+"""vLLM's cache: what one entry and one state cost."""
 
 from __future__ import annotations
 
-from moeplan.core.deployment import Constants, Deployment, Option
+from moeplan.core.deployment import Serving
 from moeplan.core.errors import InputError
-from moeplan.core.kv_cache import Accounting, CacheRow, CacheRules, cache_rows, entry_bytes, state_bytes
+from moeplan.core.kv_cache import Accounting, CacheRules, cache_rows
 from moeplan.core.model import CompressedAttention, KimiDelta, LatentAttention, Mamba2, Mixer, ModelSpec
 
-LATENT_STEP_TOKENS = 128
-"""Blocks of latent attention beside recurrent layers are whole multiples of this."""
 DTYPES = ("bfloat16", "float16", "fp8", "nvfp4")
-ALIGNED_STATES = 2
-"""Recurrent states per sequence: prefix caching, on by default, keeps two (`mamba_cache_mode` align)."""
-BATCHES_IN_FLIGHT = 2
-"""Asynchronous scheduling, on by default, prepares one batch while another runs (config/vllm.py max_in_flight_tokens)."""
 
 
 def cache_rules(
@@ -79,103 +70,14 @@ def cache_rules(
     )
 
 
-def window_accountings(rules: CacheRules, constants: Constants) -> dict[Accounting, CacheRules]:
+def window_accountings(serving: Serving, rules: CacheRules) -> dict[Accounting, CacheRules]:
     """Ideal, hybrid manager (whole blocks, one more for a window that straddles), and manager off."""
-    block = int(constants.of("block_tokens").value)
+    block = int(serving.constants.of("block_tokens").value)
     return {
         "ideal": rules._replace(accounting="ideal"),
         "hybrid_manager": rules._replace(accounting="hybrid_manager", block_tokens=block),
         "manager_off": rules._replace(accounting="manager_off"),
     }
-
-
-def managed_cache_bytes(
-    rows: tuple[CacheRow, ...],
-    rules: CacheRules,
-    deployment: Deployment,
-    options: tuple[Option, ...],
-    constants: Constants,
-) -> int:
-    """Bytes that the block manager holds on one rank for all sequences at the asked context.
-
-    Layers of one sort (full, window, recurrent) share block tables in groups of equal size, padded to whole groups;
-    all groups draw blocks of one size from one pool. A sequence holds whole blocks, one more where a window
-    straddles (a chunk never does), and two recurrent states; window layers also hold the tokens of the batches in
-    flight. Beside recurrent layers the block of full attention grows until its page holds a state, in steps of 16
-    tokens, or of 128 for latents (platforms/interface.py:_align_hybrid_block_size).
-    """
-    context, sequences, tp = deployment.context_tokens, deployment.concurrency, deployment.tp
-    base = int(constants.of("block_tokens").value)
-    batch = next((int(option.value or 0) for option in options if option.flag == "--max-num-batched-tokens"), 0)
-    in_flight = min(BATCHES_IN_FLIGHT * batch, sequences * context)
-    windowed = rules.accounting != "manager_off"
-    full = [row for row in rows if row.elements and row.kind != "cross" and not (row.window_tokens and windowed)]
-    windows = [row for row in rows if row.window_tokens and windowed]
-    states = [row for row in rows if row.kind == "recurrent"]
-    fixed = sum(
-        row.count * entry_bytes(row, rules, tp) * deployment.encoder_tokens for row in rows if row.kind == "cross"
-    )
-    if any(row.tokens_per_entry > 1 for row in rows):
-        return sequences * fixed + _compressed_bytes(rows, rules, context, sequences, in_flight, tp, base)
-    # Bytes of one token in all layers of a sort, and of one state.
-    token_bytes = sum(row.count * entry_bytes(row, rules, tp) for row in full)
-    block, layer_bytes = base, max((entry_bytes(row, rules, tp) for row in full), default=0)
-    if states and full:
-        state = max(state_bytes(row, rules, tp) for row in states)
-        step = max(base, LATENT_STEP_TOKENS) if any(row.kind == "latent" for row in full) else base
-        block = -(-state // (layer_bytes * step)) * step
-    counts = [sum(row.count for row in sort) for sort in (full, windows, states) if sort]
-    size = _group_size(counts)
-    total = sequences * -(-context // block) * block * token_bytes * _padded(full, size) // max(1, _layers(full))
-    for row in windows:
-        straddling = 0 if row.kind == "chunked" else 1
-        kept = min(-(-min(row.window_tokens or 0, context) // base) + straddling, -(-context // base))
-        most = sequences * (-(-context // base) + straddling)
-        blocks = min(sequences * kept + -(-in_flight // base), most)
-        share = _padded(windows, size) * row.count // max(1, _layers(windows))
-        total += share * entry_bytes(row, rules, tp) * base * blocks
-    for row in states:
-        page = max(state_bytes(row, rules, tp), block * layer_bytes)
-        share = _padded(states, size) * row.count // max(1, _layers(states))
-        total += share * page * ALIGNED_STATES * sequences
-    return total + sequences * fixed
-
-
-def _group_size(counts: list[int]) -> int:
-    """Layers per group: the rarest sort's count, or the commonest's where it is less than half as many again."""
-    if len(counts) < 2:
-        return 1
-    return max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
-
-
-def _layers(rows: list[CacheRow]) -> int:
-    return sum(row.count for row in rows)
-
-
-def _padded(rows: list[CacheRow], size: int) -> int:
-    return -(-_layers(rows) // size) * size
-
-
-def _compressed_bytes(
-    rows: tuple[CacheRow, ...], rules: CacheRules, context: int, sequences: int, in_flight: int, tp: int, base: int
-) -> int:
-    """DeepSeek-V4: windows in blocks of 64, entries in blocks of 256 tokens, and the compressors' fp32 states, which are
-    windows of 8 or 128 tokens of their own (models/deepseek_v4/compressor.py). That all groups take blocks as wide
-    as the widest is not modelled."""
-    total = 0
-    for row in rows:
-        entry = entry_bytes(row, rules, tp)
-        if row.window_tokens:
-            tokens = min(sequences * min(row.window_tokens, context) + in_flight, sequences * context)
-            kept = -(-(tokens + sequences * 64) // 64) * 64
-            total += row.count * entry * kept
-            continue
-        total += row.count * entry * sequences * (-(-context // 256) * 256 // row.tokens_per_entry)
-        # Overlapping entries (4 tokens) look back over two windows, the others over one.
-        window = 2 * row.tokens_per_entry if row.recurrent_elements else row.tokens_per_entry
-        kept = min(sequences * min(window, context) + in_flight, sequences * context) + sequences * base
-        total += row.count * 4 * row.pending_elements * kept
-    return total
 
 
 def mixers_of(spec: ModelSpec) -> tuple[Mixer, ...]:

@@ -1,11 +1,10 @@
-"""What vLLM holds on one rank beside weights and cache: copies, padding, workspaces, activations, graphs, context."""
+"""What vLLM holds on one rank beside weights and cache: activations, workspaces, graphs, context."""
 
 from __future__ import annotations
 
 from typing import assert_never
 
-from moeplan.core.deployment import Constant, Constants, Deployment, Option
-from moeplan.core.hardware import Hardware
+from moeplan.core.deployment import Constant, Serving, Settings
 from moeplan.core.ledger import Line, Why, line
 from moeplan.core.model import (
     CompressedAttention,
@@ -24,122 +23,103 @@ from moeplan.core.model import (
     RoutedAttention,
     ShortConvolution,
 )
+from moeplan.core.placement import RankView
 from moeplan.engines.vllm.cache import mixers_of
+from moeplan.engines.vllm.kernels import expert_backend, expert_format
 
 ACTIVATION_ELEMENT_BYTES = 2
 """Activations are 16-bit whatever the weights are stored in."""
 
 LONG_CONTEXT_TOKENS = 256 * 1024
 """Beyond this the indexer's workspace holds fewer rows per token (config/vllm.py)."""
+OWN_SCRATCH = ("flashinfer_trtllm", "flashinfer_cutlass", "cutlass")
+"""Expert kernels that keep scratch of their own, in place of the shared workspace."""
+KEEPS_WORKSPACE = "0.17"
+"""Since this release the workspace of experts stays allocated; before it was freed after each layer."""
 
 
-def runtime_lines(
-    spec: ModelSpec,
-    deployment: Deployment,
-    options: tuple[Option, ...],
-    hardware: Hardware,
-    constants: Constants,
-    weights: tuple[Line, ...],
-) -> tuple[Line, ...]:
-    """All such lines of one rank; `weights` are its weight lines, which decide on kernels and their padding."""
-    settings = {option.flag: option.value for option in options}
-    batched_tokens = int(settings["--max-num-batched-tokens"] or 0)
-    sequences = int(settings["--max-num-seqs"] or 0)
-    experts = next((entry for entry in weights if entry.role == "routed_experts"), None)
-    expert_format = _main_format(experts) if experts else None
-    generation = (hardware.compute_capability or "").partition(".")[0]
-    several = "non_torch_one_gpu_bytes" if deployment.tp == 1 else "non_torch_several_gpus_bytes"
+def runtime_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple[Line, ...]:
+    """All such lines of one rank."""
+    generation = _generation(serving)
+    latent = any(isinstance(mixer, LatentAttention) for mixer in mixers_of(serving.spec))
+    constants = serving.constants
     found = (
-        _absorbed(spec, deployment.tp),
-        _expert_padding(spec, deployment.tp, experts, expert_format, generation),
-        _activation(spec, deployment.tp, batched_tokens, sequences, constants),
-        _workspace(spec, deployment, batched_tokens, expert_format, generation, constants),
+        _activation(serving, settings, rank),
+        _workspace(serving, settings, rank),
         _constant("attention_workspace", "attention workspace", constants.of("flashinfer_workspace_bytes"))
-        if generation == "10" and not any(isinstance(mixer, LatentAttention) for mixer in mixers_of(spec))
+        if generation == "10" and not latent
         else None,
-        _constant("cuda_graphs", "CUDA graphs", constants.of("cuda_graphs_bytes")),
-        _constant("device_context", "CUDA context and libraries", constants.of(several)),
+        _deepep(serving, settings),
+        _constant("cuda_graphs", "CUDA graphs", constants.of("cuda_graphs_bytes"))
+        if not settings.on("--enforce-eager")
+        else None,
+        _constant("device_context", "CUDA context, libraries, collectives", constants.of(_non_torch(serving, settings))),
     )
     return tuple(entry for entry in found if entry is not None)
 
 
-def _main_format(experts: Line) -> str | None:
-    """The format that most bytes of the routed experts are in: it decides on their kernels."""
-    by_format: dict[str, int] = experts.why.inputs["bytes_by_format"]
-    return max(by_format, key=lambda name: by_format[name], default=None)
+def _generation(serving: Serving) -> str:
+    return ((serving.hardware.compute_capability if serving.hardware else None) or "").partition(".")[0]
 
 
-def _absorbed(spec: ModelSpec, tp: int) -> Line | None:
-    elements = 0
-    for layer in spec.layers:
-        for mixer in layer.mixers:
-            if isinstance(mixer, LatentAttention):
-                heads = -(-mixer.num_heads // tp)
-                elements += mixer.kv_lora_rank * heads * (mixer.qk_nope_head_dim + mixer.v_head_dim)
-    if not elements:
+def _non_torch(serving: Serving, settings: Settings) -> str:
+    """Name of the constant for what is held outside torch: it depends on how many ranks talk over which link."""
+    layout, hardware = serving.layout, serving.hardware
+    if layout.num_gpus == 1:
+        return "non_torch_one_gpu_bytes"
+    if layout.tp == 1 and layout.ep == 1:
+        return "non_torch_pipeline_bytes"
+    fast = hardware is None or hardware.scale_up is not None
+    if not fast or settings.on("--disable-custom-all-reduce"):
+        return "non_torch_pcie_bytes"
+    return "non_torch_nodes_bytes" if layout.num_nodes > 1 else "non_torch_several_gpus_bytes"
+
+
+def _deepep(serving: Serving, settings: Settings) -> Line | None:
+    backend = settings.text("--all2all-backend") or ""
+    if not backend.startswith("deepep") or serving.layout.ep == 1:
         return None
-    why = Why(
-        "layers x kv_lora_rank x heads / tp x (qk_nope_head_dim + v_head_dim) x 2 B",
-        {"elements": elements},
-        "vLLM 0.33.0 layers/attention/mla_attention.py: W_UK and W_UV stay beside kv_b_proj",
+    buffer = serving.constants.of("deepep_buffer_bytes")
+    several = 2 if serving.layout.num_nodes > 1 else 1
+    entry = _constant("deepep_buffers", "DeepEP buffers", buffer)
+    return entry._replace(
+        bytes=several * entry.bytes,
+        low_bytes=several * entry.low_bytes,
+        high_bytes=several * entry.high_bytes,
+        why=entry.why._replace(formula="NVLink buffer, and as much for RDMA across nodes", inputs={"buffers": several}),
     )
-    size = ACTIVATION_ELEMENT_BYTES * elements
-    return line("absorbed_projections", "latent attention, 16-bit copies", size, "derived", why, role="attention")
 
 
-def _expert_padding(
-    spec: ModelSpec, tp: int, experts: Line | None, expert_format: str | None, generation: str
-) -> Line | None:
-    """What kernels add to mxfp4 experts whose sizes they cannot take: hidden to 256, one rank's width to 64 or 128.
+def _activation(serving: Serving, settings: Settings, rank: RankView) -> Line:
+    """Peak of the profiling pass: the sampler over `max_num_seqs` rows hides a layer's transients, or they hide it.
 
-    Source: vLLM 0.33.0 fused_moe/oracle/mxfp4.py for Marlin (128) and for the width of Triton (64); that the Triton
-    kernels of Hopper and Blackwell pad the hidden size too was inferred from two logs (gpt-oss-120b 64.38 GiB,
-    gpt-oss-20b 13.47 GiB).
+    The sampler runs on the last stage. Before 0.17 the experts' scratch was freed after each layer, and so was one more
+    of these transients.
     """
-    if experts is None or not (expert_format or "").startswith("mxfp4"):
-        return None
-    ffn = next(ffn for layer in spec.layers for ffn in layer.ffns if isinstance(ffn, MoeFfn))
-    hidden, width = ffn.latent_size or spec.hidden_size, -(-ffn.expert_width // tp)
-    wider = -(-hidden // 256) * 256 / hidden
-    triton, marlin = (wider * (-(-width // step) * step / width) for step in (64, 128))
-    if marlin == 1:
-        return None
-    factor = triton if generation in ("9", "10") else marlin
-    why = Why(
-        "expert bytes x (hidden size padded to 256, and one rank's width to 64 or for Marlin 128, over their sizes - 1)",
-        {"expert_bytes": experts.bytes, "hidden_size": hidden, "expert_width": width},
-        "vLLM 0.33.0 fused_moe/oracle/mxfp4.py; which kernel runs was not chosen here",
-    )
-    sizes = [experts.bytes * (share - 1) for share in (factor, 1, marlin)]
-    return line(
-        "expert_padding", "padding of expert kernels", sizes[0], "assumed", why,
-        role="routed_experts", low_bytes=sizes[1], high_bytes=sizes[2],
-    )  # fmt: skip
-
-
-def _activation(spec: ModelSpec, tp: int, batched_tokens: int, sequences: int, constants: Constants) -> Line:
-    """Peak of the profiling pass: the sampler over `sequences` rows hides a layer's transients, or they hide it."""
-    per_cell = constants.of("sampler_bytes_per_sequence_and_token_id")
-    cells = sequences * spec.vocab_size
-    widest = max(_transient_width(spec, tp), 1)
+    batched_tokens, sequences = settings.count("--max-num-batched-tokens"), settings.count("--max-num-seqs")
+    per_cell = serving.constants.of("sampler_bytes_per_sequence_and_token_id")
+    cells = sequences * serving.spec.vocab_size if rank.place.stage.is_last else 0
+    widest = max(_transient_width(rank.spec, rank.division.attention), 1)
     transients = ACTIVATION_ELEMENT_BYTES * batched_tokens * widest
+    scratch = 0 if serving.constants.at_least(KEEPS_WORKSPACE) else _expert_scratch(serving, settings, rank)[0]
     return line(
         "activations",
         "activations",
-        max(per_cell.value * cells, transients),
+        max(per_cell.value * cells, transients, scratch),
         "assumed",
         Why(
-            "max(15.2 B x max_num_seqs x vocabulary, 2 B x max_num_batched_tokens x widest layer)",
+            f"max({per_cell.value} B x max_num_seqs x vocabulary, 2 B x max_num_batched_tokens x widest layer, scratch)",
             {
                 "max_num_seqs": sequences,
-                "vocab_size": spec.vocab_size,
+                "vocab_size": serving.spec.vocab_size if cells else 0,
                 "max_num_batched_tokens": batched_tokens,
                 "widest_layer_elements": widest,
+                "expert_scratch_bytes": scratch,
             },
             per_cell.source,
         ),
-        low_bytes=max(per_cell.low * cells, transients),
-        high_bytes=max(per_cell.high * cells, 2 * transients),
+        low_bytes=max(per_cell.low * cells, transients, scratch),
+        high_bytes=max(per_cell.high * cells, 2 * transients, scratch),
     )
 
 
@@ -184,39 +164,45 @@ def _mixer_width(mixer: Mixer, tp: int) -> int:
             assert_never(mixer)
 
 
-def _workspace(
-    spec: ModelSpec,
-    deployment: Deployment,
-    batched_tokens: int,
-    expert_format: str | None,
-    generation: str,
-    constants: Constants,
-) -> Line | None:
-    """The scratch buffer that expert kernels and the sparse indexer share: it grows to the larger request.
+def _expert_scratch(serving: Serving, settings: Settings, rank: RankView) -> tuple[int, dict[str, int]]:
+    """rows x (max(I, h) + max(2 I, h)) x 2 B of the widest expert layer; rows are those of one batch, with its copies.
 
-    Sources: vLLM 0.33.0 v1/worker/workspace.py users fused_moe/modular_kernel.py (rows x (max(I, h) + max(2I, h)) x 2 B)
-    and sparse_attn_indexer.py (rows of indexer keys per token of max_model_len).
+    With data-parallel attention every rank's experts see the tokens of all ranks.
+    Source: vLLM 0.33.0 fused_moe/modular_kernel.py.
     """
     size, inputs = 0, {}
-    for ffn in dict.fromkeys(ffn for layer in spec.layers for ffn in layer.ffns):
+    batched_tokens = settings.count("--max-num-batched-tokens")
+    for ffn in dict.fromkeys(ffn for layer in rank.spec.layers for ffn in layer.ffns):
         if isinstance(ffn, MoeFfn):
-            width, hidden = -(-ffn.expert_width // deployment.tp), ffn.latent_size or spec.hidden_size
+            width, hidden = -(-ffn.expert_width // rank.division.expert_tp), ffn.latent_size or serving.spec.hidden_size
             rows = batched_tokens * ffn.experts_per_token
             columns = max(width, hidden) + max((2 if ffn.gated else 1) * width, hidden)
             if ACTIVATION_ELEMENT_BYTES * rows * columns > size:
                 size = ACTIVATION_ELEMENT_BYTES * rows * columns
                 inputs = {"rows": rows, "columns": columns}
-    experts, indexer = size, _indexer_workspace(spec, deployment, constants)
+    return size, inputs
+
+
+def _workspace(serving: Serving, settings: Settings, rank: RankView) -> Line | None:
+    """The scratch buffer that expert kernels and the sparse indexer share: it grows to the larger request.
+
+    Sources: vLLM 0.33.0 v1/worker/workspace.py users fused_moe/modular_kernel.py and sparse_attn_indexer.py.
+    """
+    kept = serving.constants.at_least(KEEPS_WORKSPACE)
+    experts, inputs = _expert_scratch(serving, settings, rank) if kept else (0, {})
+    indexer = _indexer_workspace(serving, rank)
     if not experts and not indexer:
         return None
-    # Which kernel runs was not chosen here. Triton's fused kernel, the one of Hopper's 16-bit experts, takes all of
-    # this; its mxfp4 kernels and the kernels of Blackwell keep scratch of their own, or none.
-    without = (expert_format or "").startswith("mxfp4") or generation == "10"
-    known = generation == "9" and expert_format in ("bf16", "fp16")
+    # Triton's fused kernel, the one of Hopper's 16-bit experts, takes all of this; its mxfp4 kernels and those of
+    # Blackwell keep scratch of their own, or none.
+    kind, backend = expert_format(serving) or "", expert_backend(serving, settings)
+    without = backend in OWN_SCRATCH or (kind.startswith("mxfp4") and backend == "triton")
+    stated = settings.text("--moe-backend") not in (None, "auto")
+    known = not without and (stated or (_generation(serving) == "9" and kind in ("bf16", "fp16")))
     now = max(0 if without else experts, indexer)
     why = Why(
         "max(max_num_batched_tokens x experts_per_token x (max(I, h) + max(2I, h)) x 2 B, indexer rows x record)",
-        inputs | {"indexer_bytes": indexer, "expert_format": expert_format},
+        inputs | {"indexer_bytes": indexer, "expert_format": kind, "backend": backend},
         "vLLM 0.33.0 fused_moe/modular_kernel.py and sparse_attn_indexer.py; none for mxfp4 through Triton "
         "(llm-d-planner report, gpt-oss-20b)",
     )
@@ -226,14 +212,15 @@ def _workspace(
     )  # fmt: skip
 
 
-def _indexer_workspace(spec: ModelSpec, deployment: Deployment, constants: Constants) -> int:
-    indexers = [m.indexer for m in mixers_of(spec) if isinstance(m, LatentAttention) and m.indexer is not None]
+def _indexer_workspace(serving: Serving, rank: RankView) -> int:
+    indexers = [m.indexer for m in mixers_of(rank.spec) if isinstance(m, LatentAttention) and m.indexer is not None]
     if not indexers:
         return 0
-    long = deployment.context_tokens > LONG_CONTEXT_TOKENS
-    rows = constants.of(f"indexer_workspace_rows_per_{'long_' if long else ''}context_token").value
+    context = serving.deployment.context_tokens
+    long = context > LONG_CONTEXT_TOKENS
+    rows = serving.constants.of(f"indexer_workspace_rows_per_{'long_' if long else ''}context_token").value
     keys = indexers[0].cached_elements
-    return int(deployment.context_tokens * rows * (keys + 4 * -(-keys // 128)))
+    return int(context * rows * (keys + 4 * -(-keys // 128)))
 
 
 def _constant(code: str, label: str, constant: Constant) -> Line:

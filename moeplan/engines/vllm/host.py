@@ -1,0 +1,52 @@
+"""vLLM's host memory, and the peak of a device while weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from moeplan.core.deployment import Serving, Settings
+from moeplan.core.ledger import Line, Why, line, total_bytes
+from moeplan.core.model import Weight
+from moeplan.core.placement import RankView
+from moeplan.core.units import GIB
+
+SWAP_BYTES = 4 * GIB
+"""Default of `--swap-space` per GPU in the V0 engine; the flag went away with it."""
+V1_ONLY = "0.11"
+
+
+def host_share(serving: Serving, settings: Settings) -> Callable[[Weight, int | None], float] | None:
+    """All weights are on devices; what `--cpu-offload-gb` moves is a line of each rank."""
+    return None
+
+
+def host_lines(serving: Serving, settings: Settings) -> tuple[Line, ...]:
+    """Offloaded weights, swap space, offloaded cache, of all ranks together."""
+    ranks = serving.layout.num_gpus
+    found = []
+    offloaded = settings.count("--cpu-offload-gb")
+    if offloaded:
+        why = Why("cpu_offload_gb x GPUs, pinned", {"num_gpus": ranks}, "vLLM 0.33.0 config/offload.py")
+        found.append(line("host.offloaded", "weights kept in host memory", ranks * offloaded, "derived", why))
+    swap = settings.value("--swap-space")
+    if swap is not None or not serving.constants.at_least(V1_ONLY):
+        size = settings.count("--swap-space") if swap is not None else SWAP_BYTES
+        why = Why("swap_space x GPUs", {"num_gpus": ranks}, "vLLM before 0.11: 4 GiB per GPU where nobody says another")
+        found.append(line("host.swap", "swap space of the cache", ranks * size, "derived", why))
+    cache = settings.count("--kv-offloading-size")
+    if cache:
+        why = Why("kv_offloading_size, for all ranks", {}, "vLLM 0.33.0 config/cache.py")
+        found.append(line("host.kv_cache", "cache kept in host memory", cache, "derived", why))
+    return tuple(found)
+
+
+def load_peak_bytes(serving: Serving, settings: Settings, rank: RankView) -> int | None:
+    """Weights, and once more the experts of one layer, which are repacked layer by layer once all are loaded.
+
+    Source: vLLM 0.33.0 model_executor/model_loader/utils.py:process_weights_after_loading.
+    """
+    held = total_bytes(rank.weights)
+    experts = sum(entry.bytes for entry in rank.weights if entry.role == "routed_experts")
+    layers = sum(any(hasattr(ffn, "num_experts") for ffn in layer.ffns) for layer in rank.spec.layers)
+    repacked = experts // layers if layers else 0
+    return held + repacked

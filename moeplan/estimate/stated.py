@@ -1,0 +1,109 @@
+"""What was asked, in moeplan's words and in the engine's own, as one: each value once, none against another."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from moeplan.core.deployment import Value
+from moeplan.core.errors import InputError
+from moeplan.core.layout import AskedLayout
+from moeplan.core.model import Remark
+
+if TYPE_CHECKING:  # only command lines pay for their tables
+    from moeplan.engines.command_line import Command
+
+SPELLED = {
+    "context_tokens": "--context", "concurrency": "--concurrency", "kv_dtype": "--kv-dtype", "dtype": "--dtype",
+    "utilization_fraction": "--utilization", "revision": "--revision", "tp": "--tp", "pp": "--pp", "dp": "--dp",
+    "ep": "--ep", "dp_attention": "--dp-attention", "dcp": "--dcp", "redundant_experts": "--redundant-experts",
+    "pp_layers": "--pp-layers", "num_nodes": "--nodes", "expert_parallel": "--ep",
+}  # fmt: skip
+"""moeplan's own option for each thing that engines have a flag for."""
+
+
+class Stated(NamedTuple):
+    """What somebody stated."""
+
+    values: Mapping[str, object]
+    """Context, concurrency, dtypes, share, revision; absent where nobody did."""
+    layout: AskedLayout
+    settings: Mapping[str, Value]
+    """The engine's further settings, by its own flag."""
+    quantization: str | None
+    """What `--quantization` of the engine says."""
+    notes: tuple[Remark, ...]
+    command: str
+
+
+def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str], model: str) -> Stated:
+    """Options of moeplan (`named`, None where not given) joined with the engine's command line.
+
+    Raises InputError for values that are none, and where both state different values of one thing.
+    """
+    values = {name: value for name, value in named.items() if value is not None}
+    _check_degrees(values)
+    settings: Mapping[str, Value] = {}
+    notes: list[Remark] = []
+    quantization = None
+    if words:
+        command = _read_command(engine, words)
+        settings = command.settings
+        notes += command.notes
+        for field, value in command.fields.items():
+            if field == "model":
+                notes += _model_note(str(value), model)
+            elif field == "quantization":
+                quantization = str(value)
+            elif value in (None, "auto"):
+                continue
+            elif field in values and _differ(values[field], value):
+                raise InputError(
+                    f"{SPELLED.get(field, field)} {values[field]} and {value} behind `--` contradict each other",
+                    hint="leave one of them out",
+                )
+            else:
+                values[field] = value
+    layout = AskedLayout(**{name: values.pop(name) for name in AskedLayout._fields if name in values})  # type: ignore[arg-type]
+    return Stated(values, layout, settings, quantization, tuple(notes), " ".join(words))
+
+
+def _read_command(engine: str, words: Sequence[str]) -> "Command":
+    from importlib import import_module
+
+    if engine == "transformers":
+        raise InputError(
+            "a plain transformers script has no command line to read behind `--`",
+            hint="name the engine whose flags these are, for instance --engine vllm",
+        )
+    from moeplan.engines import ENGINES
+    from moeplan.engines.command_line import read_command
+
+    return read_command(import_module(f"moeplan.engines.{ENGINES[engine]}.flags").FLAGS, words)
+
+
+def _check_degrees(values: Mapping[str, object]) -> None:
+    for name in ("tp", "pp", "dp", "ep", "dcp", "num_nodes", "redundant_experts"):
+        value, least = values.get(name), 0 if name == "redundant_experts" else 1
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            option = SPELLED[name]
+            raise InputError(
+                f"{option} {value} must be a whole number of {least} or more", hint=f"for instance {option} 2"
+            )
+
+
+def _differ(mine: object, theirs: object) -> bool:
+    """Whether two statements of one value differ; numbers may be written with a suffix."""
+    from moeplan.core.units import parse_count
+
+    if isinstance(theirs, int) and not isinstance(theirs, bool) and isinstance(mine, str):
+        try:
+            return parse_count(mine, "a count").value != theirs
+        except InputError:
+            return True
+    return mine != theirs
+
+
+def _model_note(named: str, model: str) -> list[Remark]:
+    if named == model or named.rpartition("/")[2] == model.rpartition("/")[2]:
+        return []
+    told = f"the engine's command line names {named}; the estimate is of {model}"
+    return [Remark("model-differs", "warning", told)]

@@ -1,0 +1,161 @@
+"""The lines of a log that may tell something, out of gigabytes that do not.
+
+Whole blocks are searched for a few words, in C; only lines that hold one become text. What is in memory at one time is a
+block and the longest line that is kept, whatever the size of the log.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
+
+from moeplan.core.errors import InputError
+
+BLOCK_BYTES = 2**20
+LONGEST_LINE_BYTES = 2**16
+_TEXT_SAMPLE_BYTES = 2**12
+_GZIP = b"\x1f\x8b"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"BZh": "bzip2"}
+_CONTROL = re.compile("\x1b(?:\\[[0-9;:?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\))")
+# Where the log drivers of docker, journald, Google Cloud and the engines' own JSON loggers put the line.
+_JSON_FIELDS = ("log", "message", "MESSAGE", "msg", "textPayload")
+
+
+def blocks_of(file: IO[bytes], name: str) -> Iterator[bytes]:
+    """The bytes of an open log in blocks: gzip is unpacked, UTF-16 (what PowerShell's `>` writes) turned into UTF-8.
+
+    Raises InputError for an empty file and for one that is no text.
+    """
+    first = file.read(BLOCK_BYTES)
+    if not first:
+        raise InputError(f"{name}: the log is empty", hint="give the file that the engine's output went to")
+    if first.startswith(_GZIP):
+        yield from blocks_of(_unzipped(first, file), name)
+        return
+    for magic, kind in _PACKED.items():
+        if first.startswith(magic):
+            raise InputError(f"{name}: is packed with {kind}", hint="unpack it first, or pipe it in with `--log -`")
+    if first.startswith(_UTF16):
+        yield from _from_utf16(first, file)
+        return
+    _check_text(first, name)
+    yield first
+    while block := file.read(BLOCK_BYTES):
+        yield block
+
+
+def blocks_of_lines(lines: Iterable[str]) -> Iterator[bytes]:
+    """Lines of text, with or without their ends, as blocks."""
+    held: list[bytes] = []
+    size = 0
+    for line in lines:
+        held.append(line.rstrip("\n").encode("utf-8", "replace"))
+        size += len(held[-1]) + 1
+        if size >= BLOCK_BYTES:
+            yield b"\n".join(held) + b"\n"
+            held, size = [], 0
+    if held:
+        yield b"\n".join(held) + b"\n"
+
+
+def telling_lines(blocks: Iterable[bytes], words: Sequence[bytes]) -> Iterator[tuple[int, str]]:
+    """Number and text of each line with one of `words` in it, clean of colours and of a log driver's JSON."""
+    number = 1
+    for piece in _whole_lines(blocks):
+        at = 0
+        for start, end in _spans(piece, words):
+            number += piece.count(b"\n", at, start)
+            at = start
+            text = piece[start : min(end, start + LONGEST_LINE_BYTES)].decode("utf-8", "replace")
+            yield number, _clean(text)
+        number += piece.count(b"\n", at)
+
+
+def _spans(piece: bytes, words: Sequence[bytes]) -> list[tuple[int, int]]:
+    """Where the lines with a word begin and end, in order. A carriage return ends a line too: progress bars use it."""
+    spans: dict[int, int] = {}
+    for word in words:
+        found = piece.find(word)
+        while found >= 0:
+            feed = piece.rfind(b"\n", 0, found) + 1
+            start = max(feed, piece.rfind(b"\r", feed, found) + 1)
+            feed = piece.find(b"\n", found)
+            end = feed if feed >= 0 else len(piece)
+            back = piece.find(b"\r", found, end)
+            end = spans[start] = back if back >= 0 else end
+            found = piece.find(word, end)
+    return sorted(spans.items())
+
+
+def _whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes cut at ends of lines; of a line longer than the limit the head is kept."""
+    rest = b""
+    for block in blocks:
+        cut = max(block.rfind(b"\n"), block.rfind(b"\r")) + 1
+        if cut:
+            yield rest + block[:cut]
+            rest = block[cut:][:LONGEST_LINE_BYTES]
+        elif len(rest) < LONGEST_LINE_BYTES:
+            rest = (rest + block)[:LONGEST_LINE_BYTES]
+    if rest:
+        yield rest
+
+
+def _clean(line: str) -> str:
+    text = line.strip()
+    if text.startswith("{"):
+        text = _unwrapped(text)
+    return _CONTROL.sub("", text) if "\x1b" in text else text
+
+
+def _unwrapped(line: str) -> str:
+    """The line inside a log driver's JSON; the line itself where there is none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    for field in _JSON_FIELDS:
+        text = record.get(field)
+        if isinstance(text, str):
+            process = record.get("processName")  # vLLM's JSON logger tells the rank there
+            return f"({process} pid={record.get('process', 0)}) {text}" if isinstance(process, str) else text.strip()
+    return line
+
+
+def _check_text(sample: bytes, name: str) -> None:
+    """Refuses what is no text: a log has no null bytes, safe for the odd one that a crash left."""
+    sample = sample[:_TEXT_SAMPLE_BYTES]
+    if sample.count(0) * 50 > len(sample):
+        raise InputError(
+            f"{name}: is no text (it holds null bytes)", hint="give the engine's log, not a model, a core or an archive"
+        )
+
+
+def _unzipped(first: bytes, file: IO[bytes]) -> IO[bytes]:
+    import gzip
+
+    class Whole:
+        """The file with its first block put back; enough of a file for gzip."""
+
+        head = first
+
+        def read(self, size: int = -1) -> bytes:
+            if not self.head:
+                return file.read(size)
+            taken, self.head = (self.head[:size], self.head[size:]) if size >= 0 else (self.head, b"")
+            return taken
+
+    return gzip.GzipFile(fileobj=Whole())  # type: ignore[arg-type]
+
+
+def _from_utf16(first: bytes, file: IO[bytes]) -> Iterator[bytes]:
+    import codecs
+
+    decoder = codecs.getincrementaldecoder("utf-16")(errors="replace")
+    block = first
+    while block:
+        yield decoder.decode(block).encode("utf-8", "replace")
+        block = file.read(BLOCK_BYTES)
