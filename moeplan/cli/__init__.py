@@ -22,6 +22,9 @@ COMMANDS: dict[str, str] = {
 }
 """Name of each command, of its module and of its function, with its help line."""
 
+TAKE_ENGINE_WORDS = ("estimate", "validate")
+"""Commands that read an engine's command line behind `--`."""
+
 DEBUG = "MOEPLAN_DEBUG"
 
 # typer carries its own click; the error types are reached through the one that it exports.
@@ -65,8 +68,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _run(words: list[str]) -> int:
     asked = next((word for word in words if not word.startswith("-")), None)
+    words, engine_words = _split(words, asked)
     try:
-        outcome = application(asked)(words, prog_name="moeplan", standalone_mode=False)
+        outcome = application(asked)(words, prog_name="moeplan", standalone_mode=False, obj=engine_words)
         sys.stdout.flush()
     except MoeplanError as error:
         return _report(error.message, error.hint, error.exit_code)
@@ -97,6 +101,14 @@ def _run(words: list[str]) -> int:
     if outcome == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this number
         return _interrupted()
     return outcome if isinstance(outcome, int) else EXIT_DONE
+
+
+def _split(words: list[str], asked: str | None) -> tuple[list[str], list[str]]:
+    """Our own words, and those of an engine behind the first `--` of a command that takes them."""
+    if asked not in TAKE_ENGINE_WORDS or "--" not in words:
+        return words, []
+    place = words.index("--")
+    return words[:place], words[place + 1 :]
 
 
 def _report(message: str, hint: str, code: int) -> int:

@@ -6,10 +6,11 @@ import typer
 
 from moeplan.cli.completion import engine_names, gpu_names, model_names
 from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, show, showing
-from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN
+from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN, InputError
 
 
 def estimate(
+    context_of_call: typer.Context,
     model: Annotated[
         str,
         typer.Argument(
@@ -23,8 +24,33 @@ def estimate(
         typer.Option("--gpu", "-g", help="Accelerator and number: h100, 4xH100, H100:4.", autocompletion=gpu_names),
     ] = None,
     engine: Annotated[
-        str | None, typer.Option("--engine", help="vllm (the default) or transformers.", autocompletion=engine_names)
+        str | None,
+        typer.Option(
+            "--engine",
+            "-e",
+            help="vllm (the default), sglang, trtllm, llamacpp or transformers.",
+            autocompletion=engine_names,
+        ),
     ] = None,
+    engine_version: Annotated[
+        str | None, typer.Option("--engine-version", help="Version of the engine: 0.11.2; rules differ between them.")
+    ] = None,
+    tp: Annotated[int | None, typer.Option("--tp", help="Tensor-parallel ranks.", min=1)] = None,
+    pp: Annotated[int | None, typer.Option("--pp", help="Pipeline stages.", min=1)] = None,
+    dp: Annotated[int | None, typer.Option("--dp", help="Data-parallel ranks.", min=1)] = None,
+    ep: Annotated[int | None, typer.Option("--ep", help="Expert-parallel ranks; 1 is off.", min=1)] = None,
+    dp_attention: Annotated[
+        bool | None,
+        typer.Option("--dp-attention", help="Attention whole on each data-parallel rank (SGLang, TensorRT-LLM)."),
+    ] = None,
+    dcp: Annotated[int | None, typer.Option("--dcp", help="Decode context parallel ranks.", min=1)] = None,
+    redundant_experts: Annotated[
+        int | None, typer.Option("--redundant-experts", help="Further copies of experts, over all ranks.", min=0)
+    ] = None,
+    pp_layers: Annotated[
+        str | None, typer.Option("--pp-layers", help="Layers of each pipeline stage: 30,31.")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option("--nodes", help="Machines that the GPUs are in.", min=1)] = None,
     utilization: Annotated[
         float | None, typer.Option("--utilization", help="Share of the memory that the engine may use, 0 to 1.")
     ] = None,
@@ -64,10 +90,13 @@ def estimate(
 ) -> int:
     """What one model needs, line by line, and whether it fits a GPU.
 
+    Everything behind -- is read as the engine's own command line.
+
     \b
     $ moeplan estimate mixtral-8x7b --gpu h100
     $ moeplan estimate Qwen/Qwen3-30B-A3B --gpu 2xl40s --context 32K --concurrency 16 --json
     $ moeplan estimate ./my-model/config.json --quant fp8 --gpu rtx-4090 --require-fit
+    $ moeplan estimate deepseek-v3 --gpu 8xh200 -- --tensor-parallel-size 8 --enable-expert-parallel
     """  # noqa: D301 - typer reads the character, not the escape
     how = showing(format, json=json, output=output, quiet=quiet, color=color)
     from moeplan.estimate import estimate as verb
@@ -78,6 +107,17 @@ def estimate(
             model,
             gpu=gpu,
             engine=engine,
+            engine_version=engine_version,
+            engine_args=context_of_call.obj or (),
+            tp=tp,
+            pp=pp,
+            dp=dp,
+            ep=ep,
+            dp_attention=dp_attention,
+            dcp=dcp,
+            redundant_experts=redundant_experts,
+            pp_layers=stage_layers(pp_layers),
+            nodes=nodes,
             utilization=utilization,
             context=context,
             concurrency=concurrency,
@@ -97,3 +137,13 @@ def estimate(
     if not require_fit or result.verdict.fits is True:
         return EXIT_DONE
     return EXIT_UNKNOWN if result.verdict.fits is None else EXIT_FINDINGS
+
+
+def stage_layers(text: str | None) -> tuple[int, ...] | None:
+    """`30,31` as numbers. Raises InputError for anything else."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--pp-layers {text!r} is no list of layers", hint="for instance --pp-layers 30,31")
+    return tuple(int(part) for part in parts)

@@ -6,19 +6,19 @@ note that names it, and a value that is none is an error.
 
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from moeplan.core.deployment import Value
 from moeplan.core.errors import InputError
 from moeplan.core.model import Remark
 from moeplan.engines.command_programs import Program, take_program
-from moeplan.engines.flag import Field as Field
-from moeplan.engines.flag import Flag as Flag
-from moeplan.engines.flag import Kind as Kind
-from moeplan.engines.flag import quiet
-from moeplan.engines.flag_values import count_reading, read_json_value, read_object, read_value
+from moeplan.engines.flag import Field, Flag, Kind, quiet
+from moeplan.engines.flag_objects import Objects
+from moeplan.engines.flag_values import count_reading, read_object, read_value
 from moeplan.engines.secret_words import HIDDEN, is_secret_name, is_secret_value
+
+__all__ = ["Command", "Field", "Flag", "Kind", "read_command"]
 
 _NEGATIVE = re.compile(r"-\d+|-\d*\.\d+")
 _SWITCH_WORDS = ("true", "false")
@@ -77,12 +77,11 @@ class _Reader:
         self.notes: list[Remark] = []
         self.shown: list[str] = []
         self.said: dict[str, str] = {}
-        self.objects: dict[str, dict[str, Any]] = {}
-        self.keys: dict[str, dict[str, Any]] = {}
+        self.objects = Objects()
 
     def command(self, program: Program) -> Command:
         """All of it."""
-        for name in dict.fromkeys((*self.objects, *self.keys)):
+        for name in self.objects.names:
             self._object(self.flags[_spelled(name)])
         return Command(self.fields, self.settings, tuple(self.notes), program.engine, tuple(self.shown))
 
@@ -117,7 +116,9 @@ class _Reader:
             elif flag.stands_for:
                 left.extendleft(reversed(flag.stands_for.split()))
             elif key:
-                self._key(flag, typed, key, values)
+                text = _joined(flag, typed, values)
+                if flag.matters:
+                    self.objects.put_key(flag.name, key, text)
             elif flag.kind == "switch":
                 self._switch(flag, typed, values)
             else:
@@ -159,9 +160,8 @@ class _Reader:
         if not flag.matters:
             return
         if flag.kind == "json":
-            if flag.name in self.objects:
-                self._repeated(typed, "an object", "another")
-            self.objects[flag.name] = read_object(typed, text)
+            if self.objects.put(flag.name, read_object(typed, text)):
+                self._repeated(typed, f"another {typed}", "the last one")
             return
         value = read_value(flag, typed, text)
         if flag.kind == "file":
@@ -172,46 +172,30 @@ class _Reader:
             self._note("count-reading", "info", reading)
         self._set(flag, typed, value)
 
-    def _key(self, flag: Flag, typed: str, key: str, values: list[str]) -> None:
-        """One key of a JSON flag. vLLM 0.33.0 utils/argparse_utils.py: keys make one object; `key+` adds to a list."""
-        text = _joined(flag, typed, values)
-        place = self.keys.setdefault(flag.name, {})
-        *path, last = key.removesuffix("+").split(".")
-        for step in path:
-            inner = place.setdefault(step, {})
-            place = inner if isinstance(inner, dict) else place.__setitem__(step, {}) or place[step]
-        if key.endswith("+"):
-            before = place.get(last)
-            place[last] = [*(before if isinstance(before, list) else []), *text.split(",")]
-        else:
-            place[last] = read_json_value(text)
-
     def _object(self, flag: Flag) -> None:
-        """The object of a JSON flag. Keys replace an object that stands beside them, as they come last in vLLM."""
-        if flag.name in self.objects and flag.name in self.keys:
-            told = f"{flag.name} is stated as an object and by keys; the engine keeps the keys alone"
-            self._note("flag-repeated", "warning", told)
-        for path, value in _leaves(self.keys.get(flag.name) or self.objects[flag.name]):
+        """What the object of a JSON flag sets: its keys may have rows of their own."""
+        if self.objects.is_twofold(flag.name):
+            self._repeated(f"{flag.name}.KEY", flag.name, "the keys alone")
+        for path, value in self.objects.values(flag.name):
             name = f"{flag.name}.{path}"
             row = self.flags.get(_spelled(name))
-            if row is not None and value is not None:
-                text = str(value)
-                self._value(row, name, text) if row.kind != "switch" else self._set(
-                    row, name, read_value(row, name, text)
-                )
-            elif row is None and flag.matters:
-                self.settings[name] = value
+            if row is None:
+                if not is_secret_name(path):
+                    self.settings[name] = value
+            elif row.kind == "switch":
+                self._set(row, name, read_value(row, name, str(value)))
+            elif value is not None:
+                self._value(row, name, str(value))
 
     def _set(self, flag: Flag, typed: str, value: Value | tuple[int, ...]) -> None:
         if not flag.matters or (flag.implies and value in (1, False)):
             return
         target = flag.field or flag.name
-        if flag.gathers and isinstance(before := self.settings.get(flag.name), str):
+        before = self.fields.get(flag.field) if flag.field else self.settings.get(flag.name)
+        if flag.gathers and before is not None:
             value = f"{before},{value}"
-        elif target in self.said:
-            before = self.fields.get(flag.field) if flag.field else self.settings.get(flag.name)
-            if before != value:
-                self._repeated(f"{typed} {value}", f"{self.said[target]} {before}", "the last one")
+        elif target in self.said and before != value:
+            self._repeated(_stated(typed, value), _stated(self.said[target], before), "the last one")
         self.said[target] = typed
         if flag.field is not None:
             self.fields[flag.field] = value
@@ -246,7 +230,7 @@ class _Reader:
         values = [HIDDEN if hidden or is_secret_value(value) else value for value in values]
         self.shown += [f"{typed}={values[0]}"] if sign else [typed, *values]
 
-    def _note(self, code: str, severity: Any, message: str) -> None:
+    def _note(self, code: str, severity: Literal["info", "warning"], message: str) -> None:
         self.notes.append(Remark(code, severity, message))
 
 
@@ -264,20 +248,13 @@ def _is_flag(word: str) -> bool:
 
 
 def _joined(flag: Flag, typed: str, values: list[str]) -> str:
-    if not values and flag.bare is None:
+    if (not values and flag.bare is None) or (values == [""] and flag.matters):
         raise InputError(f"{typed} has no value", hint=f"write {typed} VALUE, or leave {typed} out")
     return ",".join(values) if values else str(flag.bare)
 
 
-def _leaves(found: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Value]]:
-    """The values of an object by their path; lists are joined by commas."""
-    for key, value in found.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{above}{key}.")
-        elif isinstance(value, list):
-            yield f"{above}{key}", ",".join(str(item) for item in value)
-        else:
-            yield f"{above}{key}", value
+def _stated(typed: str, value: Value | tuple[int, ...]) -> str:
+    return typed if isinstance(value, bool) else f"{typed} {value}"
 
 
 def _shown_value(text: str) -> str:

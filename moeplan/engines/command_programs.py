@@ -9,7 +9,7 @@ from moeplan.core.errors import InputError
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _PYTHON = re.compile(r"python(\d(\.\d+)?)?")
 
-_BEFORE = ("env", "exec", "time", "nohup", "uv", "run", "trtllm-llmapi-launch")
+_BEFORE = ("env", "exec", "time", "nohup", "uv", "run", "uvx", "trtllm-llmapi-launch")
 """Words that start another program."""
 
 _PROGRAMS = {
@@ -20,14 +20,15 @@ _PROGRAMS = {
     "llama-cli": "llamacpp",
     "llama": "llamacpp",
 }
-_MODULES = {"vllm": "vllm", "sglang": "sglang", "tensorrt_llm": "trtllm", "llama_cpp": "llamacpp"}
-"""First part of a module behind `python -m`."""
+_MODULES = {"vllm": "vllm", "sglang": "sglang", "tensorrt_llm": "trtllm", "trtllm": "trtllm", "llama_cpp": "llamacpp"}
+"""First part of a module behind `python -m`; the second where the first is `dynamo`."""
 
 _SERVING = ("serve", "server", "cli")
-_NOT_SERVING = frozenset(
-    "bench chat collect-env complete disaggregated disaggregated_mpi_worker download download-kernels generate killall "
-    "launch mm_embedding_serve preload run-batch snapshot version".split()
-)
+_NOT_SERVING = (
+    "bench", "chat", "collect-env", "complete", "disaggregated", "disaggregated_mpi_worker", "download",
+    "download-kernels", "generate", "killall", "launch", "mm_embedding_serve", "preload", "run-batch", "snapshot",
+    "version",
+)  # fmt: skip
 
 
 class Program(NamedTuple):
@@ -59,10 +60,10 @@ def take_program(words: Sequence[str]) -> Program:
 def _take_engine(left: list[str]) -> str | None:
     """Removes the program from the words; the engine that it belongs to."""
     first = _last_part(left)
-    if _PYTHON.fullmatch(first) and left[1:2] == ["-m"] and len(left) > 2:
-        engine = _MODULES.get(left[2].partition(".")[0])
-        del left[:3]
-        return engine
+    if _PYTHON.fullmatch(first) and "-m" in left[1:-1]:
+        module = left[left.index("-m") + 1]
+        del left[: left.index("-m") + 2]
+        return _MODULES.get(module.removeprefix("dynamo.").partition(".")[0])
     engine = _PROGRAMS.get(first)
     # A folder may be called `vllm` too: a model of that name stands behind a program, or is followed by flags.
     if engine is None or (len(left) > 1 and left[1].startswith("-") and engine in ("vllm", "sglang")):

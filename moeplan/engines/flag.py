@@ -74,20 +74,27 @@ def quiet(names: str, kind: Kind = "text", *, many: bool = False, bare: str | No
     return tuple(flag._replace(bare=bare, matters=False) for flag in rows(names, kind, many=many))
 
 
+def negatable(flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
+    """Switches that `--no-x` turns off."""
+    return tuple(flag._replace(off=_negated(flag)) for flag in flags)
+
+
 def both_ways(flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
     """Switches that `--no-x` turns off, and `--disable-x` where their name is `--enable-x` and the reverse.
 
     Source: vLLM 0.33.0 utils/argparse_utils.py, EnableDisableAction.
     """
-    return tuple(flag._replace(off=_opposites(flag)) for flag in flags)
+    return tuple(flag._replace(off=(*_negated(flag), *_inverse(flag))) for flag in flags)
 
 
-def _opposites(flag: Flag) -> tuple[str, ...]:
-    off = []
-    for name in (flag.name, *flag.aliases):
-        if name.startswith("--"):
-            off.append(f"--no-{name.removeprefix('--')}")
-        for start, other in (("--enable-", "--disable-"), ("--disable-", "--enable-")):
-            if name.startswith(start):
-                off.append(other + name.removeprefix(start))
-    return tuple(off)
+def _negated(flag: Flag) -> tuple[str, ...]:
+    long = (name for name in (flag.name, *flag.aliases) if name.startswith("--"))
+    return tuple(f"--no-{name.removeprefix('--')}" for name in long)
+
+
+def _inverse(flag: Flag) -> tuple[str, ...]:
+    return tuple(
+        other + flag.name.removeprefix(start)
+        for start, other in (("--enable-", "--disable-"), ("--disable-", "--enable-"))
+        if flag.name.startswith(start)
+    )

@@ -13,10 +13,14 @@ from moeplan.report.words import (
     NAIVE,
     active_words,
     band_words,
+    explained_ranks,
+    ledger_words,
+    rank_rows,
     reach_words,
     setting_words,
     shape_words,
     verdict_words,
+    worst_rank,
 )
 
 
@@ -30,9 +34,10 @@ def estimate_markdown(estimate: Estimate, *, explain: bool = False) -> str:
         escaped(" · ".join(setting_words(estimate))),
         _parameters(estimate),
     ]
-    blocks += [_ledger(estimate, rank) for rank in estimate.ranks]
-    if not estimate.ranks:
-        blocks.append(_needs(estimate))
+    worst = worst_rank(estimate)
+    blocks.append(_needs(estimate) if worst is None else _ledger(estimate, worst))
+    if len(estimate.ranks) > 1:
+        blocks.append(table(["ranks", "weights", "needed", "left"], "<>>>", list(rank_rows(estimate))))
     blocks += [f"Not so: {escaped(note.message)}." for note in estimate.notes if note.code == NAIVE]
     blocks.append("\n".join(f"- {escaped(sentence)}" for sentence in reach_words(estimate)))
     if estimate.verdict.fits is False:
@@ -73,7 +78,8 @@ def _parameters(estimate: Estimate) -> str:
 def _ledger(estimate: Estimate, rank: Rank) -> str:
     used = total_bytes(rank.lines)
     low, high = band_bytes(rank.lines)
-    budget = used + rank.free_bytes
+    free = rank.free_bytes or 0
+    budget = used + free
     rows: list[tuple[str, str, str, str]] = [
         (escaped(entry.label), gib(entry.bytes), band_words(entry.low_bytes, entry.high_bytes), entry.basis)
         for entry in rank.lines
@@ -81,12 +87,11 @@ def _ledger(estimate: Estimate, rank: Rank) -> str:
     rows.append(("**needed**", f"**{gib(used)}**", band_words(low, high), ""))
     basis = estimate.hardware.usable_basis if estimate.hardware else None
     rows.append((f"{escaped(estimate.layout.engine)} may use", gib(budget), "", basis or ""))
-    if rank.free_bytes >= 0:
-        rows.append(("**free**", f"**{gib_floor(rank.free_bytes)}**", "", ""))
+    if free >= 0:
+        rows.append(("**free**", f"**{gib_floor(free)}**", "", ""))
     else:
-        rows.append(("**missing**", f"**{gib(-rank.free_bytes)}**", "", ""))
-    several = len(rank.ranks) > 1
-    return table([f"per GPU, {len(rank.ranks)} alike" if several else "memory", "size", "band", "basis"], "<>><", rows)
+        rows.append(("**missing**", f"**{gib(-free)}**", "", ""))
+    return table([ledger_words(estimate, rank), "size", "band", "basis"], "<>><", rows)
 
 
 def _needs(estimate: Estimate) -> str:
@@ -111,7 +116,7 @@ def _ways_out(estimate: Estimate) -> Iterator[str]:
 def _explained(estimate: Estimate) -> Iterator[str]:
     yield "### Why"
     yield ""
-    for rank in estimate.ranks:
+    for rank in explained_ranks(estimate):
         for entry in rank.lines:
             yield f"- {escaped(entry.label)}: {gib(entry.bytes, 3)} ({entry.bytes:,} B), {entry.basis}"
             yield f"  - {code(entry.why.formula)}"

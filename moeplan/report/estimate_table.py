@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from moeplan.core.ledger import Line
+from moeplan.core.ledger import Line, band_bytes, total_bytes
 from moeplan.core.units import gib, gib_floor, params
 from moeplan.estimate.result import Estimate, Rank
 from moeplan.report.page import (
@@ -19,11 +19,24 @@ from moeplan.report.page import (
     needed_columns,
     page_text,
     print_columns,
+    print_listing,
     print_notes,
     print_prose,
 )
 from moeplan.report.printable import printable_record
-from moeplan.report.words import NAIVE, active_words, band_words, reach_words, setting_words, shape_words, verdict_words
+from moeplan.report.words import (
+    NAIVE,
+    active_words,
+    band_words,
+    explained_ranks,
+    ledger_words,
+    rank_rows,
+    reach_words,
+    setting_words,
+    shape_words,
+    verdict_words,
+    worst_rank,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,10 +71,12 @@ def estimate_table(estimate: Estimate, *, width: int, color: bool, unicode: bool
     estimate = printable_record(estimate)
     page = blank_page(width, color=color)
     _head(page, estimate)
-    for rank in estimate.ranks:
-        _ledger(page, estimate, rank)
-    if not estimate.ranks:
+    worst = worst_rank(estimate)
+    if worst is None:
         _needs(page, estimate)
+    else:
+        _ledger(page, estimate, worst)
+        _other_ranks(page, estimate)
     for note in estimate.notes:
         if note.code == NAIVE:
             print_prose(page, note.message, "not so: ")
@@ -86,11 +101,11 @@ def _head(page: Console, estimate: Estimate) -> None:
 
 def _ledger(page: Console, estimate: Estimate, rank: Rank) -> None:
     """Lines, sums and bars. Figures are never cut: a narrow page loses the bars first, then the bands, then ends of labels."""
-    several = len(rank.ranks) > 1
     entries = list(_grouped(rank))
     used = sum(entry.bytes for entry in rank.lines)
-    budget = used + rank.free_bytes
-    left = ("free", gib_floor(rank.free_bytes)) if rank.free_bytes >= 0 else ("missing", gib(-rank.free_bytes))
+    free = rank.free_bytes or 0
+    budget = used + free
+    left = ("free", gib_floor(free)) if free >= 0 else ("missing", gib(-free))
     basis = estimate.hardware.usable_basis if estimate.hardware else None
     rows = [
         Row(entry.label, gib(entry.bytes), entry.bytes, band_words(entry.low_bytes, entry.high_bytes), entry.basis, "")
@@ -99,7 +114,7 @@ def _ledger(page: Console, estimate: Estimate, rank: Rank) -> None:
     rows.append(Row("needed", gib(used), 0, "", "", "bold"))
     rows.append(Row(f"{estimate.layout.engine} may use", gib(budget), 0, "", basis or "", ""))
     rows.append(Row(*left, 0, "", "", "bold"))
-    heads = (f"per GPU, {len(rank.ranks)} alike" if several else "memory", "", "band", "basis")
+    heads = (ledger_words(estimate, rank), "", "band", "basis")
     texts = zip(*(row.texts() for row in rows), strict=True)
     labels, sizes, bands, bases = (
         Column(head, cells, right=head in {"", "band"}) for head, cells in zip(heads, texts, strict=True)
@@ -121,6 +136,20 @@ def _ledger(page: Console, estimate: Estimate, rank: Rank) -> None:
     page.print()
 
 
+def _other_ranks(page: Console, estimate: Estimate) -> None:
+    """All ranks in a line each where they differ, and the host's memory where it is used."""
+    if len(estimate.ranks) == 1:
+        return
+    rows = list(rank_rows(estimate))
+    heads = ("ranks", "weights", "needed", "left")
+    columns = [
+        Column(head, cells, right=position > 0)
+        for position, (head, cells) in enumerate(zip(heads, zip(*rows, strict=True), strict=True))
+    ]
+    print_listing(page, columns)
+    page.print()
+
+
 def _grouped(rank: Rank) -> Iterator[Line]:
     """The lines, largest weights first; weights below half a percent of all are summed into one line."""
     weights = sorted(
@@ -131,9 +160,9 @@ def _grouped(rank: Rank) -> Iterator[Line]:
         if entry not in small or len(small) == 1:
             yield entry
     if len(small) > 1:
-        size = sum(entry.bytes for entry in small)
+        size, (low, high) = total_bytes(small), band_bytes(small)
         label = f"{small[0].label}, {len(small) - 1} more"
-        yield small[0]._replace(label=label, bytes=size, low_bytes=size, high_bytes=size)
+        yield small[0]._replace(label=label, bytes=size, low_bytes=low, high_bytes=high)
     yield from (entry for entry in rank.lines if not entry.code.startswith("weights."))
 
 
@@ -171,7 +200,7 @@ def _ways_out(page: Console, estimate: Estimate) -> None:
 def _explained(page: Console, estimate: Estimate) -> None:
     page.print()
     page.print("Why", style="bold")
-    for rank in estimate.ranks:
+    for rank in explained_ranks(estimate):
         for entry in rank.lines:
             page.print(f"{entry.label}: {gib(entry.bytes, 3)} ({entry.bytes:,} B), {entry.basis}", overflow="fold")
             print_prose(page, entry.why.formula, "  = ")

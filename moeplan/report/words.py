@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from moeplan.core.ledger import total_bytes
 from moeplan.core.units import GIB, KIB, MIB, gib, gib_floor, params
 from moeplan.core.weights import Parameters
-from moeplan.estimate.result import Estimate, ModelFacts
+from moeplan.estimate.judge import ranks_words
+from moeplan.estimate.result import Estimate, ModelFacts, Rank
 
 NAIVE = "naive-active"
 """The note on what the sum over active parameters would give; it stands beside the ledger, not among the notes."""
 
+UNKNOWN_LEFT = "not known"
 _ACCOUNTINGS = {"ideal": "ideal", "hybrid_manager": "engine's hybrid manager", "manager_off": "manager off"}
 
 
@@ -53,6 +58,9 @@ def setting_words(estimate: Estimate) -> list[str]:
     parts = [f"{layout.engine} {layout.engine_version}", f"weights {formats[0][0]}", f"cache {estimate.kv_cache.dtype}"]
     if estimate.hardware is not None:
         parts.insert(0, f"{estimate.hardware.num_devices} x {estimate.hardware.name}")
+    spread = layout_words(estimate)
+    if spread is not None:
+        parts.insert(1, spread)
     sequences = "1 sequence" if asked.concurrency == 1 else f"{asked.concurrency:,} sequences"
     return [*parts, f"{sequences} of {asked.context_tokens:,} tokens"]
 
@@ -76,20 +84,28 @@ def reach_words(estimate: Estimate) -> list[str]:
         if not sequences and not tokens:
             told.append(f"room: for no sequence, of {asked.context_tokens:,} tokens or shorter")
         else:
+            per = " per data-parallel rank" if capacity.per == "attention_dp_rank" else ""
+            held = -(-asked.concurrency // estimate.layout.dp)
             told.append(
-                f"room: {sequences:,} {'sequence' if sequences == 1 else 'sequences'} of {asked.context_tokens:,} tokens, "
-                f"or {asked.concurrency:,} of {tokens:,} tokens{capped}"
+                f"room{per}: {sequences:,} {'sequence' if sequences == 1 else 'sequences'} of {asked.context_tokens:,} "
+                f"tokens, or {held:,} of {tokens:,} tokens{capped}"
             )
+    prints = capacity.engine_prints
+    if prints is not None and prints.kv_tokens:
+        times = "" if prints.concurrency is None else f", {prints.concurrency:,.2f} sequences of {asked.context_tokens:,}"
+        told.append(f"{estimate.layout.engine} would print: {prints.kv_tokens:,} tokens{times} ({prints.rule})")
     return told
 
 
 def verdict_words(estimate: Estimate) -> str:
     """The verdict in one sentence, in words that need no colour."""
-    verdict, ranks = estimate.verdict, estimate.ranks
+    verdict = estimate.verdict
     if verdict.fits is None:
         return f"NOT JUDGED: {verdict.reasons[0].message}"
-    each = " on each GPU" if estimate.layout.num_gpus > 1 else ""
-    worst = ranks[verdict.worst_rank or 0]
+    worst = worst_rank(estimate)
+    assert worst is not None
+    assert worst.free_bytes is not None
+    each = _where(estimate, worst)
     if not verdict.fits:
         # Memory may suffice where the engine refuses for another reason: that is no matter of fitting.
         lead = "DOES NOT FIT" if worst.free_bytes < 0 else "WOULD NOT START"
@@ -98,9 +114,72 @@ def verdict_words(estimate: Estimate) -> str:
     spread = (
         ""
         if verdict.certain
-        else f" (between {gib_signed(worst.free_low_bytes)} and {gib_signed(worst.free_high_bytes)})"
+        else f" (between {gib_signed(worst.free_low_bytes or 0)} and {gib_signed(worst.free_high_bytes or 0)})"
     )
     return f"{sure}: {gib_floor(worst.free_bytes)} left{each}{spread}"
+
+
+def worst_rank(estimate: Estimate) -> Rank | None:
+    """The ranks that decide; None where nothing was held against hardware."""
+    asked = estimate.verdict.worst_rank
+    return next((rank for rank in estimate.ranks if rank.device == "gpu" and asked in rank.ranks), None)
+
+
+def ledger_words(estimate: Estimate, rank: Rank) -> str:
+    """What a ledger is of: `memory`, `per GPU, 8 alike`, `ranks 0-7, the fullest`, `host memory`."""
+    if rank.device == "host":
+        return "host memory"
+    if estimate.layout.num_gpus == 1:
+        return "memory"
+    if len(rank.ranks) == estimate.layout.num_gpus:
+        return f"per GPU, {len(rank.ranks)} alike"
+    return f"{ranks_words(rank.ranks)}, the fullest"
+
+
+def rank_rows(estimate: Estimate) -> Iterator[tuple[str, str, str, str]]:
+    """Ranks, weights, all that they need, and what is left, in the order of the ranks; the host last."""
+    for rank in estimate.ranks:
+        name = "host memory, all ranks" if rank.device == "host" else ranks_words(rank.ranks)
+        left = UNKNOWN_LEFT if rank.free_bytes is None else gib_signed(rank.free_bytes, floor=True)
+        yield name, gib(rank.weights_bytes), gib(total_bytes(rank.lines)), left
+
+
+def explained_ranks(estimate: Estimate) -> Iterator[Rank]:
+    """The ranks whose lines are worth explaining: the fullest, and the host."""
+    worst = worst_rank(estimate)
+    if worst is not None:
+        yield worst
+    yield from (rank for rank in estimate.ranks if rank.device == "host")
+
+
+def _where(estimate: Estimate, rank: Rank) -> str:
+    if estimate.layout.num_gpus == 1:
+        return ""
+    if len(rank.ranks) == estimate.layout.num_gpus:
+        return " on each GPU"
+    return f" on {ranks_words(rank.ranks)}, the fullest"
+
+
+def layout_words(estimate: Estimate) -> str | None:
+    """`TP 8 x PP 2 (30 and 31 layers), EP 8, 2 nodes`; None for one GPU."""
+    layout = estimate.layout
+    if layout.num_gpus == 1:
+        return None
+    parts = [f"TP {layout.tp}"]
+    if layout.pp > 1:
+        layers = " and ".join(str(count) for count in dict.fromkeys(layout.pp_layers or ()))
+        parts.append(f"PP {layout.pp} ({layers} layers)")
+    if layout.dp > 1:
+        parts.append(f"DP {layout.dp}{' attention' if layout.dp_attention else ''}")
+    told = " x ".join(parts)
+    if layout.ep > 1:
+        spare = f" + {layout.redundant_experts} redundant" if layout.redundant_experts else ""
+        told += f", experts whole on {layout.ep} ranks{spare}"
+    if layout.dcp > 1:
+        told += f", DCP {layout.dcp}"
+    if layout.num_nodes > 1:
+        told += f", {layout.num_nodes} nodes"
+    return told
 
 
 def band_words(low_bytes: int, high_bytes: int) -> str:
@@ -112,6 +191,8 @@ def band_words(low_bytes: int, high_bytes: int) -> str:
     return f"{low_bytes / size:,.1f} – {figure} {unit}"
 
 
-def gib_signed(size_bytes: int) -> str:
-    """Bytes as GiB; a negative size as that much missing."""
-    return gib(size_bytes) if size_bytes >= 0 else f"{gib(-size_bytes)} missing"
+def gib_signed(size_bytes: int, *, floor: bool = False) -> str:
+    """Bytes as GiB; a negative size as that much missing. `floor` for headroom, which must not be flattered."""
+    if size_bytes < 0:
+        return f"{gib(-size_bytes)} missing"
+    return gib_floor(size_bytes) if floor else gib(size_bytes)

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moeplan.core.model import DenseFfn, GroupedAttention, LatentAttention, Layer, ModelSpec, MoeFfn
-from moeplan.core.placement import rank_bytes, rank_units
 from moeplan.core.weights import inventory, norms, parameters
 
 
@@ -94,21 +93,3 @@ def test_roles_sum_to_the_total_and_top_k_moves_only_the_active(
     assert fewer.total == counts.total
     assert fewer.by_role == counts.by_role
     assert fewer.active <= counts.active
-
-
-@given(ranks=st.sampled_from([1, 2, 4]), dense=st.booleans())
-def test_shares_over_ranks_add_up_and_more_ranks_never_hold_more(ranks: int, dense: bool) -> None:
-    for entry in inventory(model(dense=dense)):
-        weight = entry.weight
-        units, of_units = rank_units(weight, ranks, 64)
-        if weight.split in ("column", "row"):
-            assert units * ranks == of_units or ranks == 1
-        elif weight.split == "kv_heads":
-            assert units * ranks == of_units * max(1, ranks // weight.units)
-        elif weight.split == "vocabulary":
-            assert units * ranks == 128  # 100 rows padded to a multiple of 64
-        else:
-            assert units == of_units
-        size = 2 * weight.num_elements
-        assert size <= rank_bytes(weight, size, ranks, 64) * ranks
-        assert rank_bytes(weight, size, 2 * ranks, 64) <= rank_bytes(weight, size, ranks, 64)

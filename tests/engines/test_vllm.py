@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import moeplan
-from moeplan.core.deployment import Deployment, Option, Refusal
+from moeplan.core.deployment import Option, Refusal
 from moeplan.core.errors import InputError
 from moeplan.core.hardware import Hardware
 from moeplan.core.kv_cache import CacheRules, cache_cost, cache_rows
@@ -33,15 +33,13 @@ from moeplan.core.model import (
     RoutedAttention,
 )
 from moeplan.core.quant import BF16, Quantisation
-from moeplan.core.weights import inventory
 from moeplan.engines import vllm
-from moeplan.sources.engine_constants import engine_constants
 from moeplan.sources.hardware_profiles import find_hardware
 from moeplan.sources.models import find_model
 from moeplan.sources.quantisation import what_if
+from tests.engines.serving import ranks, serving, settings
 
 GIB = 2**30
-CONSTANTS = engine_constants("vllm")
 WINDOW = GroupedAttention(8, 2, 16, 16, window_tokens=128)
 FULL = GroupedAttention(8, 2, 16, 16)
 ENTRY_BYTES = 2 * (16 + 16) * 2
@@ -66,13 +64,8 @@ def rules_of(spec: ModelSpec, capability: str = "9.0") -> CacheRules:
 
 def held_bytes(spec: ModelSpec, context: int, *, sequences: int = 1, tp: int = 1, batch: int = 0) -> int:
     """What the block manager holds on one rank; `batch` is --max-num-batched-tokens."""
-    return vllm.managed_cache_bytes(
-        cache_rows(spec),
-        rules_of(spec),
-        Deployment("vllm", context, sequences, tp=tp),
-        (Option("--max-num-batched-tokens", batch, "stated"),),
-        CONSTANTS,
-    )
+    asked = serving(spec, context=context, sequences=sequences, tp=tp, stated={"--max-num-batched-tokens": batch})
+    return vllm.managed_cache_bytes(asked, settings(asked), ranks(asked)[0], rules_of(spec), context, sequences)
 
 
 # Block manager ---------------------------------------------------------------------------------------------
@@ -142,7 +135,7 @@ def test_mimo_has_pages_of_two_sizes() -> None:
     spec = published("mimo-v2-flash")
     window = next(row.window_tokens for row in cache_rows(spec) if row.kind == "sliding")
     assert window is not None
-    full, windows = 32_768 // 32, -(-window // 16) + 1
+    full, windows = 32_768 // 32, -(-(window - 1) // 16) + 1
     assert held_bytes(spec, 32_768) == (full + 5 * windows) * block
     # On four ranks: one head of full layers, two of windows.
     assert held_bytes(spec, 32_768, tp=4) == (full + 5 * windows) * block // 4
@@ -160,7 +153,7 @@ def test_llama_4_keeps_the_hybrid_manager() -> None:
     assert held_bytes(spec, 32_768) == (full + 3 * chunks) * block
     in_flight = 2 * 4096 // 16
     assert held_bytes(spec, 32_768, batch=4096) == (full + 3 * (chunks + in_flight)) * block
-    hybrid = vllm.window_accountings(rules_of(spec), CONSTANTS)["hybrid_manager"]
+    hybrid = vllm.window_accountings(serving(spec), rules_of(spec))["hybrid_manager"]
     assert cache_cost(cache_rows(spec), hybrid, 32_768).bytes_per_sequence == 36 * 8192 * 4096
 
 
@@ -383,8 +376,8 @@ def test_several_gpus_hold_more_beyond_torch() -> None:
     ],
 )
 def test_batch_limits_follow_the_card(gpu: str, tokens: int, sequences: int) -> None:
-    found = vllm.settle(Deployment("vllm", 8192, 1), card(gpu), CONSTANTS)
-    by_flag = {option.flag: (option.value, option.origin) for option in found}
+    found = vllm.settle(serving(model(FULL), gpu=gpu))
+    by_flag = {option.flag: (option.value, option.origin) for option in found.options}
     assert by_flag["--max-num-batched-tokens"] == (tokens, "default")
     assert by_flag["--max-num-seqs"] == (sequences, "default")
     assert by_flag["--gpu-memory-utilization"] == (0.92, "default")
@@ -392,13 +385,17 @@ def test_batch_limits_follow_the_card(gpu: str, tokens: int, sequences: int) -> 
 
 def test_more_sequences_than_the_default_are_asked_for() -> None:
     for sequences, expected in ((256, (256, "default")), (257, (257, "inferred"))):
-        found = vllm.settle(Deployment("vllm", 8192, sequences), card("l40s"), CONSTANTS)
-        assert [(o.value, o.origin) for o in found if o.flag == "--max-num-seqs"] == [expected]
+        found = vllm.settle(serving(model(FULL), gpu="l40s", sequences=sequences))
+        assert [(o.value, o.origin) for o in found.options if o.flag == "--max-num-seqs"] == [expected]
 
 
 def test_what_is_stated_is_kept() -> None:
-    found = vllm.settle(Deployment("vllm", 8192, 1, utilization_fraction=0.8), card("h100"), CONSTANTS)
-    assert found[0] == Option("--gpu-memory-utilization", 0.8, "stated")
+    found = vllm.settle(
+        serving(model(FULL), gpu="h100", utilization=0.8, stated={"--max-num-seqs": 6, "--enforce-eager": True})
+    )
+    assert found.options[0] == Option("--gpu-memory-utilization", 0.8, "stated")
+    assert Option("--max-num-seqs", 6, "stated") in found.options
+    assert Option("--enforce-eager", True, "stated") in found.options
 
 
 @pytest.mark.parametrize(
@@ -432,8 +429,8 @@ PLAIN = Quantisation("bf16", BF16)
 def refused(
     spec: ModelSpec, tp: int = 1, *, gpu: str | None = None, quantisation: Quantisation = PLAIN
 ) -> tuple[Refusal, ...]:
-    hardware = card(gpu) if gpu else None
-    return vllm.refusals(spec, inventory(spec), quantisation, Deployment("vllm", 1024, 1, tp=tp), hardware)
+    asked = serving(spec, gpu=gpu, context=1024, tp=tp, quantisation=quantisation)
+    return vllm.refusals(asked, settings(asked))
 
 
 def codes(*args: object, **asked: object) -> set[str]:
@@ -572,6 +569,8 @@ def test_parts_that_are_not_loaded_are_named() -> None:
 def test_a_gguf_file_is_told_from_its_formats_and_raises_a_doubt() -> None:
     spec = published("mixtral-8x7b")
     for stored in (Quantisation("gguf q4_k_m", BF16), what_if("q4_k_m", spec)):
-        told = vllm.doubts(spec, stored, None, Deployment("vllm", 1024, 1))
+        asked = serving(spec, quantisation=stored)
+        told = vllm.doubts(asked, settings(asked))
         assert any("GGUF" in remark.message for remark in told)
-    assert not vllm.doubts(spec, what_if("fp8", spec), None, Deployment("vllm", 1024, 1))
+    asked = serving(spec, quantisation=what_if("fp8", spec))
+    assert not vllm.doubts(asked, settings(asked))

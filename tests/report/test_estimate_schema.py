@@ -103,7 +103,7 @@ TYPES: list[tuple[tuple[str, ...], type[NamedTuple]]] = [
     (("weights", "left_out", "*"), result.LeftOut),
     (("kv_cache",), result.KvCache),
     (("kv_cache", "layers", "*"), kv_cache.StoredRow),
-    (("layout",), result.Layout),
+    (("layout",), result.LayoutUsed),
     (("layout", "options", "*"), deployment.Option),
     (("ranks", "*"), result.Rank),
     (("ranks", "*", "lines", "*"), ledger.Line),

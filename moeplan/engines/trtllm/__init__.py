@@ -1,5 +1,5 @@
 """TensorRT-LLM with its PyTorch backend, as read in copies of its sources of 2025 and 2026; constants by version in
-`profiles/engines/trtllm.yaml`. No run of it was measured here.
+`profiles/engines/trtllm.yaml`. Not yet measured: one public log holds against some of it.
 
 settings    what steers memory, what each setting is when nobody sets it, and the share of what is left
 layout      degrees, and over how many ranks each part is divided
@@ -23,7 +23,7 @@ from moeplan.engines.trtllm.kernels import expert_backend
 from moeplan.engines.trtllm.layout import division, resolve_layout
 from moeplan.engines.trtllm.refusals import refusals
 from moeplan.engines.trtllm.runtime import runtime_lines
-from moeplan.engines.trtllm.settings import budget_bytes, loaded_dtype, settle
+from moeplan.engines.trtllm.settings import budget_bytes, loaded_dtype, loads_drafts, settle
 
 __all__ = [
     "budget_bytes",
@@ -36,6 +36,7 @@ __all__ = [
     "leaves_out",
     "load_peak_bytes",
     "loaded_dtype",
+    "loads_drafts",
     "managed_cache_bytes",
     "prints",
     "refusals",

@@ -62,8 +62,7 @@ def prints(
     """
     if any(row.window_tokens is not None for row in rank.rows) and _windowed(settings, rules):
         return None
-    token_bytes = managed_cache_bytes(serving, settings, rank, rules, 1, 0)
-    fixed = token_bytes  # with no sequence, what is left are the states of a full batch
+    fixed = managed_cache_bytes(serving, settings, rank, rules, 1, 0)  # no sequence: the states of a full batch
     size = settings.count(BLOCK) or rules.block_tokens
     per_block = managed_cache_bytes(serving, settings, rank, rules, size, 1) - fixed
     if per_block <= 0:
@@ -78,10 +77,10 @@ def prints(
 
 def _windowed(settings: Settings, rules: CacheRules) -> bool:
     """Windows are honoured by the second cache manager, or where `max_attention_window` says so."""
-    second = settings.value(SECOND)
-    if second is not None and str(second).lower() != "auto":
-        return settings.on(SECOND) or settings.value(WINDOWS) is not None
-    return rules.accounting != "manager_off" or settings.value(WINDOWS) is not None
+    if settings.value(WINDOWS) is not None:
+        return True
+    second = (settings.text(SECOND) or "auto").lower()
+    return rules.accounting != "manager_off" if second == "auto" else second == "true"
 
 
 def _window_tokens(row: CacheRow, context: int, sequences: int, size: int, batch: int) -> int:

@@ -32,7 +32,9 @@ def cache_rules(
     Raises InputError for a dtype that is no cache dtype here.
     """
     if asked is not None and asked not in DTYPES:
-        raise InputError(f"trtllm has no cache dtype {asked!r}", hint=f"cache dtypes of trtllm: auto, {', '.join(DTYPES)}")
+        raise InputError(
+            f"trtllm has no cache dtype {asked!r}", hint=f"cache dtypes of trtllm: auto, {', '.join(DTYPES)}"
+        )
     mixers = mixers_of(spec)
     dtype = asked or scheme or weight_dtype
     records: dict[str, int] = {}

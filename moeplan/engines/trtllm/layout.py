@@ -24,9 +24,7 @@ MOE_TP = "moe_tensor_parallel_size"
 BALANCER = "moe_config.load_balancer"
 
 
-def resolve_layout(
-    spec: ModelSpec, asked: AskedLayout, num_devices: int | None, stated: Mapping[str, Value]
-) -> Layout:
+def resolve_layout(spec: ModelSpec, asked: AskedLayout, num_devices: int | None, stated: Mapping[str, Value]) -> Layout:
     """Tensor x pipeline x context parallel; experts over the tensor-parallel ranks, some as wholes, some by width.
 
     Attention is data-parallel over all tensor-parallel ranks, or not at all: `dp` is `tp` or 1. Without a stated split
@@ -60,7 +58,7 @@ def resolve_layout(
         dp_attention=dp_attention,
         dcp=cp,
         redundant_experts=_redundant(spec, asked, stated),
-        pp_layers=_stage_layers(len(spec.layers), pp, asked.pp_layers),
+        pp_layers=asked.pp_layers or _stage_layers(len(spec.layers), pp),
         num_nodes=asked.num_nodes or 1,
         num_gpus=tp * pp * cp,
     )
@@ -132,16 +130,9 @@ def _redundant(spec: ModelSpec, asked: AskedLayout, stated: Mapping[str, Value])
     return max(0, slots - experts) if isinstance(slots, int) and experts is not None else 0
 
 
-def _stage_layers(num_layers: int, pp: int, stated: tuple[int, ...] | None) -> tuple[int, ...]:
-    if stated is None:
-        each, left = divmod(num_layers, pp)
-        return tuple(each + (stage < left) for stage in range(pp))
-    if len(stated) != pp or sum(stated) != num_layers:
-        raise InputError(
-            f"pp_partition {', '.join(map(str, stated))}: the model has {num_layers} layers, the layout {pp} stages",
-            hint=f"give {pp} numbers that add up to {num_layers}",
-        )
-    return stated
+def _stage_layers(num_layers: int, pp: int) -> tuple[int, ...]:
+    each, left = divmod(num_layers, pp)
+    return tuple(each + (stage < left) for stage in range(pp))
 
 
 def _whole_blocks(serving: Serving, role: Role, ranks: int) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
 from moeplan.core.deployment import Option, Origin, Serving, Settings, Value
 from moeplan.core.kv_cache import cache_cost, cache_rows
 from moeplan.core.ledger import Line, total_bytes
@@ -15,13 +18,14 @@ TOKENS = "--max_num_tokens"
 BLOCK = "kv_cache_config.tokens_per_block"
 MAX_TOKENS = "kv_cache_config.max_tokens"
 MAX_BYTES = "kv_cache_config.max_gpu_total_bytes"
+SPECULATION = "speculative_config"
 PASSED_ON = (
     MAX_TOKENS, MAX_BYTES, "kv_cache_config.max_attention_window", "kv_cache_config.enable_block_reuse",
     "kv_cache_config.host_cache_size", "kv_cache_config.use_kv_cache_manager_v2",
     "kv_cache_config.mamba_ssm_cache_dtype", "moe_tensor_parallel_size", "moe_config.backend",
     "moe_config.max_num_tokens", "moe_config.load_balancer", "cuda_graph_config", "cuda_graph_config.max_batch_size",
     "enable_chunked_prefill", "enable_lm_head_tp_in_adp", "allreduce_strategy", "enable_lora", "lora_config",
-    "speculative_config",
+    SPECULATION, "speculative_config.decoding_type",
 )  # fmt: skip
 """Settings without a default worth a row: shown when they are stated."""
 
@@ -98,6 +102,17 @@ def budget_bytes(serving: Serving, settings: Settings, memory_bytes: int, lines:
 def loaded_dtype(dtype: str, capability: str | None) -> str:
     """As the config states it; float32 is taken as bfloat16, which is the default without one (llm_args.py: dtype)."""
     return "bfloat16" if dtype == "float32" else dtype
+
+
+def loads_drafts(stated: Mapping[str, Value]) -> bool:
+    """True for the decoding type that runs the model's own draft layers."""
+    text = stated.get(SPECULATION)
+    try:
+        config = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        config = None
+    kind = config.get("decoding_type") if isinstance(config, dict) else stated.get(f"{SPECULATION}.decoding_type")
+    return str(kind).upper() == "MTP"
 
 
 def _token_bytes(serving: Serving) -> float:

@@ -38,7 +38,7 @@ def _absorbed(rank: RankView) -> Line | None:
         "vLLM 0.33.0 layers/attention/mla_attention.py: W_UK and W_UV stay beside kv_b_proj",
     )
     size = COPY_ELEMENT_BYTES * elements
-    return line("weights.absorbed", "latent attention, 16-bit copies", size, "derived", why, role="attention")
+    return line("absorbed_projections", "latent attention, 16-bit copies", size, "derived", why, role="attention")
 
 
 def _expert_padding(serving: Serving, settings: Settings, rank: RankView) -> Line | None:
@@ -74,7 +74,7 @@ def _expert_padding(serving: Serving, settings: Settings, rank: RankView) -> Lin
         + ("the kernels were stated" if stated else "the kernels were inferred from card and format"),
     )
     return line(
-        "weights.expert_padding", "padding of expert kernels", likely, "derived" if stated else "assumed", why,
+        "expert_padding", "padding of expert kernels", likely, "derived" if stated else "assumed", why,
         role="routed_experts",
         low_bytes=likely if stated else min(likely, *others),
         high_bytes=likely if stated else max(likely, *others),
@@ -115,7 +115,7 @@ def _adapters(serving: Serving, settings: Settings, rank: RankView) -> Line | No
         {"max_loras": slots, "max_lora_rank": width},
         "vLLM 0.33.0 lora/layers; the high end has slots for routed experts too",
     )
-    return line("weights.adapters", "LoRA adapter slots", sizes[0], "derived", why, low_bytes=sizes[0], high_bytes=sizes[1])
+    return line("adapter_slots", "LoRA adapter slots", sizes[0], "derived", why, low_bytes=sizes[0], high_bytes=sizes[1])
 
 
 def _offloaded(settings: Settings, rank: RankView) -> Line | None:
@@ -124,4 +124,4 @@ def _offloaded(settings: Settings, rank: RankView) -> Line | None:
     if not size:
         return None
     why = Why("cpu_offload_gb per GPU, whole parameters", {"cpu_offload_bytes": asked}, "vLLM 0.33.0 config/offload.py")
-    return line("weights.offloaded", "weights kept in host memory", -size, "derived", why)
+    return line("offloaded_weights", "weights kept in host memory", -size, "derived", why)

@@ -68,8 +68,11 @@ def expert_backend(serving: Serving, settings: Settings) -> str | None:
     if experts.startswith("fp8"):
         if number < 8.9:
             return "marlin"
-        return "deep_gemm" if major in (9, 10) and "block" in experts else "triton"
-    return "triton"
+        if major == 10:
+            return "flashinfer_trtllm"
+        # Hopper takes Triton for blocks, but FlashInfer where experts are spread as wholes (oracle/fp8.py).
+        return "flashinfer_cutlass" if major == 9 and ("block" not in experts or serving.layout.ep > 1) else "triton"
+    return "flashinfer_trtllm" if major == 10 else "triton"
 
 
 def padding(experts: str, backend: str | None, hidden: int) -> Padding:

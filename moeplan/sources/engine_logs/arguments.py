@@ -19,10 +19,10 @@ _PAIR = re.compile(r"""\s*(?:(?P<quote>['"])(?P<key>\w+)(?P=quote)\s*:|(?P<name>
 _WORD = re.compile(r"[\w.+/:@-]+")
 _OPEN, _CLOSE = "([{", ")]}"
 # Parts of a name, between dashes and underscores. "tokens" counts tokens; a "token" opens doors.
-_SECRET_PARTS = frozenset(
-    "apikey auth authkey authorization cookie credential credentials env environment header headers key passwd password "
-    "secret secrets ssl token watermark".split()
-)
+_SECRET_PARTS = frozenset({
+    "apikey", "auth", "authkey", "authorization", "cookie", "credential", "credentials", "env", "environment",
+    "header", "headers", "key", "passwd", "password", "secret", "secrets", "ssl", "token", "watermark",
+})  # fmt: skip
 _SECRET_VALUE = re.compile(r"\b(?:hf_|sk-|ghp_|glpat-|nvapi-|xox[bp]-|AKIA)[A-Za-z0-9_-]{8,}")
 _LOGIN_IN_URL = re.compile(r"://[^/\s@]+@")
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO
+from io import BufferedReader
+from typing import IO, cast
 
 from moeplan.core.errors import InputError
 
 BLOCK_BYTES = 2**20
 LONGEST_LINE_BYTES = 2**16
-_TEXT_SAMPLE_BYTES = 2**12
+_SAMPLE_BYTES = 2**12
 _GZIP = b"\x1f\x8b"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"BZh": "bzip2"}
@@ -24,25 +25,29 @@ _CONTROL = re.compile("\x1b(?:\\[[0-9;:?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1
 _JSON_FIELDS = ("log", "message", "MESSAGE", "msg", "textPayload")
 
 
-def blocks_of(file: IO[bytes], name: str) -> Iterator[bytes]:
+def blocks_of(file: BufferedReader, name: str) -> Iterator[bytes]:
     """The bytes of an open log in blocks: gzip is unpacked, UTF-16 (what PowerShell's `>` writes) turned into UTF-8.
 
     Raises InputError for an empty file and for one that is no text.
     """
-    first = file.read(BLOCK_BYTES)
-    if not first:
+    head = file.peek(_SAMPLE_BYTES)[:_SAMPLE_BYTES]
+    if head.startswith(_GZIP):
+        import gzip
+
+        file = cast(BufferedReader, gzip.GzipFile(fileobj=file))
+        head = file.peek(_SAMPLE_BYTES)[:_SAMPLE_BYTES]
+    if not head:
         raise InputError(f"{name}: the log is empty", hint="give the file that the engine's output went to")
-    if first.startswith(_GZIP):
-        yield from blocks_of(_unzipped(first, file), name)
-        return
     for magic, kind in _PACKED.items():
-        if first.startswith(magic):
+        if head.startswith(magic):
             raise InputError(f"{name}: is packed with {kind}", hint="unpack it first, or pipe it in with `--log -`")
-    if first.startswith(_UTF16):
-        yield from _from_utf16(first, file)
+    if head.startswith(_UTF16):
+        yield from _from_utf16(file)
         return
-    _check_text(first, name)
-    yield first
+    if head.count(0) * 50 > len(head):  # a log has no null bytes, but for the odd one that a crash left
+        raise InputError(
+            f"{name}: is no text (it holds null bytes)", hint="give the engine's log, not a model, a core or an archive"
+        )
     while block := file.read(BLOCK_BYTES):
         yield block
 
@@ -125,37 +130,9 @@ def _unwrapped(line: str) -> str:
     return line
 
 
-def _check_text(sample: bytes, name: str) -> None:
-    """Refuses what is no text: a log has no null bytes, safe for the odd one that a crash left."""
-    sample = sample[:_TEXT_SAMPLE_BYTES]
-    if sample.count(0) * 50 > len(sample):
-        raise InputError(
-            f"{name}: is no text (it holds null bytes)", hint="give the engine's log, not a model, a core or an archive"
-        )
-
-
-def _unzipped(first: bytes, file: IO[bytes]) -> IO[bytes]:
-    import gzip
-
-    class Whole:
-        """The file with its first block put back; enough of a file for gzip."""
-
-        head = first
-
-        def read(self, size: int = -1) -> bytes:
-            if not self.head:
-                return file.read(size)
-            taken, self.head = (self.head[:size], self.head[size:]) if size >= 0 else (self.head, b"")
-            return taken
-
-    return gzip.GzipFile(fileobj=Whole())  # type: ignore[arg-type]
-
-
-def _from_utf16(first: bytes, file: IO[bytes]) -> Iterator[bytes]:
+def _from_utf16(file: IO[bytes]) -> Iterator[bytes]:
     import codecs
 
     decoder = codecs.getincrementaldecoder("utf-16")(errors="replace")
-    block = first
-    while block:
+    while block := file.read(BLOCK_BYTES):
         yield decoder.decode(block).encode("utf-8", "replace")
-        block = file.read(BLOCK_BYTES)

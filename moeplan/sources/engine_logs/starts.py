@@ -10,14 +10,20 @@ from moeplan.core.deployment import Value
 from moeplan.core.engine_log import QUANTITIES, EngineLog, LogEngine, LogRank, Quantity, Reading
 from moeplan.core.errors import InputError
 from moeplan.core.model import Remark
-from moeplan.core.units import GIB, MIB
+from moeplan.core.units import GIB, KIB, MIB
 
 NUMBER = r"-?\d[\d,]{0,20}(?:\.\d{1,9})?"
 """A figure as engines print it; longer ones are noise."""
 
 MOST_READINGS = 100_000
 MOST_TEXT = 300
-_UNITS = {"GiB": GIB, "GB": GIB, "MiB": MIB, "B": 1}  # no engine here prints decimal gigabytes, whatever it calls them
+_UNITS = {
+    "GiB": GIB,
+    "GB": GIB,
+    "MiB": MIB,
+    "KiB": KIB,
+    "B": 1,
+}  # no engine here prints decimal gigabytes, whatever it calls them
 _RANK_WORD = re.compile(r"(DP|PP|TP|EP)(\d{1,5})")
 
 
@@ -92,26 +98,43 @@ class Start:
         self.arguments: dict[str, Value] = {}
         self.unread: set[str] = set()
         self.notes: list[Remark] = []
+        self.ranks: dict[str, LogRank | None] = {}
+        """By process, where a line of its own tells it."""
+        self.name: str | None = None
+        self.on_host: set[int] = set()
+        """Layers whose experts were put in host memory."""
+        self.estimates: dict[tuple[Quantity, str], Reading] = {}
         self.readings: dict[tuple[str, str, str | None, str | None], Reading] = {}
 
     def tell(self, found: Figure, line_number: int, process: str = "", *, add: bool = False) -> None:
-        """A figure of `process`; what it told before is replaced, or added to.
+        """A figure of `process`. Told a second time it replaces the first, or is added to it; of two that are the same
+        but for their rounding the finer stays.
 
         Raises InputError where there are more figures than an engine could tell.
         """
         key = (found.quantity, process, found.device, found.part)
         value, step, text = found.value, found.resolution, found.text
-        before = self.readings.pop(key, None)
-        if add and before is not None:
-            value, step = before.value + value, before.resolution + step
-            text = f"{text} (and lines before it: their sum)"
+        before = self.readings.get(key)
+        if before is not None:
+            if add:
+                value, step = before.value + value, before.resolution + step
+                text = f"{text} (added to the lines before it)"
+            elif before.resolution < step and abs(before.value - value) <= (before.resolution + step) / 2:
+                return
+            del self.readings[key]
         if len(self.readings) >= MOST_READINGS:
             raise InputError(
-                f"the log holds more than {MOST_READINGS:,} figures of one start", hint="give the log of one engine alone"
+                f"the log holds more than {MOST_READINGS:,} figures of one start",
+                hint="give the log of one engine alone",
             )
         self.readings[key] = Reading(
             found.quantity, value, step, None, found.device, line_number, text, found.part
         )  # fmt: skip
+
+    def forget(self, quantities: tuple[Quantity, ...], process: str = "") -> None:
+        """Drops figures of no named part that a later line shows to be no whole."""
+        for quantity in quantities:
+            self.readings.pop((quantity, process, None, None), None)
 
     def end(self, *, up: bool) -> None:
         """The start came up, or failed; what happens to an engine that is up is no matter of its start."""

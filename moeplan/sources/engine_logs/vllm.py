@@ -1,9 +1,4 @@
-"""vLLM's log: V0 and V1, 0.6 to 0.33.
-
-Wordings were read in the source of 0.33.0 (v1/worker/gpu_worker.py, gpu_model_runner.py, v1/core/kv_cache_utils.py and
-kv_cache_planning.py, utils/mem_utils.py) and, for older versions, in public logs. vLLM prints GiB; versions up to 0.8 called
-it GB and divided by 2**30 all the same. Two digits, without zeros at the end.
-"""
+"""vLLM's log: V0 and V1, 0.6 to 0.33. Who tells a line, which lines open a start, what they say of the settings."""
 
 from __future__ import annotations
 
@@ -11,95 +6,14 @@ import re
 
 from moeplan.core.engine_log import EngineLog, LogRank
 from moeplan.sources.engine_logs.arguments import Unreadable, flag_of, is_secret, pairs, safe_text, value_of
-from moeplan.sources.engine_logs.starts import Start, Starts, figures_in, log_of, rank_in, worded
-
-WORDS = (
-    b"GiB", b" GB and ", b"took ", b"KV cache size", b"Maximum concurrency", b" blocks: ", b"num_gpu_blocks", b"args: ",
-    b"LLM engine (v", b"server version", b"is assigned as", b"max_num_batched_tokens=", b"device_name=", b"block size to",
-    b"startup complete", b"No available memory for the cache", b"failed to start", b"max seq len", b"Auto-fit max_model_len",
-    b"kv cache memory in use",
-)  # fmt: skip
-"""A line without any of these tells nothing."""
-
-_WORDINGS = (
-    worded("took", r"(?:Model loading|Loading model weights) took <weights_bytes> Gi?B", "GiB", 2),
-    worded("Peak GPU memory", r"Peak GPU memory after loading weights: <load_peak_bytes> GiB", "GiB", 2),
-    worded("weights take", r"model weights take <weights_bytes>GiB", "GiB", 2),
-    worded("non_torch_memory", r"non_torch_memory takes <non_torch_bytes>GiB", "GiB", 2),
-    worded("activation peak", r"PyTorch activation peak memory takes <activation_peak_bytes>GiB", "GiB", 2),
-    worded("reserved for KV", r"memory reserved for KV Cache is <kv_pool_bytes>GiB", "GiB", 2),
-    worded("total_gpu_memory", r"total_gpu_memory \(<total_memory_bytes>GiB\) x .*? = <budget_bytes>GiB", "GiB", 2),
-    # The profiler's own summary, at debug level; the older one tells torch and the rest apart.
-    worded(
-        "non-torch forward increase",
-        r"torch peak memory increase: <activation_peak_bytes>GiB; non-torch forward increase memory: <non_torch_bytes>GiB; "
-        r"weights memory: <weights_bytes>GiB",
-        "GiB", 2,
-    ),
-    worded(
-        "total consumed", r"total consumed \(.*?\): <consumed_bytes>GiB; weights memory: <weights_bytes>GiB", "GiB", 2
-    ),
-    worded(
-        "Requested memory",
-        r"Initial free memory: <free_before_load_bytes> GiB; Requested memory: \S+ \(util\), <budget_bytes> GiB", "GiB", 2,
-    ),
-    worded("requested memory: ", r"worker requested memory: <budget_bytes>GiB", "GiB", 2),
-    worded("Available KV", r"Available KV cache memory: <kv_pool_bytes> GiB", "GiB", 2),
-    worded(
-        "as specified by kv_cache_memory_bytes",
-        r"Initial free memory <free_before_load_bytes> GiB, reserved <kv_pool_bytes> GiB memory for KV Cache", "GiB", 2,
-    ),
-    worded("KV cache size", r"KV cache size: <kv_tokens> tokens"),
-    worded(
-        "Maximum concurrency",
-        r"Maximum concurrency for <concurrency_context_tokens> tokens per request: <max_concurrency>x",
-    ),
-    worded(" blocks: ", r"# (?!CPU)\w+ blocks: <num_blocks>"),
-    worded("num_gpu_blocks is", r"num_gpu_blocks is: <num_blocks>"),
-    worded("num_gpu_blocks_override", r"num_gpu_blocks_override=<num_blocks>"),
-    worded("block size to", r"Setting (?:attention|kv cache) block size to <block_tokens>"),
-    worded("Graph capturing", r"Graph capturing finished in .*? took <cuda_graphs_bytes> GiB", "GiB", 2),
-    worded(
-        "Encoder graph", r"Encoder graph capturing finished in .*? took <cuda_graphs_bytes> GiB", "GiB", 2, "encoder"
-    ),
-    worded("Estimated CUDA graph", r"Estimated CUDA graph memory: <cuda_graphs_estimate_bytes> GiB", "GiB", 2),
-    worded(
-        "CUDA graph pool",
-        r"CUDA graph pool memory: <cuda_graphs_bytes> GiB \(actual\), <cuda_graphs_estimate_bytes> GiB \(estimated\)",
-        "GiB", 2,
-    ),
-    worded(
-        "Free memory on device",
-        r"Free memory on device[^(]*\(<free_before_load_bytes>/<total_memory_bytes> GiB\) on startup", "GiB", 2,
-    ),
-    worded("GPU memory utilization", r"GPU memory utilization (?:is )?\([\d.]+, <budget_bytes> GiB\)", "GiB", 2),
-    worded(
-        "for weight",
-        r"Actual usage(?: is|:) <weights_bytes> GiB for weights?, <activation_peak_bytes> GiB for peak activation, "
-        r"<non_torch_bytes> GiB for non-torch memory, (?:and )?<cuda_graphs_bytes> GiB for", "GiB", 2,
-    ),
-    # Since 2026 the estimate for graphs is in the activation peak of this line (gpu_worker.py: peak_activation_memory).
-    worded(
-        "for consumed memory",
-        r"Actual usage is <consumed_bytes> GiB for consumed memory \(.*?\), <activation_and_graphs_bytes> GiB for peak "
-        r"activation, and <cuda_graphs_bytes> GiB for", "GiB", 2,
-    ),
-    worded("in use is", r"kv cache memory in use is <kv_pool_bytes> GiB", "GiB", 2),
-    worded("in use is", r"kv cache memory in use is <kv_pool_bytes> bytes"),
-    worded(
-        "KV cache is needed",
-        r"max seq len \(\d+\), \(?<kv_needed_bytes> GiB KV cache is needed, which is larger than the available KV cache "
-        r"memory \(<kv_pool_bytes> GiB\)", "GiB", 2,
-    ),
-    worded("estimated maximum model length", r"estimated maximum model length is <kv_max_context_tokens>"),
-    worded("stored in KV cache", r"tokens that can be stored in KV cache \(<kv_tokens>\)"),
-)  # fmt: skip
+from moeplan.sources.engine_logs.starts import Start, Starts, figures_in, log_of, rank_in
+from moeplan.sources.engine_logs.vllm_wordings import WORDINGS, WORDS
 
 _TAG = re.compile(r"\((?P<name>[A-Za-z][\w ]*?)(?: rank=(?P<world>\d{1,5}))? pid=(?P<pid>\d+)")
 _ASSIGNED = re.compile(
     r"rank (\d+) in world size (\d+) is assigned as DP rank (\d+), PP rank (\d+),.*?\bTP rank (\d+)(?:, EP rank (\d+))?"
 )
-_VERSION = re.compile(r"(?:LLM engine \(v|(?:API )?server version )([\w.+-]+)")
+_VERSION = re.compile(r"(Initializing an? (?:V\d )?LLM engine|(?:API )?server version)(?: \(v| )([\w.+-]+)")
 _SERVING = re.compile(r"server version \S+, serving model (\S+)")
 _ARGS = re.compile(r"non-default args: \{|\bargs: Namespace\(")
 _CONFIG = re.compile(r"with config: ")
@@ -109,8 +23,8 @@ _AUTO_FIT = re.compile(r"Auto-fit max_model_len: (?:reduced from \d+ to|full mod
 _DEVICE = re.compile(r"device_name=([\w.-]+?)(?:,|\.json)")
 _WORKERS = ("Worker", "VllmWorker", "RayWorker")
 _FAILURES = (
-    "KV cache is needed", "No available memory for the cache", "failed to start", "out of memory", "OutOfMemoryError",
-    "stored in KV cache", "is less than desired", "exceed the desired GPU memory",
+    "KV cache is needed", "No available memory for the cache", "stored in KV cache (", "is less than desired",
+    "exceed the desired GPU memory", "OutOfMemoryError", "out of memory. Tried", "failed to start",
 )  # fmt: skip
 # What the config line says that flags say too, and what of `Namespace(...)`, which prints all defaults, matters to memory.
 _CONFIG_FLAGS = {
@@ -121,12 +35,13 @@ _CONFIG_FLAGS = {
     "enable_prefix_caching": "--enable-prefix-caching", "enable_chunked_prefill": "--enable-chunked-prefill",
     "chunked_prefill_enabled": "--enable-chunked-prefill",
 }  # fmt: skip
-_NAMESPACE = frozenset(
-    "revision dtype kv_cache_dtype max_model_len pipeline_parallel_size tensor_parallel_size data_parallel_size "
-    "enable_expert_parallel block_size swap_space cpu_offload_gb gpu_memory_utilization num_gpu_blocks_override "
-    "max_num_batched_tokens max_num_seqs quantization enforce_eager enable_lora max_loras max_lora_rank "
-    "enable_prefix_caching enable_chunked_prefill speculative_config compilation_config hf_overrides".split()
-)
+_NAMESPACE = frozenset({
+    "revision", "dtype", "kv_cache_dtype", "max_model_len", "pipeline_parallel_size", "tensor_parallel_size",
+    "data_parallel_size", "enable_expert_parallel", "block_size", "swap_space", "cpu_offload_gb",
+    "gpu_memory_utilization", "num_gpu_blocks_override", "max_num_batched_tokens", "max_num_seqs", "quantization",
+    "enforce_eager", "enable_lora", "max_loras", "max_lora_rank", "enable_prefix_caching", "enable_chunked_prefill",
+    "speculative_config", "compilation_config", "hf_overrides",
+})  # fmt: skip
 _UNSTATED = {None, False, "auto", ""}
 _NOT_FLAGS = {"model", "model_tag", "subparser", "config", "dispatch_function"}
 
@@ -134,21 +49,21 @@ _NOT_FLAGS = {"model", "model_tag", "subparser", "config", "dispatch_function"}
 class VllmLog:
     """Reads vLLM's lines one by one."""
 
+    words = WORDS
+
     def __init__(self) -> None:
         self.starts = Starts("vllm")
-        self.assigned: dict[str, LogRank] = {}
-        self.stated: dict[str, set[str]] = {}
 
     def feed(self, number: int, text: str) -> None:
-        """One line that holds one of `WORDS`."""
+        """One line that holds one of `words`."""
         process, front = _process_of(text)
         self._head(number, text, front)
         start = self.starts.now
-        for found in figures_in(text, _WORDINGS):
+        for found in figures_in(text, WORDINGS):
             self.starts.recognised = True
             start.tell(found, number, process)
         if assigned := _ASSIGNED.search(text):
-            self._assign(process, assigned)
+            _assign(start, process, assigned)
         self._settings(start, text)
         if "startup complete" in text or "init engine (" in text:
             start.end(up=True)
@@ -161,10 +76,10 @@ class VllmLog:
         opening = _ARGS.search(text)
         if told_version is None and opening is None:
             return
-        self.starts.begin(number, f"{'args' if opening else told_version and told_version[0][:10]} {front}")
+        self.starts.begin(number, f"{told_version[1] if told_version else 'args'} {front}")
         start = self.starts.now
         if told_version:
-            start.version = told_version[1]
+            start.version = told_version[2]
         if serving := _SERVING.search(text):
             start.model = safe_text(serving[1])
         if opening:
@@ -201,13 +116,6 @@ class VllmLog:
         if found := _DEVICE.search(text):
             start.gpu_name = found[1].replace("_", " ")
 
-    def _assign(self, process: str, found: re.Match[str]) -> None:
-        world, size, dp, pp, tp, ep = (int(number) if number else None for number in found.groups())
-        if process in self.assigned and not process:
-            del self.assigned[process]  # several ranks without a name: whose lines are whose cannot be told
-        elif size != 1:
-            self.assigned[process] = LogRank(dp, pp, tp, ep, world)
-
     def log(self) -> EngineLog | None:
         """The last start; None where no figure was told."""
         start = self.starts.told()
@@ -216,23 +124,36 @@ class VllmLog:
         told = {reading.quantity for reading in start.readings.values()}
         complete = start.started is not None or "kv_tokens" in told or "num_blocks" in told
         cut = None if complete else "the log stops before vLLM tells its cache; lines `GPU KV cache size` are missing"
-        return log_of("vllm", start, self._ranks(start), cut)
+        return log_of("vllm", start, _ranks(start), cut)
 
-    def _ranks(self, start: Start) -> dict[str, LogRank | None]:
-        processes = {key[1] for key in start.readings}
-        nameless = [process for process in processes if " pid=" in process and process not in self.assigned]
-        ranks: dict[str, LogRank | None] = {}
-        tp_size = start.arguments.get("--tensor-parallel-size")
-        for process in processes:
-            rank = self.assigned.get(process) or _rank_of(process, tp_size if isinstance(tp_size, int) else None)
-            if rank is None and process in nameless and len(nameless) > 1:
-                rank = LogRank(process=process)
-            ranks[process] = rank
-        return ranks
+
+def _assign(start: Start, process: str, found: re.Match[str]) -> None:
+    """`rank 1 in world size 2 is assigned as DP rank 0, PP rank 0, TP rank 1`: the rank of the process that tells it."""
+    world, size, dp, pp, tp, ep = (int(number) if number else None for number in found.groups())
+    if size == 1:
+        return
+    several = not process and "" in start.ranks  # without a name: whose lines are whose cannot be told
+    start.ranks[process] = None if several else LogRank(dp, pp, tp, ep, world)
+
+
+def _ranks(start: Start) -> dict[str, LogRank | None]:
+    """The rank of each process that told a figure."""
+    processes = {key[1] for key in start.readings}
+    tp_size = start.arguments.get("--tensor-parallel-size")
+    ranks: dict[str, LogRank | None] = {}
+    nameless = []
+    for process in sorted(processes):
+        rank = start.ranks.get(process) or _rank_of(process, tp_size if isinstance(tp_size, int) else None)
+        if rank is None and process:
+            nameless.append(process)
+        ranks[process] = rank
+    if len(nameless) > 1:
+        ranks |= {process: LogRank(process=process) for process in nameless}
+    return ranks
 
 
 def _config(start: Start, text: str, begin: int) -> None:
-    """The settled settings: `... with config: model='x', max_seq_len=8192, ...`; what was stated before stays."""
+    """`... with config: model='x', max_seq_len=8192, ...`: settled, so it stands above what was stated (`auto`, -1)."""
     for name, spelled in pairs(text, begin):
         if name not in {"model", "quantization"} and name not in _CONFIG_FLAGS:
             continue
@@ -240,14 +161,12 @@ def _config(start: Start, text: str, begin: int) -> None:
             value = value_of(spelled)
         except Unreadable:
             continue
-        if name == "model":
-            start.model = start.model or (value if isinstance(value, str) else None)
-        elif name == "quantization":
-            start.quantization = value if isinstance(value, str) and value != "None" else None
-        elif value != "None":
-            start.arguments.setdefault(_CONFIG_FLAGS[name], value)
-            if start.arguments[_CONFIG_FLAGS[name]] is None:
-                del start.arguments[_CONFIG_FLAGS[name]]
+        if name == "quantization":
+            start.quantization = value if isinstance(value, str) else None
+        elif name != "model":
+            start.argue({_CONFIG_FLAGS[name]: value})
+        elif isinstance(value, str):
+            start.model = start.model or value
 
 
 def _process_of(text: str) -> tuple[str, str]:

@@ -1,0 +1,96 @@
+"""What llama.cpp keeps in host memory: input tables, layers that `--gpu-layers` leaves there, overridden tensors.
+
+Sources: llama.cpp b11312 src/llama-model.cpp:load_tensors, src/llama-arch.cpp (LLM_TENSOR_LAYER_INPUT), common/common.h.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from moeplan.core.deployment import Serving, Settings, Value
+from moeplan.core.errors import InputError
+from moeplan.core.gguf_names import gguf_names
+from moeplan.core.model import Weight
+from moeplan.engines.llamacpp.layout import host_layers
+from moeplan.engines.llamacpp.settings import chosen, gpu_layers, is_on, switched_off
+
+EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+DENSE = r"\.ffn_(up|down|gate)\."
+"""Tensors that `--cpu-moe` and `--n-cpu-ffn` name (common/common.h)."""
+
+
+class Override(NamedTuple):
+    """Tensors whose name a pattern finds go to a device."""
+
+    pattern: re.Pattern[str]
+    on_host: bool
+    device: str
+
+
+def overrides(values: Mapping[str, Value]) -> tuple[Override, ...]:
+    """In the order in which llama.cpp tries them; the first pattern that is found in a name decides.
+
+    It keeps the order of the command line, which is not known here: `--override-tensor` comes first. Raises InputError
+    for an override that is none.
+    """
+    value: object = values.get("--override-tensor")
+    texts = value if isinstance(value, tuple | list) else [value] if value else []
+    found = []
+    for text in texts:
+        for part in re.split(r"[;,]", str(text)):
+            pattern, sign, device = part.partition("=")
+            if not sign or not pattern:
+                raise InputError(
+                    f"--override-tensor {part!r} is no <pattern>=<device>",
+                    hint=r'for instance --override-tensor "\.ffn_.*_exps\.=CPU"',
+                )
+            found.append(Override(_compiled(pattern), device.strip().upper() == "CPU", device.strip()))
+    if is_on(values, "--cpu-moe"):
+        found.append(Override(_compiled(EXPERTS), True, "CPU"))
+    for flag, pattern in (("--n-cpu-moe", EXPERTS), ("--n-cpu-ffn", DENSE)):
+        count = values.get(flag)
+        layers = range(count) if isinstance(count, int) else ()
+        found += [Override(_compiled(rf"blk\.{layer}{pattern}"), True, "CPU") for layer in layers]
+    return tuple(found)
+
+
+def host_share(serving: Serving, settings: Settings) -> Callable[[Weight, int | None], float] | None:
+    """Input tables stay on the host always (a tied one is copied to the device of the output, see `weight_lines`).
+
+    Of a weight that llama.cpp stores as several tensors the parts that stay count.
+    """
+    values = chosen(settings)
+    first_on_device, rules = host_layers(serving.spec, values), overrides(values)
+    all_on_host = not gpu_layers(serving.spec, values)
+    towers_on_host = switched_off(values, "--mmproj-offload")
+
+    def share(weight: Weight, layer: int | None) -> float:
+        if weight.role == "embedding":
+            return 1.0
+        if weight.role == "towers":
+            return float(towers_on_host)
+        plain = all_on_host if layer is None else layer < first_on_device
+        names = gguf_names(weight, layer) if rules else ()
+        if not names:
+            return float(plain)
+        return sum(_on_host(name, rules, plain) for name in names) / len(names)
+
+    return share
+
+
+def _on_host(name: str, rules: tuple[Override, ...], plain: bool) -> bool:
+    return next((rule.on_host for rule in rules if rule.pattern.search(name)), plain)
+
+
+@lru_cache(maxsize=512)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise InputError(
+            f"--override-tensor {pattern!r} is no regular expression: {error}",
+            hint=r'for instance --override-tensor "\.ffn_.*_exps\.=CPU"',
+        ) from None

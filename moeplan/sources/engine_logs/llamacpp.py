@@ -1,0 +1,233 @@
+"""llama.cpp's log, 2024 to 2026, with the words of its relatives: ik_llama.cpp and ollama.
+
+Wordings were read in the source that llama-cpp-python 0.3.36 vendors (src/llama-model.cpp, llama-context.cpp, llama-kv-cache*.cpp,
+llama-memory-recurrent.cpp, ggml-cuda.cu) and, for older versions and the relatives, in public logs. Sizes are in MiB with two
+digits; ollama's own engine prints one digit in KiB to GiB.
+"""
+
+from __future__ import annotations
+
+import re
+
+from moeplan.core.deployment import Value
+from moeplan.core.engine_log import EngineLog, Quantity, Reading
+from moeplan.core.model import Remark
+from moeplan.sources.engine_logs.arguments import safe_text
+from moeplan.sources.engine_logs.starts import (
+    MOST_TEXT,
+    NUMBER,
+    Figure,
+    Start,
+    Starts,
+    figure,
+    figures_in,
+    log_of,
+    worded,
+)
+
+WORDS = (
+    b" MiB", b"llama_context", b"llama_new_context", b"llama_init_from_model", b"general.name", b"loaded meta data",
+    b"offloaded ", b"KV cache, size", b"KV cache\n", b"KV cache\r", b"  Device ", b"CUDA devices", b"ROCm devices",
+    b"draft model", b"draft context", b"model loaded", b"listening", b"llama runner started", b"warming up the model",
+    b"failed to load model", b"failed to create", b"device=", b"starting runner", b"type overrid",
+)  # fmt: skip
+"""A line without any of these tells nothing."""
+
+_CACHE = (
+    worded("KV buffer size", r"(?P<device>\S+) KV buffer size = +<kv_buffer_bytes> MiB", "MiB"),
+    worded("RS buffer size", r"(?P<device>\S+) RS buffer size = +<recurrent_buffer_bytes> MiB", "MiB"),
+    worded(
+        "state buffer size", r"(?P<device>\S+) DSV4 .*? state buffer size = +<recurrent_buffer_bytes> MiB", "MiB",
+    ),
+)  # fmt: skip
+_CACHE_WHOLE = (
+    worded(" cells,", r"size = +<kv_bytes> MiB \( *<kv_cells> cells, .*?\bK \(\w+\)", "MiB"),
+    worded(" K (", r"\bK \(\w+\): +<kv_key_bytes> MiB, V \(\w+\): +<kv_value_bytes> MiB", "MiB"),
+    worded("KV self size", r"KV self size += +<kv_bytes> MiB", "MiB"),
+    worded(", R (", r"\( *<state_slots> cells, .*?\bR \(\w+\): +<conv_state_bytes> MiB, S \(\w+\): +<ssm_state_bytes> MiB", "MiB"),
+)  # fmt: skip
+_OTHERS = (
+    worded(
+        "load_tensors:", r"load_tensors: +(?P<device>\S+)(?: model)? buffer size = +<model_buffer_bytes> MiB", "MiB"
+    ),
+    worded("output buffer size", r"(?P<device>\S+) +output buffer size = +<output_buffer_bytes> MiB", "MiB"),
+    worded("compute buffer size", r"(?P<device>\S+) compute buffer size = +<compute_buffer_bytes> MiB", "MiB"),
+    worded("LoRA buffer size", r"(?P<device>\S+) LoRA buffer size = +<lora_buffer_bytes> MiB", "MiB"),
+    worded("offloaded ", r"offloaded <offloaded_layers>/\d+ layers to GPU"),
+    worded(" size ", r"print_\w+: (?:model|file) size += +<model_file_bytes> MiB", "MiB"),
+    worded(" size ", r"print_\w+: (?:model|file) size += +<model_file_bytes> GiB", "GiB"),
+)
+_FREE = (worded("using device", r"using device (?P<device>\S+) \(.*\) - <free_before_load_bytes> MiB free", "MiB"),)
+MOST_DEVICES = 256
+
+_LOADED = re.compile(r"llama_model_loader: loaded meta data with .*? tensors from (?P<path>.+?) \(version")
+_NAME = re.compile(r"general\.name +(?:str +)?= (?P<name>.+)")
+_SETTING = re.compile(
+    r"(?:llama_context\w*|llama_new_context_with_model|llama_init_from_model): "
+    r"(?P<name>n_ctx|n_seq_max|n_batch|n_ubatch|flash_attn|kv_unified) += (?P<value>\w+)"
+)
+_FLAGS = {
+    "n_ctx": "--ctx-size", "n_seq_max": "--parallel", "n_batch": "--batch-size", "n_ubatch": "--ubatch-size",
+    "flash_attn": "--flash-attn", "kv_unified": "--kv-unified",
+}  # fmt: skip
+_COUNTS = {"n_ctx", "n_seq_max", "n_batch", "n_ubatch"}
+_SWITCHES: dict[str, Value] = {"1": "on", "enabled": "on", "0": "off", "disabled": "off", "true": True, "false": False}
+_OFFLOADED = re.compile(r"offloaded (\d{1,6})/\d+ layers to GPU")
+_CACHE_TYPES = re.compile(r"\bK \((\w+)\): .*\bV \((\w+)\): ")
+_LATENT_TYPE = re.compile(r"c\^KV \((\w+)\)")
+_CREATING = re.compile(r"creating +(?P<name>[\w -]+?) KV cache")
+_CREATING_NAMES = {"non-SWA": "full", "SWA": "window", "main": "full"}
+_DEVICES = re.compile(r"found \d+ (\w+) devices")
+_DEVICE = re.compile(r"  Device (\d+): (.+?), (?:compute capability|gfx)")
+_DEVICE_MEMORY = re.compile(rf"VRAM: ({NUMBER}) MiB")
+_USING = re.compile(r"using device \S+ \((.*?)\) (?:\(|-)")
+_OVERRIDDEN = re.compile(r"[Tt]ensor blk\.(\d{1,5})\.ffn_\w+_exps\b.* buffer type overrid(?:d)?en to (?:CPU|\w*_?Host)")
+_OLLAMA = re.compile(
+    rf'msg="(?P<what>model weights|kv cache|compute graph)" device="?(?P<device>[\w.:-]+)"? size="(?P<size>{NUMBER}) '
+    rf'(?P<unit>(?:[KMG]iB|B))"'
+)
+_OLLAMA_QUANTITIES: dict[str, Quantity] = {
+    "model weights": "model_buffer_bytes", "kv cache": "kv_buffer_bytes", "compute graph": "compute_buffer_bytes",
+}  # fmt: skip
+_VISION = ("reserve_compute_meta", "alloc_compute_meta", "clip_")
+_UP = ("model loaded", "listening on", "server listening", "llama runner started", "warming up the model")
+_FAILURES = (
+    "failed to load model", "failed to create context", "failed to create_context", "cudaMalloc failed", "out of memory",
+)  # fmt: skip
+
+
+class LlamaCppLog:
+    """Reads llama.cpp's lines one by one."""
+
+    words = WORDS
+
+    def __init__(self) -> None:
+        self.starts = Starts("llamacpp")
+        self.draft_next = False
+        self.draft = False
+        self.cache: str | None = None
+        self.in_context: set[tuple[str | None, str | None]] = set()
+        self.backend = "CUDA"
+        self.devices: dict[str, tuple[int, Figure]] = {}
+        """Told before the load that they belong to opens."""
+
+    def feed(self, number: int, text: str) -> None:
+        """One line that holds one of `words`."""
+        if "draft model" in text or "draft context" in text:
+            self.draft_next = "loading" in text
+            self.draft = self.draft or "creating" in text
+        if loaded := _LOADED.search(text):
+            self._load(number, loaded["path"])
+        elif 'msg="starting runner"' in text:
+            _promote(self.starts.now)
+            self.starts.begin(number, "runner")
+        start = self.starts.now
+        for found in self._figures(text):
+            self.starts.recognised = True
+            start.tell(found, number, add=found.quantity == "model_buffer_bytes")
+        self._settings(start, text)
+        self._device(start, number, text)
+        if ollama := _OLLAMA.search(text):
+            _estimate(start, number, ollama)
+        if overridden := _OVERRIDDEN.search(text):
+            start.on_host.add(int(overridden[1]))
+        if any(words in text for words in _UP):
+            start.end(up=True)
+        elif any(words in text for words in _FAILURES):
+            start.end(up=False)
+
+    def _load(self, number: int, path: str) -> None:
+        """A model file is opened: a draft joins the start of its target, any other opens a start of its own."""
+        self.draft, self.draft_next = self.draft_next, False
+        if not self.draft:
+            self.starts.begin(number, "load")
+            self.starts.now.model = safe_text(path)
+
+    def _figures(self, text: str) -> list[Figure]:
+        if creating := _CREATING.search(text):
+            name = creating["name"].strip()
+            self.cache = _CREATING_NAMES.get(name, name.lower())
+            return []
+        if found := list(figures_in(text, _CACHE)):
+            if (found[0].device, self.cache) in self.in_context and "KV buffer" in text:
+                self.cache = f"{self.cache or 'cache'} 2"  # another cache, which this version does not name
+            self.in_context.add((found[0].device, self.cache))
+            return [each._replace(part=self._part(self.cache)) for each in found]
+        if found := list(figures_in(text, _CACHE_WHOLE)):
+            part, self.cache = self._part(self.cache), None
+            return [each._replace(part=part) for each in found]
+        vision = "vision" if any(words in text for words in _VISION) else None
+        return [each._replace(part=vision or self._part(None)) for each in figures_in(text, _OTHERS)]
+
+    def _part(self, name: str | None) -> str | None:
+        return " ".join(word for word in ("draft" if self.draft else None, name) if word) or None
+
+    def _settings(self, start: Start, text: str) -> None:
+        """What the context was made with; its first line, `n_ctx`, begins a new one (benchmarks make several)."""
+        if found := _SETTING.search(text):
+            name, value = found["name"], found["value"]
+            if name == "n_ctx":
+                self.cache = None
+                self.in_context.clear()
+            if not self.draft:
+                start.argue({_FLAGS[name]: int(value) if name in _COUNTS else _SWITCHES.get(value, value)})
+        elif self.draft:
+            return
+        elif found := _NAME.search(text):
+            start.name = found["name"].strip()
+        elif found := _OFFLOADED.search(text):
+            start.argue({"--gpu-layers": int(found[1])})
+        elif found := _CACHE_TYPES.search(text):
+            start.argue({"--cache-type-k": found[1], "--cache-type-v": found[2]})
+        elif found := _LATENT_TYPE.search(text):
+            start.argue({"--cache-type-k": found[1]})
+
+    def _device(self, start: Start, number: int, text: str) -> None:
+        if found := _DEVICES.search(text):
+            self.backend = found[1]
+        if found := _DEVICE.search(text):
+            start.gpu_name = start.gpu_name or found[2]
+            if memory := _DEVICE_MEMORY.search(text):
+                value, step = figure(memory[1], "MiB")
+                name = f"{self.backend}{found[1]}"
+                told = Figure("total_memory_bytes", value, step, text.strip()[:MOST_TEXT], None, name)
+                self.devices[f"total {name}"] = (number, told)
+        elif found := _USING.search(text):
+            start.gpu_name = start.gpu_name or found[1]
+            for told in figures_in(text, _FREE):
+                self.devices[f"free {told.device}"] = (number, told)
+
+    def log(self) -> EngineLog | None:
+        """The last load; None where no figure was told."""
+        _promote(self.starts.now)
+        start = self.starts.told()
+        if start is None:
+            return None
+        for number, told in list(self.devices.values())[:MOST_DEVICES]:
+            start.tell(told, number)
+        if start.on_host:
+            first, last = min(start.on_host), max(start.on_host)
+            message = f"experts of {len(start.on_host)} layers, from {first} to {last}, were put in host memory"
+            start.notes.append(Remark("log-experts-on-host", "info", message))
+        if start.name and (start.model is None or "/blobs/sha256" in start.model):
+            start.model = start.name  # ollama's files have no names
+        told_quantities = {reading.quantity for reading in start.readings.values()}
+        complete = start.started is not None or "compute_buffer_bytes" in told_quantities
+        cut = None if complete else "the log stops while llama.cpp loads; lines `compute buffer size` are missing"
+        return log_of("llamacpp", start, {}, cut)
+
+
+def _estimate(start: Start, number: int, found: re.Match[str]) -> None:
+    """ollama's own lines. Where llama.cpp runs below it they are a forecast, and its buffers stand above them."""
+    value, step = figure(found["size"], found["unit"])
+    quantity = _OLLAMA_QUANTITIES[found["what"]]
+    start.estimates[quantity, found["device"]] = Reading(
+        quantity, value, step, None, found["device"], number, found[0]
+    )  # fmt: skip
+
+
+def _promote(start: Start) -> None:
+    if not any(quantity.endswith("_buffer_bytes") for quantity, *_ in start.readings):
+        for (quantity, device), reading in start.estimates.items():
+            start.readings[quantity, "", device, None] = reading
+    start.estimates.clear()
