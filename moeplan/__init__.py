@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from moeplan.estimate import estimate as estimate
     from moeplan.inspect import gpus as gpus
     from moeplan.inspect import models as models
+    from moeplan.validate import validate as validate
 
 _HOMES = {
     "MoeplanError": "moeplan.core.errors",
     "estimate": "moeplan.estimate",
     "gpus": "moeplan.inspect",
     "models": "moeplan.inspect",
+    "validate": "moeplan.validate",
 }
 """Public names and the modules that they come from."""
 

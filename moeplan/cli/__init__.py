@@ -17,6 +17,7 @@ from moeplan.version import __version__
 
 COMMANDS: dict[str, str] = {
     "estimate": "What one model needs, line by line, and whether it fits a GPU.",
+    "validate": "The estimate beside what an engine said at start, line by line.",
     "gpus": "The accelerators that moeplan knows, or one of them with its sources.",
     "models": "The models that moeplan knows without the network.",
 }

@@ -4,6 +4,7 @@ Each engine has such a table (`FLAGS` of its module `flags`). Reading never gues
 note that names it, and a value that is none is an error.
 """
 
+import json
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -40,8 +41,8 @@ class Command(NamedTuple):
     fields: Mapping[Field, Value | tuple[int, ...]]
     """By what they set; None where the user leaves the choice to the engine (`--max-model-len auto`)."""
     settings: Mapping[str, Value]
-    """The engine's other flags that matter to memory, by canonical name; sizes are bytes. Keys of JSON flags follow a
-    dot (`--speculative-config.method`); several values are joined by commas."""
+    """The engine's other flags that matter to memory, by canonical name. Sizes are bytes, JSON objects are compact text
+    without the keys that have flags of their own, several values are joined by commas."""
     notes: tuple[Remark, ...]
     """What was not understood, code `flag-unknown`; a flag that takes back another, `flag-repeated`; a file that is not
     read, `flag-file`; how numbers with a suffix were read, `count-reading`."""
@@ -105,16 +106,16 @@ class _Reader:
             if not _is_flag(word):
                 self._positional(word)
                 continue
-            typed, sign, attached = word.partition("=")
+            typed, sign, attached = self._parted(word)
             flag, key = self._find(typed)
-            if flag is None and (glued := self.flags.get(word[:2])) is not None and glued.glued:
-                flag, typed, sign, attached = glued, word[:2], "=", word[2:].removeprefix("=")
             values = self._take(flag, left, attached if sign else None)
-            self._show(typed, sign, values)
+            self._show(word, typed, values)
             if flag is None:
                 self._unknown(typed, values)
             elif flag.stands_for:
-                left.extendleft(reversed(flag.stands_for.split()))
+                shown = self.shown.copy()
+                self.read(flag.stands_for.split())
+                self.shown = shown
             elif key:
                 text = _joined(flag, typed, values)
                 if flag.matters:
@@ -123,6 +124,13 @@ class _Reader:
                 self._switch(flag, typed, values)
             else:
                 self._value(flag, typed, _joined(flag, typed, values))
+
+    def _parted(self, word: str) -> tuple[str, str, str]:
+        """Flag, sign, and what is attached: `-tp=8`, or `-O3` where a flag takes its value without a sign."""
+        short = self.flags.get(word[:2])
+        if short is not None and short.glued and word[2:3] not in ("", "=", "."):
+            return word[:2], "=", word[2:]
+        return word.partition("=")
 
     def _find(self, typed: str) -> tuple[Flag | None, str]:
         """The flag, and the key behind its dot where it is a JSON flag."""
@@ -146,7 +154,7 @@ class _Reader:
     def _positional(self, word: str) -> None:
         self.shown.append(HIDDEN if is_secret_value(word) else word)
         if word.lower() not in _SWITCH_WORDS and "model" not in self.said and " " not in word.strip():
-            self._set(Flag("MODEL", field="model"), "MODEL", word)
+            self._set(Flag("MODEL", field="model"), "MODEL", word, word)
             return
         told = f"{_shown_value(word)}: no value of a flag, and moeplan knows no other use of it here; it is left out"
         self._note("flag-unknown", "warning", told)
@@ -154,7 +162,7 @@ class _Reader:
     def _switch(self, flag: Flag, typed: str, values: list[str]) -> None:
         if values:
             raise InputError(f"{typed} takes no value, not {_shown_value(values[0])}", hint=f"write {typed} alone")
-        self._set(flag, typed, _spelled(typed) not in map(_spelled, flag.off))
+        self._set(flag, typed, "", _spelled(typed) not in map(_spelled, flag.off))
 
     def _value(self, flag: Flag, typed: str, text: str) -> None:
         if not flag.matters:
@@ -170,33 +178,45 @@ class _Reader:
             return
         if reading := count_reading(flag, typed, text, value):
             self._note("count-reading", "info", reading)
-        self._set(flag, typed, value)
+        parent, dot, key = flag.name.partition(".")
+        if dot and flag.field is None:
+            self.objects.put_on_top(parent, key, value)
+        else:
+            self._set(flag, typed, text, value)
 
     def _object(self, flag: Flag) -> None:
-        """What the object of a JSON flag sets: its keys may have rows of their own."""
+        """What the object of a JSON flag sets: keys that have rows of their own, and the rest as one text."""
         if self.objects.is_twofold(flag.name):
             self._repeated(f"{flag.name}.KEY", flag.name, "the keys alone")
-        for path, value in self.objects.values(flag.name):
-            name = f"{flag.name}.{path}"
+        rest = {}
+        for key, value in self.objects.found(flag.name).items():
+            name = f"{flag.name}.{key.replace('-', '_')}"
             row = self.flags.get(_spelled(name))
-            if row is None:
-                if not is_secret_name(path):
-                    self.settings[name] = value
-            elif row.kind == "switch":
-                self._set(row, name, read_value(row, name, str(value)))
-            elif value is not None:
-                self._value(row, name, str(value))
+            if row is None or value is None or isinstance(value, dict):
+                rest[key] = value
+                continue
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            if row.name == name and row.field is None:
+                rest[key] = read_value(row, name, text)
+            else:
+                self._value(row, name, text)
+        if rest:
+            text = json.dumps(rest, separators=(",", ":"))
+            self._set(flag, flag.name, text, text)
 
-    def _set(self, flag: Flag, typed: str, value: Value | tuple[int, ...]) -> None:
+    def _set(self, flag: Flag, typed: str, text: str, value: Value | tuple[int, ...]) -> None:
         if not flag.matters or (flag.implies and value in (1, False)):
             return
+        if flag.field is None and isinstance(value, tuple):
+            value = ",".join(map(str, value))
         target = flag.field or flag.name
+        stated = f"{typed} {text}".rstrip()
         before = self.fields.get(flag.field) if flag.field else self.settings.get(flag.name)
         if flag.gathers and before is not None:
             value = f"{before},{value}"
         elif target in self.said and before != value:
-            self._repeated(_stated(typed, value), _stated(self.said[target], before), "the last one")
-        self.said[target] = typed
+            self._repeated(stated, self.said[target], "the last one")
+        self.said[target] = stated
         if flag.field is not None:
             self.fields[flag.field] = value
         elif not isinstance(value, tuple):
@@ -204,8 +224,8 @@ class _Reader:
         for field, implied in flag.implies:
             self.fields[field] = implied
 
-    def _repeated(self, typed: str, before: str, counts: str) -> None:
-        told = f"{typed} comes after {before}: engines keep {counts}"
+    def _repeated(self, stated: str, before: str, counts: str) -> None:
+        told = f"{stated} comes after {before}: engines keep {counts}"
         self._note("flag-repeated", "warning", told)
 
     def _unknown(self, typed: str, values: list[str]) -> None:
@@ -225,10 +245,12 @@ class _Reader:
 
         return next(iter(get_close_matches(spelled, names, 1, 0.75)), None)
 
-    def _show(self, typed: str, sign: str, values: list[str]) -> None:
+    def _show(self, word: str, typed: str, values: list[str]) -> None:
         hidden = is_secret_name(typed)
-        values = [HIDDEN if hidden or is_secret_value(value) else value for value in values]
-        self.shown += [f"{typed}={values[0]}"] if sign else [typed, *values]
+        if word != typed:  # the value is attached
+            self.shown.append(f"{typed}={HIDDEN}" if hidden or is_secret_value(values[0]) else word)
+        else:
+            self.shown += [typed, *(HIDDEN if hidden or is_secret_value(value) else value for value in values)]
 
     def _note(self, code: str, severity: Literal["info", "warning"], message: str) -> None:
         self.notes.append(Remark(code, severity, message))
@@ -251,10 +273,6 @@ def _joined(flag: Flag, typed: str, values: list[str]) -> str:
     if (not values and flag.bare is None) or (values == [""] and flag.matters):
         raise InputError(f"{typed} has no value", hint=f"write {typed} VALUE, or leave {typed} out")
     return ",".join(values) if values else str(flag.bare)
-
-
-def _stated(typed: str, value: Value | tuple[int, ...]) -> str:
-    return typed if isinstance(value, bool) else f"{typed} {value}"
 
 
 def _shown_value(text: str) -> str:

@@ -13,6 +13,7 @@ from moeplan.core.model import ModelSpec, Remark
 from moeplan.core.quant import BY_DTYPE, Holding, Quantisation, holdings
 from moeplan.core.units import parse_count
 from moeplan.engines import Engine, load
+from moeplan.estimate.learned import learned_lines
 from moeplan.sources.families.blocks import DTYPES
 from moeplan.sources.loaded import LoadedModel
 from moeplan.sources.quantisation import what_if
@@ -80,7 +81,7 @@ class Question(NamedTuple):
         layout = self.asked_layout if asked is None else asked
         used = find_layout(self.engine, self.serving, layout, num_devices)
         other = self.at(self.deployment._replace(layout=used))
-        return other._replace(asked_layout=layout, num_devices=num_devices)
+        return other._replace(asked_layout=layout, num_devices=num_devices, learned=learned_lines(other.serving))
 
 
 def read_formats(
@@ -266,7 +267,7 @@ def make_question(
         num_devices=num_devices,
         version_origin=version_origin,
         drafts=drafts,
-        learned=(),
+        learned=learned_lines(serving),
     )
 
 

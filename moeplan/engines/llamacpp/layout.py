@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from struct import pack, unpack
 
 from moeplan.core.deployment import Serving, Settings, Value
 from moeplan.core.errors import InputError
@@ -86,7 +87,7 @@ def device_layers(spec: ModelSpec, values: Mapping[str, Value], devices: int) ->
     if not on_devices:
         return (len(spec.layers),)
     bounds = _bounds(proportions)
-    owners = [bisect_right(bounds, unit / on_devices) for unit in range(on_devices)]
+    owners = [bisect_right(bounds, _single(unit / on_devices)) for unit in range(on_devices)]
     counts = [0] * (owners[-1] + 1)  # devices behind the one with the output hold nothing
     for layer in range(len(spec.layers)):
         counts[owners[layer - start] if layer >= start else 0] += 1
@@ -99,8 +100,13 @@ def host_layers(spec: ModelSpec, values: Mapping[str, Value]) -> int:
 
 
 def _bounds(proportions: Sequence[float]) -> list[float]:
-    sums = list(accumulate(proportions))
-    return [each / sums[-1] for each in sums]
+    sums = list(accumulate(map(_single, proportions), lambda total, each: _single(total + each)))
+    return [_single(each / sums[-1]) for each in sums]
+
+
+def _single(number: float) -> float:
+    """In single precision, as llama.cpp computes; units that lie on a bound would else change sides."""
+    return float(unpack("f", pack("f", number))[0])
 
 
 def division(serving: Serving, settings: Settings) -> Division:

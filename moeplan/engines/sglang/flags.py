@@ -122,7 +122,11 @@ _GRAPHS_AND_KERNELS = (
     *rows("--cuda-graph-max-bs-decode/--cuda-graph-max-bs --cuda-graph-max-bs-prefill", "count"),
     *rows("--cuda-graph-max-seq-len-prefill --piecewise-cuda-graph-max-tokens --torch-compile-max-bs", "count"),
     Flag("--cuda-graph-prefill-max-context", "count", ("--context-bucket",), decimal=True),
-    *rows("--cuda-graph-bs-decode/--cuda-graph-bs --cuda-graph-bs-prefill --piecewise-cuda-graph-tokens", many=True),
+    *rows(
+        "--cuda-graph-bs-decode/--cuda-graph-bs --cuda-graph-bs-prefill --piecewise-cuda-graph-tokens",
+        "counts",
+        many=True,
+    ),
     *rows(
         "--disable-cuda-graph --disable-decode-cuda-graph --disable-prefill-cuda-graph --disable-cuda-graph-padding "
         "--enable-torch-compile --enable-piecewise-cuda-graph --enforce-piecewise-cuda-graph "

@@ -22,7 +22,7 @@ _FIELDS = (
     ),
     Flag("--tensor_parallel_size", "count", ("--tp_size",), field="tp"),
     Flag("--pipeline_parallel_size", "count", ("--pp_size",), field="pp"),
-    Flag("--moe_expert_parallel_size", "count", ("--ep_size",), field="ep"),
+    Flag("--moe_expert_parallel_size", "count", ("--ep_size", "--expert-parallel-size"), field="ep"),
     Flag("--enable_attention_dp", "switch", field="dp_attention"),
 )
 

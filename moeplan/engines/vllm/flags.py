@@ -96,7 +96,8 @@ _BATCH = (
 _GRAPHS_AND_KERNELS = (
     Flag(
         "--cudagraph-capture-sizes",
-        aliases=("--cuda-graph-sizes", "--compilation-config.cudagraph_capture_sizes"),
+        "counts",
+        ("--cuda-graph-sizes", "--compilation-config.cudagraph_capture_sizes"),
         many=True,
     ),
     Flag("--max-cudagraph-capture-size", "count", ("--compilation-config.max_cudagraph_capture_size",), minimum=0),

@@ -8,9 +8,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from moeplan.core.engine_log import LOG_ENGINES, EngineLog, LogEngine
+from moeplan.core.engine_log import LOG_ENGINES, EngineLog
 from moeplan.core.errors import InputError
 from moeplan.core.model import Remark
 from moeplan.sources.engine_logs.lines import blocks_of, blocks_of_lines, telling_lines
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     LogReader = VllmLog | SglangLog | LlamaCppLog
 
-NAMES: dict[LogEngine, str] = {"vllm": "vLLM", "sglang": "SGLang", "llamacpp": "llama.cpp"}
+NAMES: dict[str, str] = {"vllm": "vLLM", "sglang": "SGLang", "llamacpp": "llama.cpp"}
 """As people write them."""
 
 
@@ -64,7 +64,7 @@ def _read(blocks: Iterable[bytes], name: str, engine: str | None) -> EngineLog:
             reader.feed(number, text)
     told = {found: log for found, reader in readers.items() if (log := reader.log()) is not None}
     most = max(told, key=lambda found: len(told[found].readings), default=None)
-    chosen = told.get(engine or most)  # type: ignore[arg-type] - checked to be one of them
+    chosen = told.get(engine or most or "")
     if chosen is None:
         recognised = [found for found, reader in readers.items() if reader.starts.recognised]
         raise _nothing_told(name, engine, most, recognised)
@@ -77,7 +77,7 @@ def _read(blocks: Iterable[bytes], name: str, engine: str | None) -> EngineLog:
     return chosen
 
 
-def _readers() -> dict[LogEngine, LogReader]:
+def _readers() -> dict[str, LogReader]:
     from moeplan.sources.engine_logs.llamacpp import LlamaCppLog
     from moeplan.sources.engine_logs.sglang import SglangLog
     from moeplan.sources.engine_logs.vllm import VllmLog
@@ -85,10 +85,10 @@ def _readers() -> dict[LogEngine, LogReader]:
     return {"vllm": VllmLog(), "sglang": SglangLog(), "llamacpp": LlamaCppLog()}
 
 
-def _nothing_told(name: str, engine: str | None, most: LogEngine | None, recognised: list[LogEngine]) -> InputError:
+def _nothing_told(name: str, engine: str | None, most: str | None, recognised: list[str]) -> InputError:
     """Why there is nothing to read: another engine's log, one that stops too early, or no engine's at all."""
     if engine is not None and most is not None:
-        wanted = NAMES[cast(LogEngine, engine)]
+        wanted = NAMES[engine]
         return InputError(
             f"{name}: is a log of {NAMES[most]}, not of {wanted}", hint=f"name {most} as the engine, or name none"
         )

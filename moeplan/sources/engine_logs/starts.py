@@ -42,7 +42,7 @@ class Wording(NamedTuple):
 
 def worded(word: str, pattern: str, unit: str = "B", digits: int = 0, part: str | None = None) -> Wording:
     """A wording, with `<quantity>` in the pattern for its figure."""
-    groups = re.sub(r"<(\w+)>", lambda name: f"(?P<{name[1]}>{NUMBER})", pattern)
+    groups = re.sub(r"(?<!P)<(\w+)>", lambda name: f"(?P<{name[1]}>{NUMBER})", pattern)
     return Wording(word, re.compile(groups), unit, digits, part)
 
 
@@ -156,11 +156,13 @@ class Starts:
         self.passed = 0
         self.recognised = False
 
-    def begin(self, line_number: int, head: str) -> None:
-        """A line that opens a start. An engine opens with several, each once; so a second `head` is a second start."""
+    def begin(self, line_number: int, head: str, *, shared: bool = False) -> None:
+        """A line that opens a start, where the one before has told something. Processes that share a start may each print
+        a `shared` head, at any time; then only a second one from the same process opens another start."""
         self.recognised = True
         now = self.now
-        if (now.readings or now.started is not None) and (head in now.heads or not now.heads):
+        again = not shared or head in now.heads or not now.heads
+        if again and (now.readings or now.started is not None):
             self.before = now if now.readings else self.before
             self.passed += 1
             self.now = Start(line_number)

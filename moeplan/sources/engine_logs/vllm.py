@@ -76,7 +76,8 @@ class VllmLog:
         opening = _ARGS.search(text)
         if told_version is None and opening is None:
             return
-        self.starts.begin(number, f"{told_version[1] if told_version else 'args'} {front}")
+        engine = told_version is not None and told_version[1].startswith("Initializing")
+        self.starts.begin(number, front, shared=engine)
         start = self.starts.now
         if told_version:
             start.version = told_version[2]

@@ -1,0 +1,99 @@
+"""`moeplan validate`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from moeplan.cli.completion import engine_names, gpu_names, model_names
+from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, show, showing
+from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN, InputError
+
+
+def validate(
+    context_of_call: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", autocompletion=model_names, help="The model, where the log does not tell."),
+    ] = None,
+    log: Annotated[
+        str | None, typer.Option("--log", "-l", help="What vLLM, SGLang or llama.cpp printed at start; - for stdin.")
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", "-g", help="The card, where the log does not tell: h100.", autocompletion=gpu_names),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", "-e", help="Whose log it is: vllm, sglang, llamacpp.", autocompletion=engine_names),
+    ] = None,
+    engine_version: Annotated[
+        str | None, typer.Option("--engine-version", help="Version, where the log does not tell.")
+    ] = None,
+    tolerance: Annotated[str, typer.Option("--tolerance", help="Largest error that passes.")] = "5%",
+    learn: Annotated[
+        str | None,
+        typer.Option("--learn", help="Keep what the engine held beyond the estimate in this hardware profile of yours."),
+    ] = None,
+    quant: Annotated[str | None, typer.Option("--quant", help="Format of the weights, as estimate takes it.")] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Read the checkpoint on the Hub also for a catalogue model.")
+    ] = False,
+    file: Annotated[
+        str | None, typer.Option("--file", help="One of several models in a repository or folder: a .gguf file, say.")
+    ] = None,
+    format: Format = "table",  # noqa: A002 - the option's name
+    json: Json = False,
+    output: Output = None,
+    profiles: Profiles = None,
+    quiet: Quiet = False,
+    color: Color = "auto",
+) -> int:
+    """The estimate beside what an engine said at start, line by line, with signed error.
+
+    Everything behind -- is read as the engine's own command line, where the log does not show it.
+    Exit 1 where an error is beyond the tolerance, 3 where nothing could be judged.
+
+    \b
+    $ moeplan validate --log vllm.log
+    $ moeplan validate qwen3-30b-a3b --gpu h100 --log - < server.log
+    $ moeplan validate --log vllm.log --gpu h100 --tolerance 2% --learn my-h100
+    """  # noqa: D301 - \b is the character that keeps lines apart in help
+    how = showing(format, json=json, output=output, quiet=quiet, color=color)
+    if log is None:
+        raise InputError(
+            "moeplan validate needs --log FILE",
+            hint="the log of an engine's start; measuring a model on this machine is planned",
+        )
+    from moeplan.validate import validate as verb
+
+    result = verb(
+        model,
+        log=sys.stdin if log == "-" else log,
+        gpu=gpu,
+        engine=engine,
+        engine_version=engine_version,
+        engine_args=context_of_call.obj or (),
+        tolerance=share(tolerance),
+        learn=learn,
+        quant=quant,
+        revision=revision,
+        offline=offline,
+        headers=headers,
+        file=file,
+        profiles=profiles or (),
+    )
+    show(result, "validate", how)
+    if result.passed is None:
+        return EXIT_UNKNOWN
+    return EXIT_DONE if result.passed else EXIT_FINDINGS
+
+
+def share(text: str) -> float:
+    """`5%` or `0.05` as a fraction. Raises InputError for anything else."""
+    try:
+        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise InputError(f"--tolerance {text!r} is no share", hint="for instance --tolerance 5%") from None

@@ -1,0 +1,27 @@
+"""A validation as Markdown, for a ticket or a page."""
+
+from __future__ import annotations
+
+from moeplan.report.markdown import code, escaped, table
+from moeplan.report.printable import printable_record
+from moeplan.report.validate_words import HEADS, learned_words, outcome_words, rows, subject_words
+from moeplan.validate.result import Validation
+
+
+def validate_markdown(validation: Validation) -> str:
+    """GitHub-flavoured Markdown with a final newline."""
+    validation = printable_record(validation)
+    blocks = [f"## {escaped(validation.log.name)}", f"**{escaped(outcome_words(validation))}**"]
+    blocks.append(escaped(subject_words(validation)))
+    if validation.command:
+        blocks.append(code(validation.command))
+    cells = [tuple(map(escaped, row)) for row in rows(validation)]
+    if cells:
+        blocks.append(table([*HEADS[:-1], "judged"], "<<>>>><", cells))
+    learned = learned_words(validation)
+    if learned is not None:
+        blocks.append(escaped(learned))
+    marks = {"warning": "**Warning:** ", "info": ""}
+    if validation.notes:
+        blocks.append("\n".join(f"- {marks[note.severity]}{escaped(note.message)}" for note in validation.notes))
+    return "\n\n".join(blocks) + "\n"

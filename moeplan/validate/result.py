@@ -1,0 +1,68 @@
+"""What a validation says, with the names of its JSON (`moeplan.validate/1`)."""
+
+from typing import NamedTuple
+
+from moeplan.core.model import Remark
+
+SCHEMA = "moeplan.validate/1"
+
+
+class Comparison(NamedTuple):
+    """One figure of the log beside the estimate's."""
+
+    quantity: str
+    label: str
+    unit: str
+    """`bytes`, `tokens`, `sequences`."""
+    rank: str | None
+    """As the log names it; None where the figure is the whole engine's."""
+    device: str | None
+    observed: float
+    predicted: float | None
+    """None where moeplan has no figure for it; `why_not` says why."""
+    error: float | None
+    """(predicted - observed) / observed, less what rounding of the printed figure hides."""
+    judged: bool
+    """Whether it counts for the outcome; small figures with a wide band are shown alone."""
+    within: bool | None
+    """None where it is not judged."""
+    line_number: int
+    why_not: str | None
+
+
+class LogFacts(NamedTuple):
+    """The log that was read."""
+
+    name: str
+    engine: str
+    engine_version: str | None
+    model: str | None
+    started: bool | None
+    complete: bool
+
+
+class Learned(NamedTuple):
+    """What was stored of this log for later estimates on this machine."""
+
+    profile: str
+    path: str
+    residual_bytes: int
+    """Pool as estimated less pool as printed: what the engine holds beyond the estimate."""
+
+
+class Validation(NamedTuple):
+    """The answer of `moeplan validate`."""
+
+    schema: str
+    log: LogFacts
+    model: str
+    hardware: str | None
+    command: str
+    """The engine's flags that the estimate was made with."""
+    tolerance: float
+    comparisons: tuple[Comparison, ...]
+    passed: bool | None
+    """None where nothing could be judged."""
+    worst_error: float | None
+    learned: Learned | None
+    notes: tuple[Remark, ...]
