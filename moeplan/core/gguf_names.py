@@ -3,6 +3,7 @@
 Source of the names: TENSOR_NAMES in gguf-py 0.19.0 constants.py, and llama.cpp's converters (conversion/*.py).
 """
 
+import re
 from functools import lru_cache
 
 from moeplan.core.model import Role, Weight
@@ -79,6 +80,7 @@ _RECURRENT: dict[str, tuple[str, ...]] = {
 }
 _MERGED = {"ffn_gate_up_exps": ("ffn_gate_exps", "ffn_up_exps")}
 """Tensors that some files have in place of two."""
+_BLOCK = re.compile(r"^blk\.\d+\.")
 
 
 @lru_cache(maxsize=1024)
@@ -132,12 +134,18 @@ def _ffn_parts(last: str) -> tuple[str, ...]:
 
 def gguf_names(weight: Weight, layer: int | None) -> tuple[str, ...]:
     """Full names of the tensors that hold `weight` in `layer` (`blk.3.ffn_up_exps.weight`)."""
-    suffix = "bias" if weight.name.endswith("bias") or weight.buffer else "weight"
     front = "" if layer is None else f"blk.{layer}."
-    return tuple(f"{front}{stem}.{suffix}" for stem in gguf_stems(weight))
+    return tuple(f"{front}{stem}.{_suffix(weight)}" for stem in gguf_stems(weight))
 
 
-def holds(stem: str, weight: Weight) -> bool:
-    """True where a tensor called `stem` within its block stores `weight`, or a part of it."""
-    stems = gguf_stems(weight)
+def holds(tensor_name: str, weight: Weight) -> bool:
+    """True where the tensor called `tensor_name` stores `weight`, or a part of it."""
+    stem = _BLOCK.sub("", tensor_name)
+    if stem.endswith(".bias") != (_suffix(weight) == "bias"):
+        return False
+    stem, stems = stem.removesuffix(".weight").removesuffix(".bias"), gguf_stems(weight)
     return stem in stems or any(part in stems for part in _MERGED.get(stem, ()))
+
+
+def _suffix(weight: Weight) -> str:
+    return "bias" if weight.name.endswith("bias") or weight.buffer else "weight"

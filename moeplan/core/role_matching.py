@@ -1,9 +1,10 @@
-"""Tensors whose names say their role and their layer, but not which weight of the inventory they are (GGUF)."""
+"""Tensors whose names say their role and their layer, and most of them also which weight of the inventory they are (GGUF)."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
 
 from moeplan.core.checkpoint import Checkpoint
+from moeplan.core.gguf_names import gguf_stems, holds
 from moeplan.core.matching import Matched, Unmatched
 from moeplan.core.model import Role, Weight
 from moeplan.core.quant import by_layer
@@ -18,9 +19,9 @@ def match_by_role(
     """Sort tensors by the role that their names tell.
 
     `roles` has every tensor's role, None where its name is not known; `buffers` the names that are no parameters. The
-    bytes of a role in a layer are spread over the weights that the inventory has of it there, by their elements, since
-    names do not tell which weight a tensor is. Draft layers are those that the inventory has, or that name themselves
-    so; other layers that the model should not have are listed as unmatched.
+    bytes of a tensor go to the weight that its name tells (`core.gguf_names`); where it tells none they are spread over
+    the weights that the inventory has of that role in the layer, by their elements. Draft layers are those that the
+    inventory has, or that name themselves so; other layers that the model should not have are listed as unmatched.
     """
     homes: dict[tuple[Role, int | None], list[Owned]] = {}
     drafts = {layer for entry in owned if entry.part == "mtp" for layer in entry.layers}
@@ -36,6 +37,8 @@ def match_by_role(
         layer, role = _layer(tensor.name), roles.get(tensor.name)
         part: Part = "mtp" if layer in drafts else "tower" if role == "towers" else "text"
         mine = homes.get((role, layer), []) if role is not None and part == "text" else []
+        if len(mine) > 1 and tensor.name not in buffers:
+            mine = _named(mine, tensor.name)
         if tensor.name in buffers or not mine:
             mine = [Owned(Weight(f"({role or 'other'})", role or "other", (), buffer=tensor.name in buffers), part, ())]
             if part == "text" and tensor.name not in buffers:
@@ -49,6 +52,15 @@ def match_by_role(
             layers[layer] = layers.get(layer, 0) + num_bytes
             counted[entry] = counted.get(entry, 0) + share
     return Matched(by_layer(sums), tuple(counted.items()), tuple(unmatched), ())
+
+
+def _named(entries: list[Owned], tensor_name: str) -> list[Owned]:
+    """The weights of a role that the tensor stores by its name; those without a known name, where it is none of these."""
+    return (
+        [entry for entry in entries if holds(tensor_name, entry.weight)]
+        or [entry for entry in entries if not gguf_stems(entry.weight)]
+        or entries
+    )
 
 
 def _layer(name: str) -> int | None:

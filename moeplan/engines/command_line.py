@@ -5,7 +5,6 @@ note that names it, and a value that is none is an error.
 """
 
 import json
-import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -15,13 +14,13 @@ from moeplan.core.errors import InputError
 from moeplan.core.model import Remark
 from moeplan.engines.command_programs import Program, take_program
 from moeplan.engines.flag import Field, Flag, Kind, quiet
+from moeplan.engines.flag_names import is_flag, nearest, spelled
 from moeplan.engines.flag_objects import Objects
 from moeplan.engines.flag_values import count_reading, read_object, read_value
 from moeplan.engines.secret_words import HIDDEN, is_secret_name, is_secret_value
 
 __all__ = ["Command", "Field", "Flag", "Kind", "read_command"]
 
-_NEGATIVE = re.compile(r"-\d+|-\d*\.\d+")
 _SWITCH_WORDS = ("true", "false")
 
 VARIABLES: tuple[Flag, ...] = (
@@ -72,7 +71,7 @@ class _Reader:
     """What was read so far."""
 
     def __init__(self, flags: tuple[Flag, ...]) -> None:
-        self.flags = {_spelled(name): flag for flag in flags for name in flag.spellings}
+        self.flags = {spelled(name): flag for flag in flags for name in flag.spellings}
         self.fields: dict[Field, Value | tuple[int, ...]] = {}
         self.settings: dict[str, Value] = {}
         self.notes: list[Remark] = []
@@ -83,7 +82,10 @@ class _Reader:
     def command(self, program: Program) -> Command:
         """All of it."""
         for name in self.objects.names:
-            self._object(self.flags[_spelled(name)])
+            try:
+                self._object(self.flags[spelled(name)])
+            except RecursionError:
+                raise InputError(f"{name} is nested too deeply", hint=f"state fewer levels in {name}") from None
         return Command(self.fields, self.settings, tuple(self.notes), program.engine, tuple(self.shown))
 
     def variable(self, name: str, value: str) -> None:
@@ -103,7 +105,7 @@ class _Reader:
             word = left.popleft()
             if word in ("\\", "--"):  # a line that goes on, and the end of a command's own flags
                 continue
-            if not _is_flag(word):
+            if not is_flag(word):
                 self._positional(word)
                 continue
             typed, sign, attached = self._parted(word)
@@ -112,10 +114,6 @@ class _Reader:
             self._show(word, typed, values)
             if flag is None:
                 self._unknown(typed, values)
-            elif flag.stands_for:
-                shown = self.shown.copy()
-                self.read(flag.stands_for.split())
-                self.shown = shown
             elif key:
                 text = _joined(flag, typed, values)
                 if flag.matters:
@@ -134,11 +132,11 @@ class _Reader:
 
     def _find(self, typed: str) -> tuple[Flag | None, str]:
         """The flag, and the key behind its dot where it is a JSON flag."""
-        head, dot, key = _spelled(typed).partition(".")
+        head, dot, key = spelled(typed).partition(".")
         parent = self.flags.get(f"{head}.") or self.flags.get(head)
         if dot and parent is not None and parent.kind == "json":
             return parent, key
-        return self.flags.get(_spelled(typed)), ""
+        return self.flags.get(spelled(typed)), ""
 
     def _take(self, flag: Flag | None, left: deque[str], attached: str | None) -> list[str]:
         """The values of a flag: what is attached, else the next word or words that are no flags."""
@@ -147,7 +145,7 @@ class _Reader:
         values: list[str] = []
         most = 1 if flag is None or not flag.many else len(left)
         if flag is None or flag.kind != "switch":
-            while left and len(values) < most and not _is_flag(left[0]):
+            while left and len(values) < most and not is_flag(left[0]):
                 values.append(left.popleft())
         return values
 
@@ -162,7 +160,12 @@ class _Reader:
     def _switch(self, flag: Flag, typed: str, values: list[str]) -> None:
         if values:
             raise InputError(f"{typed} takes no value, not {_shown_value(values[0])}", hint=f"write {typed} alone")
-        self._set(flag, typed, "", _spelled(typed) not in map(_spelled, flag.off))
+        if flag.stands_for:
+            shown = self.shown.copy()
+            self.read(flag.stands_for.split())
+            self.shown = shown
+            return
+        self._set(flag, typed, "", spelled(typed) not in map(spelled, flag.off))
 
     def _value(self, flag: Flag, typed: str, text: str) -> None:
         if not flag.matters:
@@ -191,7 +194,7 @@ class _Reader:
         rest = {}
         for key, value in self.objects.found(flag.name).items():
             name = f"{flag.name}.{key.replace('-', '_')}"
-            row = self.flags.get(_spelled(name))
+            row = self.flags.get(spelled(name))
             if row is None or value is None or isinstance(value, dict):
                 rest[key] = value
                 continue
@@ -230,20 +233,10 @@ class _Reader:
 
     def _unknown(self, typed: str, values: list[str]) -> None:
         told = " ".join((typed, *(HIDDEN if is_secret_name(typed) else _shown_value(value) for value in values)))
-        near = self._nearest(_spelled(typed))
+        near = nearest(self.flags, typed)
         meant = f" Did you mean {near}?" if near else ""
         message = f"{told}: moeplan does not know this flag; what it does to memory is left out.{meant}"
         self._note("flag-unknown", "warning", message)
-
-    def _nearest(self, spelled: str) -> str | None:
-        """The known spelling that a typed one is an abbreviation of, or that looks like it."""
-        names = [name for name in self.flags if name.startswith("-")]
-        longer = [name for name in names if spelled.startswith("--") and name.startswith(spelled)]
-        if longer and len({self.flags[name].name for name in longer}) == 1:
-            return longer[0]
-        from difflib import get_close_matches
-
-        return next(iter(get_close_matches(spelled, names, 1, 0.75)), None)
 
     def _show(self, word: str, typed: str, values: list[str]) -> None:
         hidden = is_secret_name(typed)
@@ -254,19 +247,6 @@ class _Reader:
 
     def _note(self, code: str, severity: Literal["info", "warning"], message: str) -> None:
         self.notes.append(Remark(code, severity, message))
-
-
-def _spelled(name: str) -> str:
-    """Dashes for underscores up to a dot, as vLLM's parser and llama.cpp have it; short flags stay as they are."""
-    if not name.startswith("--"):
-        return name
-    head, dot, key = name.partition(".")
-    return head.replace("_", "-") + dot + key
-
-
-def _is_flag(word: str) -> bool:
-    """As argparse decides: a dash in front, and neither a negative number nor a text with spaces."""
-    return len(word) > 1 and word[0] == "-" and not _NEGATIVE.fullmatch(word) and " " not in word.partition("=")[0]
 
 
 def _joined(flag: Flag, typed: str, values: list[str]) -> str:

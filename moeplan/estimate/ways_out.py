@@ -13,6 +13,8 @@ from moeplan.estimate.question import Question, requantised
 from moeplan.estimate.result import Capacity, WayOut
 
 GPU_COUNTS = (1, 2, 4, 8, 16, 32, 64)
+FP8_CACHES = ("vllm", "sglang", "trtllm")
+"""Engines that can keep the cache in 8 bit at the flip of an option."""
 SMALLER_FORMATS = ("fp8", "int4")
 
 _COUNT = re.compile(r"^\d+\s*x\s*|\s*:\s*\d+$|\s*x\s*\d+$", re.IGNORECASE)
@@ -40,7 +42,7 @@ def ways_out(question: Question, gpu: str, capacity: Capacity) -> tuple[WayOut, 
     any(try_out(change, other) for change, other in layouts)
     smaller = _smaller_formats(question)
     any(try_out(f"--quant {label}", other) for label, other in smaller)
-    if question.rules.kv_dtype in ("bfloat16", "float16") and asked.kv_dtype is None and asked.engine != "transformers":
+    if question.rules.kv_dtype in ("bfloat16", "float16") and asked.kv_dtype is None and asked.engine in FP8_CACHES:
         cached = requantised(question.at(asked._replace(kv_dtype="fp8")), question.serving.quantisation)
         try_out("--kv-dtype fp8", cached._replace(held=question.held))
     if _can_spread(question):

@@ -155,6 +155,14 @@ def test_other_data_parallelism_is_an_error(asked: AskedLayout) -> None:
         trtllm.resolve_layout(model(), asked, None, {})
 
 
+def test_context_parallel_ranks_share_tokens_and_are_tensor_ranks_to_experts() -> None:
+    # TensorRT-LLM mapping.py: moe_world_size = tp x cp under helix.
+    asked = serving("deepseek-v3", AskedLayout(tp=4, ep=8), stated={"--context_parallel_size": 2})
+    division = trtllm.division(asked, trtllm.settle(asked))
+    assert asked.layout.num_gpus == 8
+    assert (division.attention, division.cache_tokens, division.expert_ep, division.expert_tp) == (4, 2, 8, 1)
+
+
 def test_experts_by_width_leave_the_rest_to_wholes() -> None:
     stated = {"moe_tensor_parallel_size": 2}
     assert trtllm.resolve_layout(model(), AskedLayout(tp=8), None, stated).ep == 4
@@ -575,6 +583,8 @@ def test_nothing_here_was_measured() -> None:
     [
         ("deepseek-v3", {"speculative_config": '{"decoding_type": "MTP"}'}, "speculation"),
         ("deepseek-v3", {"enable_lora": True}, "LoRA"),
+        ("deepseek-v3", {"--max_beam_width": 4}, "beams"),
+        ("deepseek-v3", {"--context_parallel_size": 2}, "context parallelism"),
         ("deepseek-v4-flash", {}, "DeepSeek-V4"),
         ("glm-5.3-flash-bf16", {}, "is not known"),
         ("deepseek-v3.1-nvfp4", {}, "fp8_context_mla_kv_len_cap"),

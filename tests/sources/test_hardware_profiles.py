@@ -21,6 +21,8 @@ from moeplan.sources.profile_folders import builtin_folder, profile_folders, use
 GIB = 1024**3
 BUILTIN = builtin_folder("hardware")
 PROFILES = {path.stem: read_hardware(path) for path in sorted(BUILTIN.glob("*.yaml"))}
+SLICES = {profile: hardware for profile, hardware in PROFILES.items() if "-mig-" in profile}
+CARDS = {profile: hardware for profile, hardware in PROFILES.items() if profile not in SLICES}
 PREFIXES = {"nvidia": "nvidia-", "amd": "amd-", "intel": "intel-", "google": "google-", "apple": "", "cpu": ""}
 
 
@@ -49,8 +51,8 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 
 def test_every_accelerator_of_the_figures_has_a_profile_and_no_other(accelerators: list[dict[str, Any]]) -> None:
-    assert {PREFIXES[each["vendor"]] + each["id"] for each in accelerators} == set(PROFILES)
-    assert len(PROFILES) == 53
+    assert {PREFIXES[each["vendor"]] + each["id"] for each in accelerators} == set(CARDS)
+    assert len(CARDS) == 53
 
 
 def test_profiles_agree_with_the_figures(accelerators: list[dict[str, Any]]) -> None:
@@ -149,7 +151,7 @@ def test_totals_that_engines_report(name: str, gib: float) -> None:
 
 def test_the_weaker_rules_would_have_covered_nearly_every_card_whose_report_is_known() -> None:
     """Take the report away, then the nvidia-smi total too: the bands that are left must hold the truth."""
-    known = [each for each in PROFILES.values() if each.reported_bytes and not each.unified_memory]
+    known = [each for each in CARDS.values() if each.reported_bytes and not each.unified_memory]
     assert len(known) >= 15
     outside = set()
     for hardware in known:
@@ -169,6 +171,69 @@ def test_the_weaker_rules_would_have_covered_nearly_every_card_whose_report_is_k
     # A T4 hides less than the band says; GDDR6 with ECC or a large driver share offers less of its nominal size. The
     # report of all of them is known.
     assert outside == {"nvidia-t4", "nvidia-l4", "nvidia-l40s", "nvidia-rtx-4090", "nvidia-rtx-6000-ada"}
+
+
+@pytest.mark.parametrize(
+    ("name", "gib", "eighths", "sms", "of_sms"),
+    # nvidia-smi mig -lgip (H100: 16, 26, 32, 60 and 64 of 132 SMs; A100: 14 to 56 of 108), nvidia-smi of MIG devices
+    # (A100 80GB: 9728, 19968 and 40192 MiB), and torch on slices of H200 (32.5 GiB) and B200 (20.5 GiB, 18 of 148 SMs).
+    [
+        ("h100-mig-1g.10gb", 9.75, 1, 16, 132),
+        ("h100-mig-1g.20gb", 19.625, 2, 26, 132),
+        ("h100-mig-2g.20gb", 19.625, 2, 32, 132),
+        ("h100-mig-3g.40gb", 39.5, 4, 60, 132),
+        ("h100-mig-4g.40gb", 39.5, 4, 64, 132),
+        ("a100-mig-1g.10gb", 9728 / 1024, 1, 14, 108),
+        ("a100-mig-2g.20gb", 19968 / 1024, 2, 28, 108),
+        ("a100-mig-3g.40gb", 40192 / 1024, 4, 42, 108),
+        ("a100-40gb-mig-4g.20gb", 20096 / 1024, 4, 56, 108),
+        ("h200-mig-2g.35gb", 32.5, 2, 32, 132),
+        ("b200-mig-1g.23gb", 20.5, 1, 18, 148),
+    ],
+)
+def test_slices_of_cards(name: str, gib: float, eighths: int, sms: int, of_sms: int) -> None:
+    part, _ = find_hardware(name)
+    card = CARDS[part.profile.partition("-mig-")[0]]
+    found = usable(part)
+    assert found is not None
+    assert found.bytes == gib * GIB
+    assert card.memory_bandwidth_bytes_per_s is not None
+    assert part.memory_bandwidth_bytes_per_s == card.memory_bandwidth_bytes_per_s * eighths // 8
+    assert part.dense_flops_per_s.bf16 == pytest.approx((card.dense_flops_per_s.bf16 or 0) * sms / of_sms, rel=1e-9)
+
+
+@pytest.mark.parametrize("profile", SLICES)
+def test_a_slice_is_part_of_its_card(profile: str) -> None:
+    part, card = SLICES[profile], CARDS[profile.partition("-mig-")[0]]
+    mine, whole = usable(part), usable(card)
+    assert mine is not None
+    assert whole is not None
+    assert mine.high_bytes <= (card.visible_bytes or whole.high_bytes)
+    assert (part.compute_capability, part.pcie) == (card.compute_capability, card.pcie)
+    assert (part.scale_up, part.power_w, part.price) == (None, None, None)
+    for ours, theirs in zip(part.dense_flops_per_s, card.dense_flops_per_s, strict=True):
+        assert ours is None or (theirs is not None and ours <= theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [
+        ("H100 MIG 3g.40gb", "nvidia-h100-sxm-mig-3g-40gb"),
+        ("NVIDIA H100 80GB HBM3 MIG 3g.40gb", "nvidia-h100-sxm-mig-3g-40gb"),
+        ("NVIDIA H200 MIG 3g.71gb", "nvidia-h200-sxm-mig-3g-71gb"),
+        ("nvidia.com/mig-3g.71gb", "nvidia-h200-sxm-mig-3g-71gb"),
+        ("mig-1g.23gb", "nvidia-b200-sxm-mig-1g-23gb"),
+        ("A100-SXM4-80GB MIG 2g.20gb", "nvidia-a100-sxm-80gb-mig-2g-20gb"),
+    ],
+)
+def test_slices_as_people_write_them(name: str, profile: str) -> None:
+    assert find_hardware(name)[0].profile == profile
+
+
+@pytest.mark.parametrize("name", ["mig-3g.40gb", "3g.40gb", "nvidia.com/mig-1g.10gb"])
+def test_a_slice_that_several_cards_have_needs_its_card(name: str) -> None:
+    with pytest.raises(InputError, match="unknown GPU"):
+        find_hardware(name)
 
 
 def test_every_device_with_memory_has_a_usable_figure_within_its_band() -> None:

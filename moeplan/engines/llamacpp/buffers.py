@@ -15,9 +15,9 @@ from moeplan.core.placement import RankView
 from moeplan.core.quant import BF16, FP16, GGUF, WeightFormat, fitted, stored, tensor_bytes
 from moeplan.core.weights import Owned
 from moeplan.engines.llamacpp.graph import FLOAT_BYTES, graph
-from moeplan.engines.llamacpp.layout import host_layers, is_pipelined
+from moeplan.engines.llamacpp.layout import is_pipelined, placed
 from moeplan.engines.llamacpp.offload import host_share
-from moeplan.engines.llamacpp.settings import chosen, gpu_layers, switched_off, ubatch_tokens
+from moeplan.engines.llamacpp.settings import chosen, switched_off, ubatch_tokens
 
 OFFLOADED_FROM_TOKENS = 32
 """Batches from this size on are computed on the device though their weights are on the host (ggml-cuda.cu)."""
@@ -35,7 +35,7 @@ def runtime_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple
 
 def device_layers(serving: Serving, settings: Settings, rank: RankView) -> tuple[Layer, ...]:
     """Layers of a rank that are on its device."""
-    skipped = max(0, host_layers(serving.spec, chosen(settings)) - rank.place.stage.first_layer)
+    skipped = max(0, placed(serving, chosen(settings)).host_layers - rank.place.stage.first_layer)
     return rank.spec.layers[skipped:]
 
 
@@ -53,7 +53,7 @@ def _compute_line(serving: Serving, settings: Settings, rank: RankView) -> Line:
     copies = int(constants.of("pipeline_copies").value) if is_pipelined(serving, values) else 1
     inputs = FLOAT_BYTES * tokens * spec.hidden_size * INPUTS[stage.is_first] * copies if copies > 1 else 0
     logits = 0
-    if stage.is_last and gpu_layers(spec, values):
+    if stage.is_last and placed(serving, values).output:
         rows = tokens if constants.of("logits_of_all_tokens").value else min(tokens, sequences)
         logits = FLOAT_BYTES * rows * -(-spec.vocab_size // rank.division.lm_head)
     moved = _moved_bytes(serving, settings) if stage.is_first and tokens >= OFFLOADED_FROM_TOKENS else 0
@@ -117,7 +117,7 @@ def weight_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple[
 
 def _copies(serving: Serving, settings: Settings, rank: RankView) -> Iterator[Line]:
     spec = serving.spec
-    if spec.tied_embedding and rank.place.stage.is_last and gpu_layers(spec, chosen(settings)):
+    if spec.tied_embedding and rank.place.stage.is_last and placed(serving, chosen(settings)).output:
         table = next(entry.weight for entry in serving.owned if entry.weight.role == "embedding")
         known = serving.quantisation.format_of(table.name, "embedding", linear=True)
         why = Why(
@@ -162,7 +162,7 @@ def is_file(serving: Serving) -> bool:
 def usual_format(serving: Serving) -> WeightFormat:
     """The format that the file's type names (`gguf q4_k_m`): that of most of its tensors."""
     name = serving.quantisation.name.removeprefix("gguf ").removeprefix("mostly_")
-    known = [each for each in GGUF if name.startswith(each)]
+    known = [each for each in GGUF if name.startswith(each)] or [each for each in GGUF if each[:3] == name[:3]]
     return GGUF[max(known, key=len)] if known else serving.quantisation.base
 
 

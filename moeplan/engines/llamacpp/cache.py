@@ -15,7 +15,7 @@ from moeplan.core.kv_cache import Accounting, CacheRow, CacheRules, cache_rows, 
 from moeplan.core.model import GroupedAttention, LatentAttention, Layer, Mixer, ModelSpec
 from moeplan.core.placement import RankView
 from moeplan.engines.llamacpp.cache_types import CACHE_TYPES, TYPE_NAMES, row_bytes
-from moeplan.engines.llamacpp.layout import host_layers, kv_on_host
+from moeplan.engines.llamacpp.layout import kv_on_host, placed
 from moeplan.engines.llamacpp.settings import chosen, flash_attention, is_on, ubatch_tokens
 
 CELL_STEP = 256
@@ -117,7 +117,7 @@ def managed_cache_bytes(
     values = chosen(settings)
     if kv_on_host(values):
         return 0
-    skipped = max(0, host_layers(serving.spec, values) - rank.place.stage.first_layer)
+    skipped = max(0, placed(serving, values).host_layers - rank.place.stage.first_layer)
     layers = rank.spec.layers[skipped:]
     if rank.place.stage.is_last:
         layers += old_drafts(serving)
@@ -194,9 +194,7 @@ def prints(
 ) -> EnginePrints | None:
     """Cells that llama.cpp prints (`n_ctx`): what was asked for, padded; it never asks how many would fit."""
     deployment = serving.deployment
-    sizes = cells(
-        settings, window_of(serving.spec), deployment.context_tokens, deployment.sequences_per_rank
-    )
+    sizes = cells(settings, window_of(serving.spec), deployment.context_tokens, deployment.sequences_per_rank)
     return EnginePrints(sizes.full * sizes.streams, None, "n_ctx: context x sequences, padded to 256 per stream")
 
 

@@ -27,7 +27,8 @@ from moeplan.core.model import (
     RoutedAttention,
     ShortConvolution,
 )
-from moeplan.engines.llamacpp.cache import WINDOWED, cells, scratch_types, window_of
+from moeplan.engines.llamacpp.cache import WINDOWED, cells, layers_bytes, scratch_types, window_of
+from moeplan.engines.llamacpp.layout import kv_on_host
 from moeplan.engines.llamacpp.settings import chosen, flash_attention, ubatch_tokens
 
 FLOAT_BYTES = 4
@@ -69,6 +70,8 @@ def graph(serving: Serving, settings: Settings, layers: tuple[Layer, ...], num_r
                 if flash:
                     # All streams are converted: the graph is reserved for as many sequences as there may be.
                     scores = 2 * size * sizes.streams * _converted(mixer, keys=keys, values=values) // num_ranks
+                    if kv_on_host(chosen(settings)):  # the device computes with a copy of one layer's cache
+                        scores += layers_bytes(serving, settings, (Layer((mixer,), ()),), context, sequences, num_ranks)
                 else:
                     scores = FLOAT_BYTES * tokens * size * -(-heads // num_ranks)
             elements = mixer_elements(mixer, num_ranks) + RESIDUAL_COPIES * spec.hidden_size

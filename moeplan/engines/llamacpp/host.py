@@ -9,10 +9,10 @@ from __future__ import annotations
 from moeplan.core.deployment import Serving, Settings
 from moeplan.core.kv_cache import cache_cost, cache_rows
 from moeplan.core.ledger import Line, Why, line
-from moeplan.core.units import MIB
 from moeplan.engines.llamacpp.cache import cache_rules, layers_bytes
 from moeplan.engines.llamacpp.graph import FLOAT_BYTES, graph
-from moeplan.engines.llamacpp.layout import host_layers, is_pipelined, kv_on_host
+from moeplan.engines.llamacpp.layout import is_pipelined, kv_on_host, placed
+from moeplan.engines.llamacpp.offload import overrides
 from moeplan.engines.llamacpp.settings import chosen, ubatch_tokens
 
 CHECKPOINTS, CHECKPOINT_TOKENS = 32, 8192
@@ -28,18 +28,26 @@ def host_lines(serving: Serving, settings: Settings) -> tuple[Line, ...]:
     source = f"llama.cpp {serving.constants.version}, src/llama-context.cpp"
     copies = int(serving.constants.of("pipeline_copies").value) if is_pipelined(serving, values) else 1
     hidden = FLOAT_BYTES * tokens * spec.hidden_size
-    masks = graph(serving, settings, spec.layers).masks
+    whole = graph(serving, settings, spec.layers)
+    # Layers, or experts, on the host run there too, but for matrices that the device computes with a copy of.
+    on_host = placed(serving, values).host_layers
+    runs = whole.activations if on_host or overrides(values) else 0
+    idle = copies * (whole.masks + hidden) + hidden
     found = [
         line(
-            "host.compute_buffer", "compute buffer of the host", copies * (masks + hidden) + hidden, "derived",
-            Why("copies x (masks + embeddings) + embeddings", {"copies": copies, "ubatch_tokens": tokens}, source),
+            "host.compute_buffer", "compute buffer of the host", idle + runs, "assumed" if runs else "derived",
+            Why(
+                "copies x (masks + embeddings) + embeddings, and activations of what runs on the host",
+                {"copies": copies, "ubatch_tokens": tokens, "activations_bytes": runs}, source,
+            ),
+            low_bytes=idle, high_bytes=idle + runs,
         ),
         line(
             "host.output", "logits of all sequences", FLOAT_BYTES * spec.vocab_size * sequences, "derived",
             Why("4 B x vocabulary x sequences", {"sequences": sequences}, source),
         ),
     ]  # fmt: skip
-    layers = spec.layers if kv_on_host(values) else spec.layers[: host_layers(spec, values)]
+    layers = spec.layers if kv_on_host(values) else spec.layers[:on_host]
     cached = layers_bytes(serving, settings, layers, context, sequences)
     if cached:
         why = Why("cache of the layers that stay on the host", {"layers": len(layers)}, source)
@@ -52,7 +60,7 @@ def _prompt_lines(serving: Serving, settings: Settings) -> list[Line]:
     """Prompts and checkpoints that the server keeps for later requests: limits, which it reaches in time."""
     limit = serving.constants.of("prompt_cache_bytes")
     stated = settings.value("--cache-ram")
-    most = int(limit.value if stated is None else max(0, settings.count("--cache-ram")) * MIB)
+    most = int(limit.value) if stated is None else max(0, settings.count("--cache-ram"))
     found = []
     if most:
         why = Why("--cache-ram, a limit: nothing at start", {}, limit.source)
@@ -64,7 +72,9 @@ def _prompt_lines(serving: Serving, settings: Settings) -> list[Line]:
             {"checkpoints": _checkpoints(serving, settings)},
             f"llama.cpp {serving.constants.version}, common/common.h n_ctx_checkpoints, checkpoint_min_step",
         )
-        found.append(line("host.checkpoints", "context checkpoints (limit)", 0, "assumed", why, low_bytes=0, high_bytes=most))
+        found.append(
+            line("host.checkpoints", "context checkpoints (limit)", 0, "assumed", why, low_bytes=0, high_bytes=most)
+        )
     return found
 
 

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from struct import pack, unpack
+from typing import NamedTuple
 
 from moeplan.core.deployment import Serving, Settings, Value
 from moeplan.core.errors import InputError
@@ -21,9 +22,7 @@ MOST_DEVICES = 16
 """`llama_max_devices`."""
 
 
-def resolve_layout(
-    spec: ModelSpec, asked: AskedLayout, num_devices: int | None, stated: Mapping[str, Value]
-) -> Layout:
+def resolve_layout(spec: ModelSpec, asked: AskedLayout, num_devices: int | None, stated: Mapping[str, Value]) -> Layout:
     """`--split-mode layer`: as many stages as devices; `none` one device; `tensor` all layers on every device.
 
     Proportions are those of `--tensor-split`, else even: llama.cpp takes the free memory of each device, and all are of
@@ -94,9 +93,27 @@ def device_layers(spec: ModelSpec, values: Mapping[str, Value], devices: int) ->
     return tuple(counts)
 
 
-def host_layers(spec: ModelSpec, values: Mapping[str, Value]) -> int:
-    """The first layers, which `--gpu-layers` leaves on the host."""
-    return min(len(spec.layers), max(0, layers_in_file(spec) + 1 - gpu_layers(spec, values)))
+class Placed(NamedTuple):
+    """What `--gpu-layers` puts on devices."""
+
+    host_layers: int
+    """The first layers, which stay on the host."""
+    output: bool
+    """Whether the output is on a device."""
+
+
+def placed(serving: Serving, values: Mapping[str, Value]) -> Placed:
+    """With fewer layers than there are the last ones, and the output counts as the last of all.
+
+    Older builds took the output last instead: as many layers as were asked for, and the output beside all of them
+    (obs-d-018, b5466).
+    """
+    count, every = gpu_layers(serving.spec, values), layers_in_file(serving.spec)
+    if serving.constants.of("output_goes_last").value:
+        on_host, output = every - count, count > every
+    else:
+        on_host, output = every + 1 - count, count > 0
+    return Placed(min(len(serving.spec.layers), max(0, on_host)), output)
 
 
 def _bounds(proportions: Sequence[float]) -> list[float]:
@@ -116,9 +133,7 @@ def division(serving: Serving, settings: Settings) -> Division:
     name are whole on every device.
     """
     ranks = serving.layout.tp
-    return Division(
-        attention=ranks, dense_mlp=ranks, lm_head=ranks, expert_tp=ranks, embedding=1, shared_experts=1
-    )
+    return Division(attention=ranks, dense_mlp=ranks, lm_head=ranks, expert_tp=ranks, embedding=1, shared_experts=1)
 
 
 def is_pipelined(serving: Serving, values: Mapping[str, Value]) -> bool:
@@ -129,7 +144,7 @@ def is_pipelined(serving: Serving, values: Mapping[str, Value]) -> bool:
     overridden = any(values.get(flag) for flag in ("--override-tensor", "--n-cpu-moe", "--n-cpu-ffn"))
     return (
         serving.layout.pp > 1
-        and not host_layers(serving.spec, values)
+        and gpu_layers(serving.spec, values) > layers_in_file(serving.spec)
         and not overridden
         and not is_on(values, "--cpu-moe")
         and not kv_on_host(values)

@@ -14,8 +14,8 @@ from moeplan.core.deployment import Serving, Settings, Value
 from moeplan.core.errors import InputError
 from moeplan.core.gguf_names import gguf_names
 from moeplan.core.model import Weight
-from moeplan.engines.llamacpp.layout import host_layers
-from moeplan.engines.llamacpp.settings import chosen, gpu_layers, is_on, switched_off
+from moeplan.engines.llamacpp.layout import placed
+from moeplan.engines.llamacpp.settings import chosen, is_on, switched_off
 
 EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 DENSE = r"\.ffn_(up|down|gate)\."
@@ -63,8 +63,7 @@ def host_share(serving: Serving, settings: Settings) -> Callable[[Weight, int | 
     Of a weight that llama.cpp stores as several tensors the parts that stay count.
     """
     values = chosen(settings)
-    first_on_device, rules = host_layers(serving.spec, values), overrides(values)
-    all_on_host = not gpu_layers(serving.spec, values)
+    on_device, rules = placed(serving, values), overrides(values)
     towers_on_host = switched_off(values, "--mmproj-offload")
 
     def share(weight: Weight, layer: int | None) -> float:
@@ -72,7 +71,7 @@ def host_share(serving: Serving, settings: Settings) -> Callable[[Weight, int | 
             return 1.0
         if weight.role == "towers":
             return float(towers_on_host)
-        plain = all_on_host if layer is None else layer < first_on_device
+        plain = not on_device.output if layer is None else layer < on_device.host_layers
         names = gguf_names(weight, layer) if rules else ()
         if not names:
             return float(plain)

@@ -8,14 +8,16 @@ Sources: SGLang 0.5.23 srt/arg_groups/memory_hook.py; srt/server_args.py of 0.4.
 
 from __future__ import annotations
 
-from moeplan.core.deployment import Constants, Serving
+from moeplan.core.deployment import Serving
 from moeplan.core.model import ModelSpec, Tower, Weight
 from moeplan.core.units import MIB
 from moeplan.engines.sglang.graphs import decode_graphs, prefill_graph_sizes, prefill_graphs
 from moeplan.engines.sglang.layout import a2a_backend, attention_dp
 from moeplan.engines.sglang.registry import is_latent, is_multimodal
 
-BY_CARD, BY_RESERVE = "0.4.8", "0.5.3"
+BY_CARD, BY_TOWER, BY_RESERVE = "0.4.8", "0.5.1", "0.5.3"
+AITER_LONG_CONTEXT = 0.85
+"""On AMD cards beyond 8192 tokens (arg_groups/attention_hook.py)."""
 LEAST_ACTIVATION_TOKENS = 2048
 MIB_PER_ACTIVATION_TOKEN = 1.5
 BASE_MIB = 512
@@ -48,11 +50,26 @@ def default_fraction(serving: Serving, chunk_tokens: int, graph_batch: int) -> f
         newest = constants.at_least(BY_RESERVE)
         reserved = _reserve(serving, total, chunk_tokens, graph_batch) if newest else _card_reserve(serving, total)
         share = round((total - reserved) / total, 3)
-    if is_multimodal(serving.spec) and not serving.deployment.stated.get("--language-only"):
-        share *= tower_factor(serving.spec, constants)
-    if serving.hardware is not None and serving.hardware.vendor == "amd" and serving.deployment.context_tokens > 8192:
-        share *= 0.85  # aiter's workspace for long contexts
+    if constants.at_least(BY_TOWER) and runs_towers(serving):
+        share *= tower_factor(serving.spec)
     return max(0.0, share)
+
+
+def taken_off(serving: Serving) -> float:
+    """What the share is multiplied with in any case, stated or not: aiter's workspace, and towers until 0.5.0."""
+    factor = 1.0
+    if serving.hardware is not None and serving.hardware.vendor == "amd" and serving.deployment.context_tokens > 8192:
+        factor *= AITER_LONG_CONTEXT
+    if runs_towers(serving) and not serving.constants.at_least(BY_TOWER):
+        factor *= 0.9
+    return factor
+
+
+def runs_towers(serving: Serving) -> bool:
+    """Whether pictures or sound are served too."""
+    stated = serving.deployment.stated
+    alone = stated.get("--language-only") or stated.get("--language-model-only")
+    return is_multimodal(serving.spec) and not alone
 
 
 def reserve_for_graphs_mib(serving: Serving, chunk_tokens: int, graph_batch: int) -> float:
@@ -71,10 +88,8 @@ def reserve_for_graphs_mib(serving: Serving, chunk_tokens: int, graph_batch: int
     return reserved
 
 
-def tower_factor(spec: ModelSpec, constants: Constants) -> float:
+def tower_factor(spec: ModelSpec) -> float:
     """How much less a model with a vision tower takes (memory_hook.py:adjust_mem_fraction_for_vlm)."""
-    if not constants.at_least("0.5.1"):
-        return 0.9
     tower = next((tower for tower in spec.towers if tower.name == "vision"), None)
     if tower is None or spec.model_type == "qwen3_omni_moe":
         return 1.0  # its vision config stands deeper than the engine looks

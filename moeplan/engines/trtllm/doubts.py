@@ -34,6 +34,10 @@ def doubts(serving: Serving, settings: Settings) -> tuple[Remark, ...]:
         found.append(
             "speculation: draft tokens in cache, states and workspaces are not modelled, nor another draft model"
         )
+    if settings.count("--max_beam_width") > 1:
+        found.append("beams: each keeps a cache of its own, and one per sequence is counted")
+    if settings.count("--moe_cluster_parallel_size") > 1:
+        found.append("clusters of expert ranks (--moe_cluster_parallel_size) are not modelled")
     if spec.towers:
         found.append(
             "the vision or audio encoder's own activations are not modelled (the profiling pass measures them)"

@@ -22,6 +22,7 @@ WHOLE_TABLE = (
 feed-forwards take the most ranks that whole quantiser blocks allow."""
 MOE_TP = "moe_tensor_parallel_size"
 BALANCER = "moe_config.load_balancer"
+CONTEXT_RANKS = "--context_parallel_size"
 
 
 def resolve_layout(spec: ModelSpec, asked: AskedLayout, num_devices: int | None, stated: Mapping[str, Value]) -> Layout:
@@ -30,7 +31,8 @@ def resolve_layout(spec: ModelSpec, asked: AskedLayout, num_devices: int | None,
     Attention is data-parallel over all tensor-parallel ranks, or not at all: `dp` is `tp` or 1. Without a stated split
     the first stages take one layer more (`tensor_split`). Raises InputError where degrees contradict each other.
     """
-    pp, cp = asked.pp or 1, asked.dcp or 1
+    stated_cp = stated.get(CONTEXT_RANKS)
+    pp, cp = asked.pp or 1, asked.dcp or (stated_cp if isinstance(stated_cp, int) else 1)
     wanted = asked.dp if asked.dp is not None and asked.dp > 1 else None
     if asked.tp is None and wanted is None and num_devices is not None and num_devices % (pp * cp):
         raise InputError(
@@ -125,7 +127,7 @@ def _redundant(spec: ModelSpec, asked: AskedLayout, stated: Mapping[str, Value])
         config = json.loads(text) if isinstance(text, str) else None
     except ValueError:
         return 0
-    slots = config.get("num_slots") if isinstance(config, dict) else None
+    slots = config.get("num_slots") if isinstance(config, dict) else stated.get(f"{BALANCER}.num_slots")
     experts = next((f.num_experts for layer in spec.layers for f in layer.ffns if isinstance(f, MoeFfn)), None)
     return max(0, slots - experts) if isinstance(slots, int) and experts is not None else 0
 

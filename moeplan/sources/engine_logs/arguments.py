@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -68,7 +70,9 @@ def value_of(spelling: str) -> Value:
     if len(spelling) > MOST_TEXT:
         raise Unreadable
     try:
-        read = ast.literal_eval(spelling)
+        with warnings.catch_warnings():  # an escape that Python does not know is no matter of the user's
+            warnings.simplefilter("ignore")
+            read = ast.literal_eval(spelling)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         if not _WORD.fullmatch(spelling):
             raise Unreadable from None
@@ -88,6 +92,8 @@ def flag_of(name: str) -> str:
 
 def _plain(read: Any) -> Value:
     match read:
+        case float() if not math.isfinite(read):
+            raise Unreadable
         case bool() | int() | float() | None:
             return read
         case str():

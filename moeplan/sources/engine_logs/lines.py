@@ -20,6 +20,8 @@ _SAMPLE_BYTES = 2**12
 _GZIP = b"\x1f\x8b"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"BZh": "bzip2"}
+# A log holds none of these, but for the odd one that a crash left.
+_NO_TEXT = bytes(set(range(32)) - set(b"\a\b\t\n\v\f\r\x1b")) + b"\x7f"
 _CONTROL = re.compile("\x1b(?:\\[[0-9;:?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\))")
 # Where the log drivers of docker, journald, Google Cloud and the engines' own JSON loggers put the line.
 _JSON_FIELDS = ("log", "message", "MESSAGE", "msg", "textPayload")
@@ -44,9 +46,10 @@ def blocks_of(file: BufferedReader, name: str) -> Iterator[bytes]:
     if head.startswith(_UTF16):
         yield from _from_utf16(file)
         return
-    if head.count(0) * 50 > len(head):  # a log has no null bytes, but for the odd one that a crash left
+    if (len(head) - len(head.translate(None, _NO_TEXT))) * 50 > len(head):
         raise InputError(
-            f"{name}: is no text (it holds null bytes)", hint="give the engine's log, not a model, a core or an archive"
+            f"{name}: is no text",
+            hint="give the engine's log, not a model or an archive; null bytes that a log rotation left go with tr -d '\\0'",
         )
     while block := file.read(BLOCK_BYTES):
         yield block

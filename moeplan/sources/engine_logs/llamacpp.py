@@ -28,39 +28,43 @@ from moeplan.sources.engine_logs.starts import (
 WORDS = (
     b" MiB", b"llama_context", b"llama_new_context", b"llama_init_from_model", b"general.name", b"loaded meta data",
     b"offloaded ", b"KV cache, size", b"KV cache\n", b"KV cache\r", b"  Device ", b"CUDA devices", b"ROCm devices",
-    b"draft model", b"draft context", b"model loaded", b"listening", b"llama runner started", b"warming up the model",
+    b"draft model", b"draft context", b"model loaded", b"server is listening on", b"llama runner started", b"warming up the model",
     b"failed to load model", b"failed to create", b"device=", b"starting runner", b"type overrid",
 )  # fmt: skip
 """A line without any of these tells nothing."""
 
 _CACHE = (
-    worded("KV buffer size", r"(?P<device>\S+) KV buffer size = +<kv_buffer_bytes> MiB", "MiB"),
-    worded("RS buffer size", r"(?P<device>\S+) RS buffer size = +<recurrent_buffer_bytes> MiB", "MiB"),
+    worded("KV buffer size", r"(?P<device>\S{1,64}) KV buffer size = +<kv_buffer_bytes> MiB", "MiB"),
+    worded("RS buffer size", r"(?P<device>\S{1,64}) RS buffer size = +<recurrent_buffer_bytes> MiB", "MiB"),
     worded(
-        "state buffer size", r"(?P<device>\S+) DSV4 .*? state buffer size = +<recurrent_buffer_bytes> MiB", "MiB",
+        "state buffer size", r"(?P<device>\S{1,64}) DSV4 .{0,60}? state buffer size = +<recurrent_buffer_bytes> MiB", "MiB",
     ),
 )  # fmt: skip
 _CACHE_WHOLE = (
-    worded(" cells,", r"size = +<kv_bytes> MiB \( *<kv_cells> cells, .*?\bK \(\w+\)", "MiB"),
+    worded(" cells,", r"size = +<kv_bytes> MiB \( *<kv_cells> cells, .{0,200}?\bK \(\w+\)", "MiB"),
     worded(" K (", r"\bK \(\w+\): +<kv_key_bytes> MiB, V \(\w+\): +<kv_value_bytes> MiB", "MiB"),
     worded("KV self size", r"KV self size += +<kv_bytes> MiB", "MiB"),
-    worded(", R (", r"\( *<state_slots> cells, .*?\bR \(\w+\): +<conv_state_bytes> MiB, S \(\w+\): +<ssm_state_bytes> MiB", "MiB"),
+    worded(", R (", r"\( *<state_slots> cells, .{0,200}?\bR \(\w+\): +<conv_state_bytes> MiB, S \(\w+\): +<ssm_state_bytes> MiB", "MiB"),
 )  # fmt: skip
 _OTHERS = (
     worded(
-        "load_tensors:", r"load_tensors: +(?P<device>\S+)(?: model)? buffer size = +<model_buffer_bytes> MiB", "MiB"
+        "load_tensors:",
+        r"load_tensors: +(?P<device>\S{1,64})(?: model)? buffer size = +<model_buffer_bytes> MiB",
+        "MiB",
     ),
-    worded("output buffer size", r"(?P<device>\S+) +output buffer size = +<output_buffer_bytes> MiB", "MiB"),
-    worded("compute buffer size", r"(?P<device>\S+) compute buffer size = +<compute_buffer_bytes> MiB", "MiB"),
-    worded("LoRA buffer size", r"(?P<device>\S+) LoRA buffer size = +<lora_buffer_bytes> MiB", "MiB"),
+    worded("output buffer size", r"(?P<device>\S{1,64}) +output buffer size = +<output_buffer_bytes> MiB", "MiB"),
+    worded("compute buffer size", r"(?P<device>\S{1,64}) compute buffer size = +<compute_buffer_bytes> MiB", "MiB"),
+    worded("LoRA buffer size", r"(?P<device>\S{1,64}) LoRA buffer size = +<lora_buffer_bytes> MiB", "MiB"),
     worded("offloaded ", r"offloaded <offloaded_layers>/\d+ layers to GPU"),
     worded(" size ", r"print_\w+: (?:model|file) size += +<model_file_bytes> MiB", "MiB"),
     worded(" size ", r"print_\w+: (?:model|file) size += +<model_file_bytes> GiB", "GiB"),
 )
-_FREE = (worded("using device", r"using device (?P<device>\S+) \(.*\) - <free_before_load_bytes> MiB free", "MiB"),)
+_FREE = (
+    worded("using device", r"using device (?P<device>\S{1,64}) \(.*\) - <free_before_load_bytes> MiB free", "MiB"),
+)
 MOST_DEVICES = 256
 
-_LOADED = re.compile(r"llama_model_loader: loaded meta data with .*? tensors from (?P<path>.+?) \(version")
+_LOADED = re.compile(r"llama_model_loader: loaded meta data with .{0,100}? tensors from (?P<path>.{1,4096}?) \(version")
 _NAME = re.compile(r"general\.name +(?:str +)?= (?P<name>.+)")
 _SETTING = re.compile(
     r"(?:llama_context\w*|llama_new_context_with_model|llama_init_from_model): "
@@ -78,7 +82,7 @@ _LATENT_TYPE = re.compile(r"c\^KV \((\w+)\)")
 _CREATING = re.compile(r"creating +(?P<name>[\w -]+?) KV cache")
 _CREATING_NAMES = {"non-SWA": "full", "SWA": "window", "main": "full"}
 _DEVICES = re.compile(r"found \d+ (\w+) devices")
-_DEVICE = re.compile(r"  Device (\d+): (.+?), (?:compute capability|gfx)")
+_DEVICE = re.compile(r"\bDevice (\d+): (.+?), (?:compute capability|gfx)")
 _DEVICE_MEMORY = re.compile(rf"VRAM: ({NUMBER}) MiB")
 _USING = re.compile(r"using device \S+ \((.*?)\) (?:\(|-)")
 _OVERRIDDEN = re.compile(r"[Tt]ensor blk\.(\d{1,5})\.ffn_\w+_exps\b.* buffer type overrid(?:d)?en to (?:CPU|\w*_?Host)")
@@ -90,7 +94,8 @@ _OLLAMA_QUANTITIES: dict[str, Quantity] = {
     "model weights": "model_buffer_bytes", "kv cache": "kv_buffer_bytes", "compute graph": "compute_buffer_bytes",
 }  # fmt: skip
 _VISION = ("reserve_compute_meta", "alloc_compute_meta", "clip_")
-_UP = ("model loaded", "listening on", "server listening", "llama runner started", "warming up the model")
+# Not the line that a port is open: servers listen before they load.
+_UP = ("model loaded", "server is listening on", "llama runner started", "warming up the model")
 _FAILURES = (
     "failed to load model", "failed to create context", "failed to create_context", "cudaMalloc failed", "out of memory",
 )  # fmt: skip
@@ -190,7 +195,7 @@ class LlamaCppLog:
             if memory := _DEVICE_MEMORY.search(text):
                 value, step = figure(memory[1], "MiB")
                 name = f"{self.backend}{found[1]}"
-                told = Figure("total_memory_bytes", value, step, text.strip()[:MOST_TEXT], None, name)
+                told = Figure("total_memory_bytes", value, step, text[found.start() :][:MOST_TEXT], None, name)
                 self.devices[f"total {name}"] = (number, told)
         elif found := _USING.search(text):
             start.gpu_name = start.gpu_name or found[1]

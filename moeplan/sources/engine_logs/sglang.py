@@ -22,27 +22,27 @@ WORDS = (
 
 _LOAD = (
     worded("Load weight begin", r"Load weight begin\. avail mem=<free_before_load_bytes> GB", "GB", 2),
-    worded("Load weight end", r"Load weight end\..*? avail mem=<free_after_load_bytes> GB", "GB", 2),
-    worded("Load weight end", r"Load weight end\..*? mem usage=<weights_bytes> GB", "GB", 2),
+    worded("Load weight end", r"Load weight end\..{0,200}? avail mem=<free_after_load_bytes> GB", "GB", 2),
+    worded("Load weight end", r"Load weight end\..{0,200}? mem usage=<weights_bytes> GB", "GB", 2),
 )
 _POOL = (
     worded(
-        "K size", r"KV Cache is allocated\..*?#tokens: <kv_tokens>, K size: <kv_key_bytes> GB, V size: <kv_value_bytes> GB",
+        "K size", r"KV Cache is allocated\..{0,200}?#tokens: <kv_tokens>, K size: <kv_key_bytes> GB, V size: <kv_value_bytes> GB",
         "GB", 2,
     ),
-    worded("KV size", r"KV Cache is allocated\..*?#tokens: <kv_tokens>, KV size: <kv_bytes> GB", "GB", 2),
+    worded("KV size", r"KV Cache is allocated\..{0,200}?#tokens: <kv_tokens>, KV size: <kv_bytes> GB", "GB", 2),
 )  # fmt: skip
 # Pools that are sized after graph capture: what was told before was a bound on addresses, this is the allocation.
 _RESIZED = (
-    worded("KV cache allocated", r"(?<!draft )KV cache allocated\..*?#tokens: <kv_tokens>, KV size: <kv_bytes> GB", "GB", 2),
-    worded("draft KV cache", r"draft KV cache allocated\..*?#tokens: <kv_tokens>, KV size: <kv_bytes> GB", "GB", 2, "draft"),
+    worded("KV cache allocated", r"(?<!draft )KV cache allocated\..{0,200}?#tokens: <kv_tokens>, KV size: <kv_bytes> GB", "GB", 2),
+    worded("draft KV cache", r"draft KV cache allocated\..{0,200}?#tokens: <kv_tokens>, KV size: <kv_bytes> GB", "GB", 2, "draft"),
 )  # fmt: skip
 _WORDINGS = (
     worded("Memory baseline", r"Memory baseline taken\. mem usage=<collectives_bytes> GB", "GB", 2),
-    worded("torch distributed ends", r"Init torch distributed ends\..*?mem usage=<collectives_bytes> GB", "GB", 2),
+    worded("torch distributed ends", r"Init torch distributed ends\..{0,200}?mem usage=<collectives_bytes> GB", "GB", 2),
     worded("SWAKVPool mem", r"SWAKVPool mem usage: <kv_bytes> GB", "GB", 2),
-    worded("SWAKVPool mem", r"SWAKVPool mem usage: .*?swa size: <kv_tokens>", part="window"),
-    worded("SWAKVPool mem", r"SWAKVPool mem usage: .*?full size: <kv_tokens>", part="full"),
+    worded("SWAKVPool mem", r"SWAKVPool mem usage: .{0,200}?swa size: <kv_tokens>", part="window"),
+    worded("SWAKVPool mem", r"SWAKVPool mem usage: .{0,200}?full size: <kv_tokens>", part="full"),
     worded(
         "Mamba Cache",
         r"Mamba Cache is allocated\. max_mamba_cache_size: <state_slots>, conv_state size: <conv_state_bytes> ?GB, "
@@ -56,12 +56,12 @@ _WORDINGS = (
     worded("max_total_num_tokens=", r"max_total_num_tokens=<kv_tokens>, chunked_prefill_size="),
     worded("available_gpu_mem=", r"available_gpu_mem=<free_when_ready_bytes> GB", "GB", 2),
 )  # fmt: skip
-_GRAPHS = re.compile(r"Capture (?P<of>[\w ]*?) ?graph end\.")
+_GRAPHS = re.compile(r"Capture (?P<of>[\w ]{0,60}?) ?graph end\.")
 _GRAPHS_TAIL = (
     worded("mem usage=", r"mem usage=<cuda_graphs_bytes> GB", "GB", 2),
     worded("avail mem=", r"avail mem=<free_after_graphs_bytes> GB", "GB", 2),
 )
-_POOL_NAME = re.compile(r"(?:^|\] )(?P<name>[\w. -]*?) ?KV Cache is allocated")
+_POOL_NAME = re.compile(r"(?:^|\] )(?P<name>[\w. -]{0,60}?) ?KV Cache is allocated")
 _POOL_NAMES = {"": None, "Full": "full", "SWA": "window"}
 _PLAIN_GRAPHS = {"cuda", "npu", "target", "decode", "verify", "xpu", "cpu"}
 

@@ -24,7 +24,7 @@ WORDINGS = (
     worded("non_torch_memory", r"non_torch_memory takes <non_torch_bytes>GiB", "GiB", 2),
     worded("activation peak", r"PyTorch activation peak memory takes <activation_peak_bytes>GiB", "GiB", 2),
     worded("reserved for KV", r"memory reserved for KV Cache is <kv_pool_bytes>GiB", "GiB", 2),
-    worded("total_gpu_memory", r"total_gpu_memory \(<total_memory_bytes>GiB\) x .*? = <budget_bytes>GiB", "GiB", 2),
+    worded("total_gpu_memory", r"total_gpu_memory \(<total_memory_bytes>GiB\) x .{0,200}? = <budget_bytes>GiB", "GiB", 2),
     # The profiler's own summary, at debug level; the older one tells torch and the rest apart.
     worded(
         "non-torch forward increase",
@@ -33,7 +33,7 @@ WORDINGS = (
         "GiB", 2,
     ),
     worded(
-        "total consumed", r"total consumed \(.*?\): <consumed_bytes>GiB; weights memory: <weights_bytes>GiB", "GiB", 2
+        "total consumed", r"total consumed \(.{0,200}?\): <consumed_bytes>GiB; weights memory: <weights_bytes>GiB", "GiB", 2
     ),
     worded(
         "Requested memory",
@@ -54,9 +54,9 @@ WORDINGS = (
     worded("num_gpu_blocks is", r"num_gpu_blocks is: <num_blocks>"),
     worded("num_gpu_blocks_override", r"num_gpu_blocks_override=<num_blocks>"),
     worded("block size to", r"Setting (?:attention|kv cache) block size to <block_tokens>"),
-    worded("Graph capturing", r"Graph capturing finished in .*? took <cuda_graphs_bytes> GiB", "GiB", 2),
+    worded("Graph capturing", r"Graph capturing finished in .{0,200}? took <cuda_graphs_bytes> GiB", "GiB", 2),
     worded(
-        "Encoder graph", r"Encoder graph capturing finished in .*? took <cuda_graphs_bytes> GiB", "GiB", 2, "encoder"
+        "Encoder graph", r"Encoder graph capturing finished in .{0,200}? took <cuda_graphs_bytes> GiB", "GiB", 2, "encoder"
     ),
     worded("Estimated CUDA graph", r"Estimated CUDA graph memory: <cuda_graphs_estimate_bytes> GiB", "GiB", 2),
     worded(
@@ -77,7 +77,7 @@ WORDINGS = (
     # Since 2026 the estimate for graphs is in the activation peak of this line (gpu_worker.py: peak_activation_memory).
     worded(
         "for consumed memory",
-        r"Actual usage is <consumed_bytes> GiB for consumed memory \(.*?\), <activation_and_graphs_bytes> GiB for peak "
+        r"Actual usage is <consumed_bytes> GiB for consumed memory \(.{0,200}?\), <activation_and_graphs_bytes> GiB for peak "
         r"activation, and <cuda_graphs_bytes> GiB for", "GiB", 2,
     ),
     worded("in use is", r"kv cache memory in use is <kv_pool_bytes> GiB", "GiB", 2),

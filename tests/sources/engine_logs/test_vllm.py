@@ -78,9 +78,12 @@ def test_each_figure_says_how_far_it_was_rounded_where_it_stands_and_in_which_wo
 
 def test_a_figure_that_lost_its_zeros_is_still_one_of_two_digits() -> None:
     # `round(x, 2)` of 15.00 prints 15.0 (utils/mem_utils.py: format_gib).
-    log = read("(EngineCore pid=3) INFO 10-06 17:00:11 [model_runner.py:407] Model loading took 15.0 GiB memory and 5.4 seconds")
+    log = read(
+        "(EngineCore pid=3) INFO 10-06 17:00:11 [model_runner.py:407] Model loading took 15.0 GiB memory and 5.4 seconds"
+    )
     (weights,) = log.told("weights_bytes")
-    assert (weights.value, weights.resolution) == (15 * GIB, pytest.approx(GIB / 100))
+    assert weights.value == 15 * GIB
+    assert weights.resolution == pytest.approx(GIB / 100)
 
 
 def test_arguments_are_flags_without_secrets_and_settled_values_win() -> None:
@@ -232,11 +235,11 @@ def test_a_namespace_prints_all_defaults_and_only_what_was_set_counts() -> None:
         ),
         # 2025 to early 2026
         (
-            "Free memory on device (181.84/184.31 GiB) on startup. Desired GPU memory utilization is (0.92, 169.56 GiB). "
+            ("Free memory on device (181.84/184.31 GiB) on startup. Desired GPU memory utilization is (0.92, 169.56 GiB). "
             "Actual usage is 106.69 GiB for weight, 6.31 GiB for peak activation, 0.95 GiB for non-torch memory, and 4.13 "
             "GiB for CUDAGraph memory. Replace gpu_memory_utilization config with `--kv-cache-memory=55124106138` (51.34 "
             "GiB) to fit into requested memory, or `--kv-cache-memory=68302635520` (63.61 GiB) to fully utilize gpu "
-            "memory. Current kv cache memory in use is 50.62 GiB.",
+            "memory. Current kv cache memory in use is 50.62 GiB."),
             {
                 "free_before_load_bytes": 181.84, "total_memory_bytes": 184.31, "budget_bytes": 169.56,
                 "weights_bytes": 106.69, "activation_peak_bytes": 6.31, "non_torch_bytes": 0.95,
@@ -245,11 +248,11 @@ def test_a_namespace_prints_all_defaults_and_only_what_was_set_counts() -> None:
         ),
         # 0.33: weights and what is not torch's in one figure, and the graphs' estimate inside the peak
         (
-            "Free memory on device (78.84/79.25 GiB) on startup. Desired GPU memory utilization is (0.92, 72.91 GiB). "
+            ("Free memory on device (78.84/79.25 GiB) on startup. Desired GPU memory utilization is (0.92, 72.91 GiB). "
             "Actual usage is 15.26 GiB for consumed memory (weights + non-torch), 1.44 GiB for peak activation, and 0.23 "
             "GiB for CUDAGraph memory. Replace gpu_memory_utilization config with `--kv-cache-memory=1` (0.0 GiB) to fit "
             "into requested memory, or `--kv-cache-memory=1` (0.0 GiB) to fully utilize gpu memory. Current kv cache "
-            "memory in use is 56.21 GiB.",
+            "memory in use is 56.21 GiB."),
             {
                 "free_before_load_bytes": 78.84, "total_memory_bytes": 79.25, "budget_bytes": 72.91,
                 "consumed_bytes": 15.26, "activation_and_graphs_bytes": 1.44, "cuda_graphs_bytes": 0.23,
@@ -257,13 +260,13 @@ def test_a_namespace_prints_all_defaults_and_only_what_was_set_counts() -> None:
             },
         ),
         (
-            "Memory profiling takes 7.66 seconds. Total non KV cache memory: 62.47GiB; torch peak memory increase: "
-            "4.88GiB; non-torch forward increase memory: 0.17GiB; weights memory: 57.42GiB.",
+            ("Memory profiling takes 7.66 seconds. Total non KV cache memory: 62.47GiB; torch peak memory increase: "
+            "4.88GiB; non-torch forward increase memory: 0.17GiB; weights memory: 57.42GiB."),
             {"activation_peak_bytes": 4.88, "non_torch_bytes": 0.17, "weights_bytes": 57.42},
         ),
         (
-            "Memory profiling takes 7.66 seconds. Total non KV cache memory: 62.47GiB; torch peak memory increase: "
-            "4.88GiB; total consumed (from mem_get_info): 57.59GiB; weights memory: 57.42GiB.",
+            ("Memory profiling takes 7.66 seconds. Total non KV cache memory: 62.47GiB; torch peak memory increase: "
+            "4.88GiB; total consumed (from mem_get_info): 57.59GiB; weights memory: 57.42GiB."),
             {"consumed_bytes": 57.59, "weights_bytes": 57.42},
         ),
         (
@@ -271,15 +274,15 @@ def test_a_namespace_prints_all_defaults_and_only_what_was_set_counts() -> None:
             {"free_before_load_bytes": 78.84, "budget_bytes": 72.91},
         ),
         (
-            "Initial free memory 78.84 GiB, reserved 40.0 GiB memory for KV Cache as specified by kv_cache_memory_bytes "
-            "config and skipped memory profiling.",
+            ("Initial free memory 78.84 GiB, reserved 40.0 GiB memory for KV Cache as specified by kv_cache_memory_bytes "
+            "config and skipped memory profiling."),
             {"free_before_load_bytes": 78.84, "kv_pool_bytes": 40.0},
         ),
         ("Peak GPU memory after loading weights: 61.02 GiB", {"load_peak_bytes": 61.02}),
         # a pool below zero, as a machine of 16 GB really printed it
         (
-            "model weights take 6.59GiB; non_torch_memory takes 8.29GiB; PyTorch activation peak memory takes 4.93GiB; "
-            "the rest of the memory reserved for KV Cache is -7.83GiB.",
+            ("model weights take 6.59GiB; non_torch_memory takes 8.29GiB; PyTorch activation peak memory takes 4.93GiB; "
+            "the rest of the memory reserved for KV Cache is -7.83GiB."),
             {
                 "weights_bytes": 6.59, "non_torch_bytes": 8.29, "activation_peak_bytes": 4.93, "kv_pool_bytes": -7.83,
             },
@@ -334,8 +337,10 @@ def test_a_refusal_tells_what_was_needed_and_what_would_fit(model_s: str) -> Non
     "failure",
     [
         "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`",
-        "ValueError: Free memory on device cuda:0 (15.32/22.04 GiB) on startup is less than desired GPU memory utilization "
-        "(0.88, 19.39 GiB). Decrease GPU memory utilization",
+        (
+            "ValueError: Free memory on device cuda:0 (15.32/22.04 GiB) on startup is less than desired GPU memory utilization "
+            "(0.88, 19.39 GiB). Decrease GPU memory utilization"
+        ),
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.16 GiB. GPU 0 has a total capacity of 22.04 GiB",
         "ERROR 08-22 20:20:17 [core.py:1349] EngineCore failed to start.",
     ],
@@ -346,7 +351,9 @@ def test_failures_are_told(failure: str) -> None:
 
 
 def test_an_engine_that_came_up_and_broke_later_did_start() -> None:
-    log = read(LATE_2025 + "(EngineCore_DP0 pid=5) ERROR torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1 GiB\n")
+    log = read(
+        LATE_2025 + "(EngineCore_DP0 pid=5) ERROR torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1 GiB\n"
+    )
     assert log.started is True
 
 
@@ -418,7 +425,9 @@ def test_a_start_that_tells_nothing_yet_leaves_the_one_before_it() -> None:
 
 
 def test_a_crash_that_dumps_its_config_is_no_start() -> None:
-    log = read(LATE_2025 + "ERROR [dump_input.py:69] Dumping input data for V1 LLM engine (v0.11.2) with config: model='x'\n")
+    log = read(
+        LATE_2025 + "ERROR [dump_input.py:69] Dumping input data for V1 LLM engine (v0.11.2) with config: model='x'\n"
+    )
     assert one(log, "kv_tokens") == 635_648
     assert log.notes == ()
 

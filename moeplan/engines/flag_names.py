@@ -1,0 +1,38 @@
+"""Names of flags as people type them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from moeplan.engines.flag import Flag
+
+_NEGATIVE = re.compile(r"-\d+|-\d*\.\d+")
+
+
+def spelled(name: str) -> str:
+    """Dashes for underscores up to a dot, as vLLM's parser and llama.cpp have it; short flags stay as they are."""
+    if not name.startswith("--"):
+        return name
+    head, dot, key = name.partition(".")
+    return head.replace("_", "-") + dot + key
+
+
+def is_flag(word: str) -> bool:
+    """As argparse decides: a dash in front, and neither a negative number nor a text with spaces."""
+    return len(word) > 1 and word[0] == "-" and not _NEGATIVE.fullmatch(word) and " " not in word.partition("=")[0]
+
+
+def nearest(flags: Mapping[str, Flag], typed: str) -> str | None:
+    """The known spelling that a typed one abbreviates, or that looks like it; None where nothing does."""
+    name = spelled(typed)
+    names = [known for known in flags if known.startswith("-")]
+    longer = [known for known in names if name.startswith("--") and known.startswith(name)]
+    if longer and len({flags[known].name for known in longer}) == 1:
+        return longer[0]
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, names, 1, 0.75)), None)
