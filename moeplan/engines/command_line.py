@@ -151,10 +151,11 @@ class _Reader:
 
     def _positional(self, word: str) -> None:
         self.shown.append(HIDDEN if is_secret_value(word) else word)
-        if word.lower() not in _SWITCH_WORDS and "model" not in self.said and " " not in word.strip():
+        if word.lower() not in _SWITCH_WORDS and "model" not in self.said and word.split() == [word]:
             self._set(Flag("MODEL", field="model"), "MODEL", word, word)
             return
-        told = f"{_shown_value(word)}: no value of a flag, and moeplan knows no other use of it here; it is left out"
+        shown = _shown_value(word) or "''"
+        told = f"{shown}: no value of a flag, and moeplan knows no other use of it here; it is left out"
         self._note("flag-unknown", "warning", told)
 
     def _switch(self, flag: Flag, typed: str, values: list[str]) -> None:

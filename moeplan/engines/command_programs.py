@@ -79,4 +79,4 @@ def _take_engine(left: list[str]) -> str | None:
 
 
 def _last_part(left: list[str]) -> str:
-    return left[0].rpartition("/")[2] if left else ""
+    return left[0].rpartition("/")[2].removesuffix(".exe") if left else ""

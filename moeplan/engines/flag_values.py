@@ -107,7 +107,9 @@ def _count(flag: Flag, typed: str, text: str) -> int:
         return int(text)
     plain = text
     suffixed = _SUFFIXED.fullmatch(text)
-    if flag.decimal and suffixed:
+    if suffixed and "." in suffixed.group(1) and suffixed.group(2)[:1] in ("K", "M", "G") and not flag.decimal:
+        plain = "?"  # vLLM takes no fraction with a suffix of 1024
+    elif suffixed and flag.decimal:
         plain = suffixed.group(1) + _DECIMAL_SUFFIXES.get(suffixed.group(2), "?")
     try:
         return parse_count(plain, typed, max(flag.minimum, 0)).value

@@ -115,7 +115,7 @@ def estimate(
     if gpu is not None:
         hardware, num_devices = find_hardware(gpu, folders)
         notes += [Remark("gpu-reading", "info", text) for text in hardware.reading]
-    quant = quant or _online_format(stated.quantization, loaded, notes)
+    quant = _online_format(stated.quantization, loaded, notes) if quant is None else quant
     spec, resident, checkpoint = read_formats(loaded, engine, hardware, values.get("dtype"), quant, notes)
     limits, origins = read_limits(
         spec, values.get("context_tokens"), values.get("concurrency"), encoder_tokens, notes, strict=strict

@@ -36,8 +36,9 @@ def estimate_markdown(estimate: Estimate, *, explain: bool = False) -> str:
     ]
     worst = worst_rank(estimate)
     blocks.append(_needs(estimate) if worst is None else _ledger(estimate, worst))
-    if len(estimate.ranks) > 1:
-        blocks.append(table(["ranks", "weights", "needed", "left"], "<>>>", list(rank_rows(estimate))))
+    rows = list(rank_rows(estimate))
+    if len(rows) > 1:
+        blocks.append(table(["ranks", "weights", "needed", "left"], "<>>>", rows))
     blocks += [f"Not so: {escaped(note.message)}." for note in estimate.notes if note.code == NAIVE]
     blocks.append("\n".join(f"- {escaped(sentence)}" for sentence in reach_words(estimate)))
     if estimate.verdict.fits is False:

@@ -137,10 +137,10 @@ def _ledger(page: Console, estimate: Estimate, rank: Rank) -> None:
 
 
 def _other_ranks(page: Console, estimate: Estimate) -> None:
-    """All ranks in a line each where they differ, and the host's memory where it is used."""
-    if len(estimate.ranks) == 1:
-        return
+    """All ranks in a line each, where they differ."""
     rows = list(rank_rows(estimate))
+    if len(rows) < 2:
+        return
     heads = ("ranks", "weights", "needed", "left")
     columns = [
         Column(head, cells, right=position > 0)

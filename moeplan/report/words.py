@@ -13,7 +13,6 @@ from moeplan.estimate.result import Estimate, ModelFacts, Rank
 NAIVE = "naive-active"
 """The note on what the sum over active parameters would give; it stands beside the ledger, not among the notes."""
 
-UNKNOWN_LEFT = "not known"
 _ACCOUNTINGS = {"ideal": "ideal", "hybrid_manager": "engine's hybrid manager", "manager_off": "manager off"}
 
 
@@ -94,7 +93,8 @@ def reach_words(estimate: Estimate) -> list[str]:
     if prints is not None and prints.kv_tokens:
         times = "" if prints.concurrency is None else f", {prints.concurrency:,.2f} sequences of {asked.context_tokens:,}"
         told.append(f"{estimate.layout.engine} would print: {prints.kv_tokens:,} tokens{times} ({prints.rule})")
-    return told
+    host = host_words(estimate)
+    return told if host is None else [*told, host]
 
 
 def verdict_words(estimate: Estimate) -> str:
@@ -137,11 +137,22 @@ def ledger_words(estimate: Estimate, rank: Rank) -> str:
 
 
 def rank_rows(estimate: Estimate) -> Iterator[tuple[str, str, str, str]]:
-    """Ranks, weights, all that they need, and what is left, in the order of the ranks; the host last."""
+    """Ranks, weights, all that they need, and what is left, in the order of the ranks."""
     for rank in estimate.ranks:
-        name = "host memory, all ranks" if rank.device == "host" else ranks_words(rank.ranks)
-        left = UNKNOWN_LEFT if rank.free_bytes is None else gib_signed(rank.free_bytes, floor=True)
-        yield name, gib(rank.weights_bytes), gib(total_bytes(rank.lines)), left
+        if rank.device == "gpu":
+            left = gib_signed(rank.free_bytes or 0, floor=True)
+            yield ranks_words(rank.ranks), gib(rank.weights_bytes), gib(total_bytes(rank.lines)), left
+
+
+def host_words(estimate: Estimate) -> str | None:
+    """`host memory, all ranks: 20.0 GiB (weights kept in host memory); 100 GiB left`; None where none is counted."""
+    host = next((rank for rank in estimate.ranks if rank.device == "host"), None)
+    if host is None:
+        return None
+    parts = [f"{entry.label} {gib(entry.bytes)}" for entry in host.lines]
+    shown = f" ({', '.join(parts)})" if len(parts) > 1 else f" ({host.lines[0].label})"
+    left = "" if host.free_bytes is None else f"; {gib_signed(host.free_bytes, floor=True)} left"
+    return f"host memory, all ranks: {gib(total_bytes(host.lines))}{shown}{left}"
 
 
 def explained_ranks(estimate: Estimate) -> Iterator[Rank]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from moeplan.core.deployment import Value
@@ -60,20 +60,24 @@ def validate(
         raise UnknownError(f"{name} does not tell which GPU it ran on", hint="name it with --gpu, for instance --gpu h100")
     given = shlex.split(engine_args) if isinstance(engine_args, str) else list(engine_args)
     words = [*_flags(told.arguments, given), *given]
-    found = estimate(
-        named,
-        gpu=card,
-        engine=told.engine,
-        engine_version=engine_version or told.version,
-        engine_args=words,
-        quant=quant,
-        revision=revision,
-        offline=offline,
-        headers=headers,
-        file=file,
-        profiles=profiles,
-    )
-    comparisons = compare(told, found, tolerance, lambda pool: _with_pool(pool, found, words, named, card, told, quant))
+
+    def estimated(*more: str) -> Estimate:
+        return estimate(
+            named,
+            gpu=card,
+            engine=told.engine,
+            engine_version=engine_version or told.version,
+            engine_args=[*words, *more],
+            quant=quant,
+            revision=revision,
+            offline=offline,
+            headers=headers,
+            file=file,
+            profiles=profiles,
+        )
+
+    found = estimated()
+    comparisons = compare(told, found, tolerance, lambda pool: _with_pool(told, pool, estimated))
     judged = [each for each in comparisons if each.judged]
     kept = None
     if learn is not None:
@@ -108,21 +112,9 @@ def _flags(arguments: Mapping[str, Value], given: Sequence[str]) -> list[str]:
     return words
 
 
-def _with_pool(
-    pool_bytes: int, found: Estimate, words: list[str], model: str, gpu: str, told: EngineLog, quant: str | None
-) -> Estimate | None:
+def _with_pool(told: EngineLog, pool_bytes: int, estimated: Callable[..., Estimate]) -> Estimate | None:
     """The same estimate with the pool that the log names: what the engine's rule makes of it, apart from the rest."""
-    if told.engine != "vllm":
-        return None
-    return estimate(
-        model,
-        gpu=gpu,
-        engine=told.engine,
-        engine_version=found.layout.engine_version,
-        engine_args=[*words, "--kv-cache-memory-bytes", str(pool_bytes)],
-        quant=quant,
-        offline=True,
-    )
+    return estimated("--kv-cache-memory-bytes", str(pool_bytes)) if told.engine == "vllm" else None
 
 
 def _notes(told: EngineLog, found: Estimate) -> tuple[Remark, ...]:

@@ -194,6 +194,7 @@ def test_sizes_and_numbers(line: str, engine: str, settings: dict[str, object]) 
         ("-tp 99999999999999999999", "vllm", "-tp '9999"),
         ("-tp nan", "vllm", "-tp 'nan'"),
         ("--max-model-len -2", "vllm", "--max-model-len '-2'"),
+        ("--max-model-len 1.5K", "vllm", "--max-model-len '1.5K'"),
         ("--max-model-len 0", "vllm", "--max-model-len '0'"),
         ("--context-length 32K", "sglang", "--context-length '32K'"),  # neither SI nor IEC: SGLang refuses it
         ("--gpu-memory-utilization 1.2", "vllm", "--gpu-memory-utilization '1.2'"),
@@ -330,7 +331,7 @@ def test_programs_are_skipped(line: str, engine: str) -> None:
     assert not command.notes
 
 
-@pytest.mark.parametrize("program", ["llama-server", "./build/bin/llama-server", "llama-cli", "llama serve"])
+@pytest.mark.parametrize("program", ["llama-server", "./build/bin/llama-server", "llama-server.exe", "llama serve"])
 def test_programs_of_llama_cpp(program: str) -> None:
     command = read(f"{program} -hf org/M-GGUF:Q4_K_M -c 32768", "llamacpp")
     assert command.fields == {"model": "org/M-GGUF:Q4_K_M", "context_tokens": 32768}
@@ -398,9 +399,9 @@ def test_abbreviations_are_not_guessed() -> None:
 
 
 def test_words_without_a_place_are_named() -> None:
-    command = read("org/M other --enforce-eager true")
+    command = read("'' ' --port' org/M other --enforce-eager true")
     assert command.fields == {"model": "org/M"}
-    assert [message.split(":")[0] for message in told(command)] == ["other", "true"]
+    assert [message.split(":")[0] for message in told(command)] == ["''", " --port", "other", "true"]
 
 
 def test_flags_without_effect_on_memory_are_silent() -> None:

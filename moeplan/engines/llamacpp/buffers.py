@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from moeplan.core.deployment import Constant, Serving, Settings
-from moeplan.core.gguf_names import gguf_stems
 from moeplan.core.ledger import Line, Why, line, total_bytes
 from moeplan.core.model import Layer
 from moeplan.core.placement import RankView
@@ -17,7 +16,7 @@ from moeplan.core.weights import Owned
 from moeplan.engines.llamacpp.graph import FLOAT_BYTES, graph
 from moeplan.engines.llamacpp.layout import is_pipelined, placed
 from moeplan.engines.llamacpp.offload import host_share
-from moeplan.engines.llamacpp.settings import chosen, switched_off, ubatch_tokens
+from moeplan.engines.llamacpp.settings import chosen, on_cpu, switched_off, ubatch_tokens
 
 OFFLOADED_FROM_TOKENS = 32
 """Batches from this size on are computed on the device though their weights are on the host (ggml-cuda.cu)."""
@@ -26,11 +25,26 @@ INPUTS = {True: 1, False: 2}
 
 
 def runtime_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple[Line, ...]:
-    """Compute buffer and device context."""
+    """Compute buffer and device context; a processor has none of its own, and keeps the logits of all sequences."""
+    if on_cpu(serving):
+        return (_compute_line(serving, settings, rank), logits_line(serving))
     return (
         _compute_line(serving, settings, rank),
         _constant("device_context", "device context, libraries, matrix scratch", serving.constants.of("device_context_bytes")),
     )  # fmt: skip
+
+
+def logits_line(serving: Serving) -> Line:
+    """One row of logits for every sequence, in host memory."""
+    sequences = serving.deployment.sequences_per_rank
+    why = Why(
+        "4 B x vocabulary x sequences",
+        {"sequences": sequences},
+        f"llama.cpp {serving.constants.version}, src/llama-context.cpp:output_reserve",
+    )
+    return line(
+        "host.output", "logits of all sequences", FLOAT_BYTES * serving.spec.vocab_size * sequences, "derived", why
+    )
 
 
 def device_layers(serving: Serving, settings: Settings, rank: RankView) -> tuple[Layer, ...]:
@@ -98,12 +112,11 @@ def _moved_bytes(serving: Serving, settings: Settings) -> int:
     for entry in serving.owned:
         if entry.part != "text" or not entry.weight.linear or entry.weight.role == "embedding" or not entry.layers:
             continue
-        tensors = max(1, len(gguf_stems(entry.weight)))
         usual = tensor_bytes(fitted(usual_format(serving), entry.weight.shape), entry.weight.shape, entry.weight.count)
         for part in stored(entry, serving.quantisation):
             if any(share(entry.weight, layer) for layer in part.layers):
                 size = usual if is_file(serving) else part.num_bytes // max(1, len(part.layers))
-                largest = max(largest, size // tensors)
+                largest = max(largest, size)
     return largest
 
 
@@ -117,7 +130,12 @@ def weight_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple[
 
 def _copies(serving: Serving, settings: Settings, rank: RankView) -> Iterator[Line]:
     spec = serving.spec
-    if spec.tied_embedding and rank.place.stage.is_last and placed(serving, chosen(settings)).output:
+    if (
+        not on_cpu(serving)
+        and spec.tied_embedding
+        and rank.place.stage.is_last
+        and placed(serving, chosen(settings)).output
+    ):
         table = next(entry.weight for entry in serving.owned if entry.weight.role == "embedding")
         known = serving.quantisation.format_of(table.name, "embedding", linear=True)
         why = Why(

@@ -9,18 +9,24 @@ from __future__ import annotations
 from moeplan.core.deployment import Serving, Settings
 from moeplan.core.kv_cache import cache_cost, cache_rows
 from moeplan.core.ledger import Line, Why, line
+from moeplan.engines.llamacpp.buffers import logits_line
 from moeplan.engines.llamacpp.cache import cache_rules, layers_bytes
 from moeplan.engines.llamacpp.graph import FLOAT_BYTES, graph
 from moeplan.engines.llamacpp.layout import is_pipelined, kv_on_host, placed
 from moeplan.engines.llamacpp.offload import overrides
-from moeplan.engines.llamacpp.settings import chosen, ubatch_tokens
+from moeplan.engines.llamacpp.settings import chosen, on_cpu, ubatch_tokens
 
 CHECKPOINTS, CHECKPOINT_TOKENS = 32, 8192
 """Context checkpoints per slot, and how far apart they are at least (common/common.h)."""
 
 
 def host_lines(serving: Serving, settings: Settings) -> tuple[Line, ...]:
-    """Pinned compute and output buffers, the cache of layers on the host, and what the server keeps of prompts."""
+    """Pinned compute and output buffers, the cache of layers on the host, and what the server keeps of prompts.
+
+    None on a processor alone, where all of it is in the one memory.
+    """
+    if on_cpu(serving):
+        return ()
     spec, deployment = serving.spec, serving.deployment
     values = chosen(settings)
     context, sequences = deployment.context_tokens, deployment.sequences_per_rank
@@ -42,10 +48,7 @@ def host_lines(serving: Serving, settings: Settings) -> tuple[Line, ...]:
             ),
             low_bytes=idle, high_bytes=idle + runs,
         ),
-        line(
-            "host.output", "logits of all sequences", FLOAT_BYTES * spec.vocab_size * sequences, "derived",
-            Why("4 B x vocabulary x sequences", {"sequences": sequences}, source),
-        ),
+        logits_line(serving),
     ]  # fmt: skip
     layers = spec.layers if kv_on_host(values) else spec.layers[:on_host]
     cached = layers_bytes(serving, settings, layers, context, sequences)

@@ -16,7 +16,7 @@ from moeplan.core.deployment import Serving, Settings, Value
 from moeplan.core.errors import InputError
 from moeplan.core.layout import AskedLayout, Division, Layout
 from moeplan.core.model import ModelSpec
-from moeplan.engines.llamacpp.settings import gpu_layers, is_on, layers_in_file
+from moeplan.engines.llamacpp.settings import gpu_layers, is_on, layers_in_file, on_cpu
 
 MOST_DEVICES = 16
 """`llama_max_devices`."""
@@ -109,6 +109,8 @@ def placed(serving: Serving, values: Mapping[str, Value]) -> Placed:
     (obs-d-018, b5466).
     """
     count, every = gpu_layers(serving.spec, values), layers_in_file(serving.spec)
+    if on_cpu(serving):
+        return Placed(0, output=True)
     if serving.constants.of("output_goes_last").value:
         on_host, output = every - count, count > every
     else:

@@ -15,7 +15,7 @@ from moeplan.core.errors import InputError
 from moeplan.core.gguf_names import gguf_names
 from moeplan.core.model import Weight
 from moeplan.engines.llamacpp.layout import placed
-from moeplan.engines.llamacpp.settings import chosen, is_on, switched_off
+from moeplan.engines.llamacpp.settings import chosen, is_on, on_cpu, switched_off
 
 EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 DENSE = r"\.ffn_(up|down|gate)\."
@@ -60,11 +60,13 @@ def overrides(values: Mapping[str, Value]) -> tuple[Override, ...]:
 def host_share(serving: Serving, settings: Settings) -> Callable[[Weight, int | None], float] | None:
     """Input tables stay on the host always (a tied one is copied to the device of the output, see `weight_lines`).
 
-    Of a weight that llama.cpp stores as several tensors the parts that stay count.
+    Of a weight that llama.cpp stores as several tensors the parts that stay count. None on a processor alone.
     """
+    if on_cpu(serving):
+        return None
     values = chosen(settings)
     on_device, rules = placed(serving, values), overrides(values)
-    towers_on_host = switched_off(values, "--mmproj-offload")
+    towers_on_host = switched_off(values, "--mmproj-offload") or is_on(values, "--no-mmproj")
 
     def share(weight: Weight, layer: int | None) -> float:
         if weight.role == "embedding":

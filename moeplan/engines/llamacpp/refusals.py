@@ -171,7 +171,7 @@ def _devices(serving: Serving, settings: Settings) -> list[Refusal]:
         found.append(
             Refusal("split-mode-tensor", "--split-mode tensor needs flash attention; leave out --flash-attn off")
         )
-    if hardware is not None and hardware.vendor in ("google", "habana"):
+    if hardware is not None and (vendor == "google" or (hardware.architecture or "").startswith("Gaudi")):
         found.append(Refusal("no-backend", f"llama.cpp has no backend for {hardware.name}"))
     return found
 

@@ -33,6 +33,11 @@ DROPS_DRAFTS = ("deepseek_v2", "deepseek_v3", "deepseek_v4", "glm4_moe_lite", "k
 ON, OFF = ("on", "true", "1", "yes", "enabled"), ("off", "false", "0", "no", "none", "disabled")
 
 
+def on_cpu(serving: Serving) -> bool:
+    """True where the named hardware is a processor: then there is one memory, and no device beside it."""
+    return serving.hardware is not None and serving.hardware.vendor == "cpu"
+
+
 def settle(serving: Serving) -> Settings:
     """The settings, each with its origin; the share of the device first, which llama.cpp does not limit."""
     deployment, stated = serving.deployment, serving.deployment.stated

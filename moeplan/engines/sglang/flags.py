@@ -1,7 +1,7 @@
 """SGLang's flags: what each sets, which of the others matter to memory, and which do not.
 
 Read from SGLang 0.5.23 srt/arg_groups/fields/ and srt/server_args.py; spellings of 0.4.6 to 0.5.18 that are gone since
-are kept. Its parser takes abbreviations; only the common `--tp`, `--dp` and `--pp` are read here.
+are kept. Its parser takes abbreviations; only the common ones are read here: `--tp`, `--dp`, `--pp`, `--speculative-algo`.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ _GRAPHS_AND_KERNELS = (
 
 _SPECULATION = (
     *rows(
-        "--speculative-algorithm --speculative-draft-model-path/--speculative-draft-model "
+        "--speculative-algorithm/--speculative-algo --speculative-draft-model-path/--speculative-draft-model "
         "--speculative-draft-model-quantization --speculative-draft-kv-cache-dtype --speculative-draft-load-format "
         "--speculative-token-map --speculative-attention-mode --speculative-draft-attention-backend "
         "--speculative-moe-runner-backend --speculative-moe-a2a-backend"

@@ -12,7 +12,7 @@ from moeplan.core.deployment import Option, Origin, Serving, Settings, Value
 from moeplan.engines.sglang.attention import attention_backend, page_tokens
 from moeplan.engines.sglang.fraction import BY_CARD, BY_RESERVE, card_mib, default_fraction
 from moeplan.engines.sglang.layout import attention_dp
-from moeplan.engines.sglang.registry import is_compressed, is_recurrent
+from moeplan.engines.sglang.registry import is_compressed
 
 FRACTION = "--mem-fraction-static"
 CHUNK = "--chunked-prefill-size"

@@ -141,11 +141,11 @@ def prints(
     num_blocks = settings.count("--num-gpu-blocks-override") or max(0, pool_bytes) // plan.block_bytes
     concurrency = num_blocks / plan.one_request(context)
     if serving.constants.of("tokens_by_concurrency").value:
-        rule = "blocks / blocks of one request of max_model_len x max_model_len"
+        rule = "blocks / blocks of one request x its length"
         return EnginePrints(int(concurrency * context), round(concurrency, 2), rule)
     tables = sum(group.count for group in plan.groups)
     smallest = min(group.block_tokens for group in plan.groups)
-    rule = "blocks // block tables x smallest block (vLLM before 0.20)"
+    rule = "blocks // block tables x tokens of a block, before 0.20"
     return EnginePrints(num_blocks // tables * smallest * plan.token_ranks, round(concurrency, 2), rule)
 
 

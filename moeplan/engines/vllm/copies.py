@@ -57,8 +57,10 @@ def _expert_padding(serving: Serving, settings: Settings, rank: RankView) -> Lin
 
     likely = added(padding(experts, backend, hidden))
     stated = settings.text("--moe-backend") not in (None, "auto")
-    others = [added(pad) for pad in MXFP4_PADDING.values()] if experts.startswith("mxfp4") else [likely]
-    others += [0.0] if experts.startswith("mxfp4") else []
+    others = [likely]
+    if experts.startswith("mxfp4"):
+        amd = serving.hardware is not None and serving.hardware.vendor == "amd"
+        others = [0.0, *(added(pad) for name, pad in MXFP4_PADDING.items() if (name == "aiter") == amd)]
     if not any((likely, *others)):
         return None
     why = Why(

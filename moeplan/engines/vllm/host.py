@@ -21,7 +21,7 @@ def host_share(serving: Serving, settings: Settings) -> Callable[[Weight, int | 
 
 
 def host_lines(serving: Serving, settings: Settings) -> tuple[Line, ...]:
-    """Offloaded weights, swap space, offloaded cache, of all ranks together."""
+    """Offloaded weights, swap space, offloaded cache, and the files being read while loading, of all ranks together."""
     ranks = serving.layout.num_gpus
     found = []
     offloaded = settings.count("--cpu-offload-gb")
@@ -33,6 +33,14 @@ def host_lines(serving: Serving, settings: Settings) -> tuple[Line, ...]:
         size = settings.count("--swap-space") if swap is not None else SWAP_BYTES
         why = Why("swap_space x GPUs", {"num_gpus": ranks}, "vLLM before 0.11: 4 GiB per GPU where nobody says another")
         found.append(line("host.swap", "swap space of the cache", ranks * size, "derived", why))
+    shard = serving.constants.of("host_loading_shard_bytes")
+    why = Why("one file of the checkpoint per rank, mapped while it is read", {"num_gpus": ranks}, shard.source)
+    found.append(
+        line(
+            "host.loading", "files being read while loading", ranks * shard.value, "assumed", why,
+            low_bytes=ranks * shard.low, high_bytes=ranks * shard.high,
+        )
+    )  # fmt: skip
     cache = settings.count("--kv-offloading-size")
     if cache:
         why = Why("kv_offloading_size, for all ranks", {}, "vLLM 0.33.0 config/cache.py")

@@ -37,6 +37,8 @@ NEVER = ("nllb_moe", "openmoe", "switch_transformers")
 LEAST_CAPABILITY = {"mxfp4": 8.0, "nvfp4": 7.5, "fp8": 7.5, "int4": 7.5, "awq": 7.5, "gptq": 6.0}
 """Lowest compute capability by format (model_executor/layers/quantization/*.py:get_min_capability)."""
 
+STRETCHES = ("--hf-overrides", "--rope-scaling", "VLLM_ALLOW_LONG_MAX_MODEL_LEN")
+"""Settings with which a length beyond the config's is taken."""
 REFINES_EXPERT_BLOCKS = "0.18"
 """Since about this release shards of fp8 expert blocks are refined or padded (fused_moe/oracle/fp8.py); engines of 2025
 refused them. Between the two the release is not known."""
@@ -54,7 +56,7 @@ def refusals(serving: Serving, settings: Settings) -> tuple[Refusal, ...]:
     if layout.tp > 1:
         found += indivisible(spec, layout.tp, layout.tp)
         found += _broken_blocks(serving)
-    found += _experts(serving) + _context_parallel(spec, layout) + _pipeline(spec, layout)
+    found += _experts(serving) + _context_parallel(spec, layout) + _pipeline(spec, layout) + _length(serving)
     return tuple(dict.fromkeys(found))
 
 
@@ -130,6 +132,15 @@ def _pipeline(spec: ModelSpec, layout: Layout) -> list[Refusal]:
         told = f"{layout.pp} pipeline stages outnumber the {len(spec.layers)} layers; use at most {len(spec.layers)}"
         return [Refusal("stages-beyond-layers", told)]
     return []
+
+
+def _length(serving: Serving) -> list[Refusal]:
+    """Longer than the model states, with nothing that stretches it (config/model.py:_get_and_verify_max_len)."""
+    most, asked = serving.spec.max_context_tokens, serving.deployment.context_tokens
+    if most is None or asked <= most or any(flag in serving.deployment.stated for flag in STRETCHES):
+        return []
+    told = f"max_model_len {asked:,} is beyond the {most:,} tokens that the model's config states"
+    return [Refusal("context-beyond-model", f"{told}; use --context {most}, or stretch it with --hf-overrides (rope scaling)")]
 
 
 def _unsupported(spec: ModelSpec) -> list[Refusal]:

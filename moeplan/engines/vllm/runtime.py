@@ -53,13 +53,17 @@ def runtime_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple
         _constant("cuda_graphs", "CUDA graphs", constants.of("cuda_graphs_bytes"))
         if not settings.on("--enforce-eager")
         else None,
-        _constant("device_context", "CUDA context, libraries, collectives", constants.of(_non_torch(serving, settings))),
+        _constant("device_context", _context_label(serving), constants.of(_non_torch(serving, settings))),
     )
     return tuple(entry for entry in found if entry is not None)
 
 
 def _generation(serving: Serving) -> str:
     return ((serving.hardware.compute_capability if serving.hardware else None) or "").partition(".")[0]
+
+
+def _context_label(serving: Serving) -> str:
+    return "CUDA context and libraries" if serving.layout.num_gpus == 1 else "CUDA context, collectives"
 
 
 def _non_torch(serving: Serving, settings: Settings) -> str:

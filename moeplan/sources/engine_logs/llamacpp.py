@@ -26,10 +26,10 @@ from moeplan.sources.engine_logs.starts import (
 )
 
 WORDS = (
-    b" MiB", b"llama_context", b"llama_new_context", b"llama_init_from_model", b"general.name", b"loaded meta data",
-    b"offloaded ", b"KV cache, size", b"KV cache\n", b"KV cache\r", b"  Device ", b"CUDA devices", b"ROCm devices",
-    b"draft model", b"draft context", b"model loaded", b"server is listening on", b"llama runner started", b"warming up the model",
-    b"failed to load model", b"failed to create", b"device=", b"starting runner", b"type overrid",
+    b"iB", b"llama_context", b"llama_new_context", b"llama_init_from_model", b"general.name", b"loaded meta data",
+    b"offloaded ", b"creating ", b"  Device ", b"ROCm devices", b"loading draft model", b"model loaded",
+    b"server is listening on", b"starting runner", b"llama runner started", b"warming up the model", b"type overrid",
+    b"failed to load model", b"failed to create",
 )  # fmt: skip
 """A line without any of these tells nothing."""
 
@@ -68,7 +68,7 @@ _LOADED = re.compile(r"llama_model_loader: loaded meta data with .{0,100}? tenso
 _NAME = re.compile(r"general\.name +(?:str +)?= (?P<name>.+)")
 _SETTING = re.compile(
     r"(?:llama_context\w*|llama_new_context_with_model|llama_init_from_model): "
-    r"(?P<name>n_ctx|n_seq_max|n_batch|n_ubatch|flash_attn|kv_unified) += (?P<value>\w+)"
+    r"(?P<name>n_ctx|n_seq_max|n_batch|n_ubatch|flash_attn|kv_unified) += (?P<value>\w{1,18})\b"
 )
 _FLAGS = {
     "n_ctx": "--ctx-size", "n_seq_max": "--parallel", "n_batch": "--batch-size", "n_ubatch": "--ubatch-size",
@@ -114,13 +114,15 @@ class LlamaCppLog:
         self.in_context: set[tuple[str | None, str | None]] = set()
         self.backend = "CUDA"
         self.devices: dict[str, tuple[int, Figure]] = {}
-        """Told before the load that they belong to opens."""
+        """Told before the load that they belong to opens, so they are no figures of the start before it."""
+        self.gpu_name: str | None = None
 
     def feed(self, number: int, text: str) -> None:
         """One line that holds one of `words`."""
-        if "draft model" in text or "draft context" in text:
-            self.draft_next = "loading" in text
-            self.draft = self.draft or "creating" in text
+        if "loading draft model" in text:
+            self.draft_next = True
+        elif "draft context" in text and "creating" in text:
+            self.draft = True
         if loaded := _LOADED.search(text):
             self._load(number, loaded["path"])
         elif 'msg="starting runner"' in text:
@@ -131,7 +133,7 @@ class LlamaCppLog:
             self.starts.recognised = True
             start.tell(found, number, add=found.quantity == "model_buffer_bytes")
         self._settings(start, text)
-        self._device(start, number, text)
+        self._device(number, text)
         if ollama := _OLLAMA.search(text):
             _estimate(start, number, ollama)
         if overridden := _OVERRIDDEN.search(text):
@@ -174,8 +176,10 @@ class LlamaCppLog:
             if name == "n_ctx":
                 self.cache = None
                 self.in_context.clear()
-            if not self.draft:
-                start.argue({_FLAGS[name]: int(value) if name in _COUNTS else _SWITCHES.get(value, value)})
+            if not self.draft and name not in _COUNTS:
+                start.argue({_FLAGS[name]: _SWITCHES.get(value, value)})
+            elif not self.draft and value.isdecimal():
+                start.argue({_FLAGS[name]: int(value)})
         elif self.draft:
             return
         elif found := _NAME.search(text):
@@ -187,20 +191,18 @@ class LlamaCppLog:
         elif found := _LATENT_TYPE.search(text):
             start.argue({"--cache-type-k": found[1]})
 
-    def _device(self, start: Start, number: int, text: str) -> None:
+    def _device(self, number: int, text: str) -> None:
         if found := _DEVICES.search(text):
             self.backend = found[1]
         if found := _DEVICE.search(text):
-            start.gpu_name = start.gpu_name or found[2]
-            if memory := _DEVICE_MEMORY.search(text):
+            self.gpu_name = self.gpu_name or found[2]
+            if (memory := _DEVICE_MEMORY.search(text)) and len(self.devices) < MOST_DEVICES:
                 value, step = figure(memory[1], "MiB")
-                name = f"{self.backend}{found[1]}"
-                told = Figure("total_memory_bytes", value, step, text[found.start() :][:MOST_TEXT], None, name)
-                self.devices[f"total {name}"] = (number, told)
-        elif found := _USING.search(text):
-            start.gpu_name = start.gpu_name or found[1]
-            for told in figures_in(text, _FREE):
-                self.devices[f"free {told.device}"] = (number, told)
+                name, words = f"{self.backend}{found[1]}", text[found.start() :][:MOST_TEXT]
+                self.devices[f"total {name}"] = (number, Figure("total_memory_bytes", value, step, words, None, name))
+        elif (found := _USING.search(text)) and len(self.devices) < MOST_DEVICES:
+            self.gpu_name = self.gpu_name or found[1]
+            self.devices |= {f"free {told.device}": (number, told) for told in figures_in(text, _FREE)}
 
     def log(self) -> EngineLog | None:
         """The last load; None where no figure was told."""
@@ -208,7 +210,8 @@ class LlamaCppLog:
         start = self.starts.told()
         if start is None:
             return None
-        for number, told in list(self.devices.values())[:MOST_DEVICES]:
+        start.gpu_name = self.gpu_name
+        for number, told in self.devices.values():
             start.tell(told, number)
         if start.on_host:
             first, last = min(start.on_host), max(start.on_host)

@@ -14,9 +14,8 @@ from moeplan.sources.engine_logs.arguments import Unreadable, flag_of, pairs, va
 from moeplan.sources.engine_logs.starts import Figure, Start, Starts, figures_in, log_of, rank_in, worded
 
 WORDS = (
-    b" GB", b"GB,", b"#tokens: ", b"server_args=", b"max_total_num_tokens=", b"available_bytes=", b"total_bytes=",
-    b"fired up", b"Not enough memory", b"Not enough GPU memory", b"Scheduler hit an exception", b"Received sigquit",
-    b"device_name=",
+    b"GB", b"server_args=", b"max_total_num_tokens=", b"The server is fired up", b"Not enough memory", b"Not enough GPU memory",
+    b"Scheduler hit an exception", b"Received sigquit", b"device_name=",
 )  # fmt: skip
 """A line without any of these tells nothing."""
 

@@ -1,7 +1,5 @@
 """The starts of an engine that a log holds: one is being told, of those before it the last that told a figure is kept."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, cast
@@ -17,13 +15,8 @@ NUMBER = r"-?\d[\d,]{0,20}(?:\.\d{1,9})?"
 
 MOST_READINGS = 100_000
 MOST_TEXT = 300
-_UNITS = {
-    "GiB": GIB,
-    "GB": GIB,
-    "MiB": MIB,
-    "KiB": KIB,
-    "B": 1,
-}  # no engine here prints decimal gigabytes, whatever it calls them
+# No engine here prints decimal gigabytes, whatever it calls them.
+_UNITS = {"GiB": GIB, "GB": GIB, "MiB": MIB, "KiB": KIB, "B": 1}
 _RANK_WORD = re.compile(r"(DP|PP|TP|EP)(\d{1,5})")
 
 

@@ -17,7 +17,7 @@ _VERSION = re.compile(r"(Initializing an? (?:V\d )?LLM engine|(?:API )?server ve
 _SERVING = re.compile(r"server version \S+, serving model (\S+)")
 _ARGS = re.compile(r"non-default args: \{|\bargs: Namespace\(")
 _CONFIG = re.compile(r"with config: ")
-_UTILIZATION = re.compile(r"gpu_memory_utilization \(([\d.]+)\)|GPU memory utilization (?:is )?\(([\d.]+),")
+_UTILIZATION = re.compile(r"gpu_memory_utilization \((\d(?:\.\d+)?)\)|GPU memory utilization (?:is )?\((\d(?:\.\d+)?),")
 _BATCHED = re.compile(r"max_num_batched_tokens=(\d{1,12})")
 _AUTO_FIT = re.compile(r"Auto-fit max_model_len: (?:reduced from \d+ to|full model context length) (\d{1,12})")
 _DEVICE = re.compile(r"device_name=([\w.-]+?)(?:,|\.json)")

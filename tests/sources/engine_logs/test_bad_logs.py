@@ -9,7 +9,10 @@ from itertools import repeat
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from moeplan.core.engine_log import EngineLog
 from moeplan.core.errors import InputError
 from moeplan.sources.engine_logs import read_log, read_log_lines
 from moeplan.sources.engine_logs.arguments import is_secret, pairs
@@ -238,6 +241,40 @@ def test_more_figures_than_an_engine_could_tell(monkeypatch: pytest.MonkeyPatch)
 )
 def test_lines_made_to_hurt_do_no_harm(line: str) -> None:
     assert read_log_lines([line, WEIGHTS.decode()], "x.log").told("weights_bytes")[0].value == VALUE
+
+
+WHOLE = (
+    "INFO [utils.py:253] non-default args: {'model': 'a/b', 'tensor_parallel_size': 2, 'hf_overrides': {'x': [1, 'y']}}\n"
+    + WEIGHTS.decode()
+    + TOKENS.decode()
+    + "[2026-08-01 10:00:00] server_args=ServerArgs(model_path='x', tp_size=2, cuda_graph_bs=[1, 2])\n"
+    "[2026-08-01 10:00:00 TP1] KV Cache is allocated. #tokens: 392920, K size: 17.99 GB, V size: 17.99 GB\n"
+    "llama_context: n_ctx         = 4096\n"
+    "load_tensors:        CUDA0 model buffer size = 10750.86 MiB\n"
+    "llama_kv_cache: size =  384.00 MiB (  4096 cells,  48 layers,  1/1 seqs), K (f16):  192.00 MiB, V (f16):  192.00 MiB\n"
+)
+
+
+def outcome(text: str) -> EngineLog | str:
+    try:
+        return read_log_lines(text.splitlines(keepends=True), "x.log")
+    except InputError as refusal:
+        return refusal.message
+
+
+@given(st.integers(0, len(WHOLE)), st.integers(0, 60), st.text(max_size=20) | st.from_regex(r"[-0-9.,(){}'=]{1,8}"))
+def test_a_mangled_log_is_read_or_refused_in_one_line(at: int, dropped: int, put: str) -> None:
+    told = outcome(WHOLE[:at] + put + WHOLE[at + dropped :])
+    assert "\n" not in told if isinstance(told, str) else told.readings
+
+
+@given(st.integers(0, len(WHOLE)))
+def test_a_log_that_breaks_off_tells_no_figure_that_the_whole_does_not(at: int) -> None:
+    told = outcome(WHOLE[:at])
+    if isinstance(told, EngineLog):
+        whole = read_log_lines(WHOLE.splitlines(keepends=True), "x.log", told.engine)
+        told_whole = {(reading.quantity, reading.value, reading.line_number) for reading in whole.readings}
+        assert {(reading.quantity, reading.value, reading.line_number) for reading in told.readings} <= told_whole
 
 
 def test_pairs_of_both_spellings() -> None:

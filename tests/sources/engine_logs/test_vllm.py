@@ -302,7 +302,8 @@ def test_the_pool_in_bytes_is_finer_than_the_one_in_gib() -> None:
     # 0.10.2 on an H100: both lines of one log.
     log = read(
         "INFO [gpu_worker.py:298] Available KV cache memory: 55.15 GiB\n"
-        "INFO [gpu_worker.py:391] Current kv cache memory in use is 59212694937 bytes.\n"
+        "INFO [gpu_worker.py:391] Free memory on device (78.66/79.19 GiB) on startup. Current kv cache memory in use is "
+        "59212694937 bytes.\n"
     )
     (pool,) = log.told("kv_pool_bytes")
     assert (pool.value, pool.resolution) == (59_212_694_937, 1)
