@@ -48,14 +48,16 @@ def test_the_example_of_the_issue() -> None:
         "-tp 8",
         "-tp=8",
         "-- --tensor-parallel-size 8",
-        "--tensor-parallel-size \\\\ 8",  # a line that goes on, in quotes
     ],
 )
 def test_a_flag_in_every_form(line: str) -> None:
-    words = [word for word in shlex.split(line) if word != "\\"]
-    command = read_command(VLLM, words)
+    command = read(line)
     assert command.fields == {"tp": 8}
     assert not command.notes
+
+
+def test_a_backslash_that_was_to_join_lines_is_no_word() -> None:
+    assert read_command(VLLM, ["-tp", "8", "\\", "-pp", "2"]).fields == {"tp": 8, "pp": 2}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 `--mem-fraction-static` is of the memory that is free before weights are loaded, context and communicators already out;
 weights and cache come out of it, everything else out of the rest.
-Sources: SGLang 0.5.23 srt/model_executor/pool_configurator.py, srt/model_executor/model_runner.py:init_memory_pool.
+Sources: SGLang 0.5.23 srt/model_executor/pool_configurator.py, srt/mem_cache/kv_cache_configurator.py.
 """
 
 from __future__ import annotations

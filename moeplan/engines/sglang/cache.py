@@ -30,7 +30,7 @@ def cache_rules(
     Exceptions of `auto`: sparse latent attention takes fp8 from compute capability 10 on and 16 bit before, whatever the
     checkpoint says; DeepSeek-V4 keeps its packed fp8 record. Recurrent states are fp32 and convolutions 16 bit where the
     config does not say otherwise. Raises InputError for a dtype that is no cache dtype here.
-    Sources: SGLang 0.5.23 srt/arg_groups/kv_cache_hook.py, srt/model_executor/model_runner.py:configure_kv_cache_dtype,
+    Sources: SGLang 0.5.23 srt/arg_groups/kv_cache_hook.py, srt/mem_cache/kv_cache_dtype.py,
     srt/mem_cache/memory_pool.py, srt/configs/mamba_utils.py, srt/environ.py.
     """
     if asked is not None and asked not in DTYPES:

@@ -40,9 +40,7 @@ class CompressedPools(NamedTuple):
         return self.token_bytes + self.ratio * self.window_token_bytes
 
 
-def compressed_pool(
-    serving: Serving, settings: Settings, rank: RankView, context_tokens: int, sequences: int
-) -> int:
+def compressed_pool(serving: Serving, settings: Settings, rank: RankView, context_tokens: int, sequences: int) -> int:
     """Bytes of the smallest pools in which `sequences` of `context_tokens` run at once."""
     found = _pools(serving, settings, rank)
     tokens = sequences * -(-context_tokens // COMPRESSED_PAGE_TOKENS) * COMPRESSED_PAGE_TOKENS

@@ -52,7 +52,12 @@ def prefill_graphs(serving: Serving) -> bool:
         return False
     if serving.hardware is not None and serving.hardware.vendor not in (None, "nvidia"):
         return False
-    if layout.pp > 1 or layout.dcp > 1 or a2a_backend(stated) not in WITH_A2A or stated.get("--enable-two-batch-overlap"):
+    if (
+        layout.pp > 1
+        or layout.dcp > 1
+        or a2a_backend(stated) not in WITH_A2A
+        or stated.get("--enable-two-batch-overlap")
+    ):
         return False
     if is_compressed(spec) or (is_multimodal(spec) and spec.model_type not in PREFILL_GRAPHS_WITH_TOWERS):
         return False

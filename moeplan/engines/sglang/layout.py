@@ -27,9 +27,7 @@ DEEPSEEK_DIVIDES_EMBEDDING = "0.5.10"
 """Since about this release DeepSeek's input table is divided over the attention ranks; in 0.5.3 each had all of it."""
 
 
-def resolve_layout(
-    spec: ModelSpec, asked: AskedLayout, num_devices: int | None, stated: Mapping[str, Value]
-) -> Layout:
+def resolve_layout(spec: ModelSpec, asked: AskedLayout, num_devices: int | None, stated: Mapping[str, Value]) -> Layout:
     """Tensor x pipeline parallel ranks, attention data parallelism inside them; without it `--dp` makes replicas.
 
     Raises InputError where the GPUs do not divide.

@@ -1,7 +1,7 @@
 """SGLang's settings that steer memory, with their defaults by card and release.
 
 Sources: SGLang 0.5.23 srt/arg_groups/memory_hook.py, srt/model_executor/pool_configurator.py,
-srt/model_executor/model_runner_kv_cache_mixin.py; srt/server_args.py of 0.4.6 to 0.5.19.
+srt/mem_cache/kv_cache_configurator.py; srt/server_args.py of 0.4.6 to 0.5.19.
 """
 
 from __future__ import annotations

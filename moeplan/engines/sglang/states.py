@@ -78,7 +78,9 @@ def state_pool(serving: Serving, settings: Settings, rank: RankView, rules: Cach
     return StatePool(
         state_bytes=size,
         slots_per_request=slots_per_request(serving, settings),
-        ratio=float(ratio) if isinstance(ratio, int | float) and ratio else serving.constants.of("state_pool_ratio").value,
+        ratio=float(ratio)
+        if isinstance(ratio, int | float) and ratio
+        else serving.constants.of("state_pool_ratio").value,
         stated_slots=count,
         spare=int(serving.constants.at_least(SPARE_SINCE)),
         draft_bytes=(requests + 1) * draft_tokens(stated) * size if size else 0,
