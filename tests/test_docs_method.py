@@ -92,6 +92,8 @@ def test_sums_are_right(left: str, right: str) -> None:
     assert round(computed(left), digits) == Fraction(right.replace(",", ""))
 
 
+DEGREES = ("tp", "pp", "dp", "ep", "dcp", "redundant_experts")
+
 # Estimates -------------------------------------------------------------------------------------------------
 
 
@@ -102,8 +104,9 @@ def answer(command: str) -> Any:
     options = {
         flag.removeprefix("--").replace("-", "_"): text for flag, text in zip(flags[::2], flags[1::2], strict=True)
     }
+    asked: dict[str, Any] = {name: int(text) if name in DEGREES else text for name, text in options.items()}
     result: Callable[..., Any] = estimate
-    return json.loads(as_json(result(model, offline=True, **options)))
+    return json.loads(as_json(result(model, offline=True, **asked)))
 
 
 def at(value: Any, path: str) -> Any:

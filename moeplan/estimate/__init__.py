@@ -35,7 +35,7 @@ from moeplan.estimate.result import (
     WeightBytes,
     WindowCost,
 )
-from moeplan.estimate.stated import read_stated
+from moeplan.estimate.stated import engine_of, read_stated
 from moeplan.estimate.ways_out import ways_out
 from moeplan.sources.engine_constants import read_constants
 from moeplan.sources.hardware_profiles import find_hardware
@@ -86,12 +86,13 @@ def estimate(
     Hub also for a model that the catalogue knows; `file` names one of several models in a repository or folder;
     `progress` is told how many headers of how many are read. Raises the errors of `moeplan.core.errors`.
     """
-    asked_engine, engine = engine, next(iter(ENGINES)) if engine is None else engine
+    words = shlex.split(engine_args) if isinstance(engine_args, str) else list(engine_args)
+    asked_engine = engine_of(words) if engine is None else engine
+    engine = next(iter(ENGINES)) if asked_engine is None else asked_engine
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}", hint=f"known engines: {', '.join(ENGINES)}")
     _check_texts(model=model, gpu=gpu, dtype=dtype, quant=quant, kv_dtype=kv_dtype, revision=revision, file=file)
     constants, told = read_constants(engine, engine_version)
-    words = shlex.split(engine_args) if isinstance(engine_args, str) else list(engine_args)
     named = {
         "tp": tp, "pp": pp, "dp": dp, "ep": ep, "dp_attention": dp_attention, "dcp": dcp,
         "redundant_experts": redundant_experts, "pp_layers": None if pp_layers is None else tuple(pp_layers),

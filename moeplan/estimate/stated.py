@@ -43,10 +43,13 @@ def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str], 
     _check_degrees(values)
     settings: Mapping[str, Value] = {}
     notes: list[Remark] = []
-    quantization = None
+    quantization, shown = None, ""
     if words:
         command = _read_command(engine, words)
         settings = command.settings
+        if command.engine not in (None, engine):
+            told = f"the command line begins with a program of {command.engine}; its flags were read as {engine}'s"
+            notes.append(Remark("engine-differs", "warning", told))
         notes += command.notes
         for field, value in command.fields.items():
             if field == "model":
@@ -62,8 +65,9 @@ def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str], 
                 )
             else:
                 values[field] = value
+        shown = " ".join(command.shown)
     layout = AskedLayout(**{name: values.pop(name) for name in AskedLayout._fields if name in values})  # type: ignore[arg-type]
-    return Stated(values, layout, settings, quantization, tuple(notes), " ".join(words))
+    return Stated(values, layout, settings, quantization, tuple(notes), shown)
 
 
 def _read_command(engine: str, words: Sequence[str]) -> "Command":
@@ -77,7 +81,20 @@ def _read_command(engine: str, words: Sequence[str]) -> "Command":
     from moeplan.engines import ENGINES
     from moeplan.engines.command_line import read_command
 
-    return read_command(import_module(f"moeplan.engines.{ENGINES[engine]}.flags").FLAGS, words)
+    table = import_module(f"moeplan.engines.{ENGINES[engine]}.flags")
+    command = read_command(table.FLAGS, words)
+    # llama.cpp states one length for all sequences together.
+    shared_out = getattr(table, "per_sequence", None)
+    return command if shared_out is None else command._replace(fields=shared_out(command.fields))
+
+
+def engine_of(words: Sequence[str]) -> str | None:
+    """The engine whose program a command line begins with (`vllm serve ...`); None where it begins with flags."""
+    if not words or words[0].startswith("-"):
+        return None
+    from moeplan.engines.command_line.programs import take_program
+
+    return take_program(words).engine
 
 
 def _check_degrees(values: Mapping[str, object]) -> None:
@@ -103,7 +120,8 @@ def _differ(mine: object, theirs: object) -> bool:
 
 
 def _model_note(named: str, model: str) -> list[Remark]:
-    if named == model or named.rpartition("/")[2] == model.rpartition("/")[2]:
+    mine, theirs = (name.rstrip("/").rpartition("/")[2].lower() for name in (model, named))
+    if mine == theirs:
         return []
     told = f"the engine's command line names {named}; the estimate is of {model}"
     return [Remark("model-differs", "warning", told)]

@@ -16,6 +16,8 @@ GPU_COUNTS = (1, 2, 4, 8, 16, 32, 64)
 FP8_CACHES = ("vllm", "sglang", "trtllm")
 """Engines that can keep the cache in 8 bit at the flip of an option."""
 SMALLER_FORMATS = ("fp8", "int4")
+SMALLER_MIXES = ("q8_0", "q4_k_m")
+"""The same for llama.cpp, which loads GGUF alone."""
 
 _COUNT = re.compile(r"^\d+\s*x\s*|\s*:\s*\d+$|\s*x\s*\d+$", re.IGNORECASE)
 """A number of devices in front of or behind a GPU's name."""
@@ -100,7 +102,8 @@ def _smaller_formats(question: Question) -> list[tuple[str, Question]]:
 
     now = fold_bytes(question.held).total_bytes
     smaller = []
-    for label in SMALLER_FORMATS:
+    llama = question.deployment.engine == "llamacpp"
+    for label in SMALLER_MIXES if llama else SMALLER_FORMATS:
         other = requantised(question, what_if(label, question.spec))
         if fold_bytes(other.held).total_bytes < 0.95 * now:
             smaller.append((label, other))

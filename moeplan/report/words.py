@@ -149,8 +149,9 @@ def host_words(estimate: Estimate) -> str | None:
     host = next((rank for rank in estimate.ranks if rank.device == "host"), None)
     if host is None:
         return None
-    parts = [f"{entry.label} {gib(entry.bytes)}" for entry in host.lines]
-    shown = f" ({', '.join(parts)})" if len(parts) > 1 else f" ({host.lines[0].label})"
+    lines = [entry for entry in host.lines if entry.bytes] or list(host.lines)
+    parts = [f"{entry.label} {gib(entry.bytes)}" for entry in lines]
+    shown = f" ({', '.join(parts)})" if len(parts) > 1 else f" ({lines[0].label})"
     left = "" if host.free_bytes is None else f"; {gib_signed(host.free_bytes, floor=True)} left"
     return f"host memory, all ranks: {gib(total_bytes(host.lines))}{shown}{left}"
 
@@ -178,7 +179,7 @@ def layout_words(estimate: Estimate) -> str | None:
         return None
     parts = [f"TP {layout.tp}"]
     if layout.pp > 1:
-        layers = " and ".join(str(count) for count in dict.fromkeys(layout.pp_layers or ()))
+        layers = " or ".join(str(count) for count in dict.fromkeys(layout.pp_layers or ()))
         parts.append(f"PP {layout.pp} ({layers} layers)")
     if layout.dp > 1:
         parts.append(f"DP {layout.dp}{' attention' if layout.dp_attention else ''}")

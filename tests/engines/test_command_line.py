@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from moeplan.core.errors import InputError
 from moeplan.engines.command_line import Command, read_command
-from moeplan.engines.flag import Flag
+from moeplan.engines.command_line.flag import Flag
 from moeplan.engines.llamacpp.flags import FLAGS as LLAMACPP
 from moeplan.engines.sglang.flags import FLAGS as SGLANG
 from moeplan.engines.trtllm.flags import FLAGS as TRTLLM

@@ -7,8 +7,8 @@ import shlex
 import pytest
 
 from moeplan.engines.command_line import Command, read_command
-from moeplan.engines.flag import Flag
-from moeplan.engines.flag_names import spelled
+from moeplan.engines.command_line.flag import Flag
+from moeplan.engines.command_line.names import spelled
 from moeplan.engines.llamacpp.flags import FLAGS as LLAMACPP
 from moeplan.engines.sglang.flags import FLAGS as SGLANG
 from moeplan.engines.trtllm.flags import FLAGS as TRTLLM

@@ -489,11 +489,11 @@ def test_kernels_of_experts(
         (model(experts=0, width=250), AskedLayout(tp=4), "width-not-divisible"),
         (model(experts=0), AskedLayout(tp=4, ep=2), "ep-on-dense"),
         (model(), AskedLayout(tp=4, ep=8), "ep-beyond-tp"),
-        (model(heads=12, kv_heads=12), AskedLayout(tp=6, ep=4), "ep-not-divisible"),
+        (model(heads=12, kv_heads=12), AskedLayout(tp=6, ep=4), "ep-not-dividing-tp"),
         (model(experts=4), AskedLayout(tp=8, ep=8), "ep-beyond-experts"),
         (model(), AskedLayout(tp=4, ep=4, redundant_experts=2), "experts-not-divisible"),
         (model(), AskedLayout(tp=4, redundant_experts=4), "redundancy-without-ep"),
-        (model(layers=2), AskedLayout(pp=4), "more-stages-than-layers"),
+        (model(layers=2), AskedLayout(pp=4), "stages-beyond-layers"),
     ],
 )
 def test_layouts_that_do_not_start(spec: ModelSpec, asked: AskedLayout, code: str) -> None:

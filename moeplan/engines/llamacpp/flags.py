@@ -11,8 +11,11 @@ Read from llama.cpp common/arg.cpp and tools/server/server.cpp, as llama-cpp-pyt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from moeplan.core.deployment import Value
 from moeplan.core.units import MIB
-from moeplan.engines.flag import Flag, quiet, rows
+from moeplan.engines.command_line.flag import Field, Flag, quiet, rows
 
 
 def _on_off(names: str, off: str, *, matters: bool = True) -> Flag:
@@ -267,3 +270,11 @@ FLAGS: tuple[Flag, ...] = (
     *_PRESETS,
     *_WITHOUT_EFFECT,
 )
+
+
+def per_sequence(fields: Mapping[Field, Value | tuple[int, ...]]) -> Mapping[Field, Value | tuple[int, ...]]:
+    """The fields with the context of one sequence: `--ctx-size` is that of all `--parallel` sequences together."""
+    context, sequences = fields.get("context_tokens"), fields.get("concurrency")
+    if not isinstance(context, int) or not isinstance(sequences, int) or sequences < 2:
+        return fields
+    return {**fields, "context_tokens": -(-context // sequences)}

@@ -7,7 +7,7 @@ are kept. Its parser takes abbreviations; only the common ones are read here: `-
 from __future__ import annotations
 
 from moeplan.core.units import GB, GIB
-from moeplan.engines.flag import Flag, negatable, quiet, rows
+from moeplan.engines.command_line.flag import Flag, negatable, quiet, rows
 
 _MODEL = (
     Flag("--model-path", aliases=("--model",), field="model"),

@@ -72,12 +72,9 @@ def runs_towers(serving: Serving) -> bool:
     return is_multimodal(serving.spec) and not alone
 
 
-def reserve_for_graphs_mib(serving: Serving, chunk_tokens: int, graph_batch: int) -> float:
-    """What the formula sets aside for graphs (memory_hook.py:reserve_for_graph_mb)."""
-    dp, mode = attention_dp(serving.layout), serving.deployment.stated.get("--disaggregation-mode")
+def graphs_mib(serving: Serving, chunk_tokens: int, graph_batch: int) -> float:
+    """What the formula sets aside for graphs of decode and prefill (memory_hook.py:reserve_for_graph_mb)."""
     reserved = 2.0 * graph_batch if decode_graphs(serving) else 0.0
-    if dp > 1 and mode != "prefill":
-        reserved += graph_batch * dp * (4.5 if graph_batch > 300 else 3)
     if prefill_graphs(serving):
         if is_latent(serving.spec):
             reserved += LATENT_PREFILL_GRAPHS_MIB
@@ -86,6 +83,14 @@ def reserve_for_graphs_mib(serving: Serving, chunk_tokens: int, graph_batch: int
         if a2a_backend(serving.deployment.stated) == "deepep" and serving.constants.at_least(DEEPEP_RESERVE_SINCE):
             reserved += DEEPEP_PREFILL_GRAPHS_MIB
     return reserved
+
+
+def dp_padding_mib(serving: Serving, graph_batch: int) -> float:
+    """What the same formula adds for attention data parallelism: batches of all groups are padded to the largest."""
+    dp = attention_dp(serving.layout)
+    if dp == 1 or serving.deployment.stated.get("--disaggregation-mode") == "prefill":
+        return 0.0
+    return graph_batch * dp * (4.5 if graph_batch > 300 else 3)
 
 
 def tower_factor(spec: ModelSpec) -> float:
@@ -101,7 +106,8 @@ def tower_factor(spec: ModelSpec) -> float:
 def _reserve(serving: Serving, total: int, chunk_tokens: int, graph_batch: int) -> float:
     layout, constants = serving.layout, serving.constants
     reserved = BASE_MIB + MIB_PER_ACTIVATION_TOKEN * max(chunk_tokens, LEAST_ACTIVATION_TOKENS)
-    reserved += layout.tp * layout.pp / 8 * 1024 + reserve_for_graphs_mib(serving, chunk_tokens, graph_batch)
+    reserved += layout.tp * layout.pp / 8 * 1024
+    reserved += graphs_mib(serving, chunk_tokens, graph_batch) + dp_padding_mib(serving, graph_batch)
     if total > LARGE_CARD_MIB:
         reserved = max(reserved, LARGE_CARD_RESERVE_MIB)
     deepep = a2a_backend(serving.deployment.stated) == "deepep"

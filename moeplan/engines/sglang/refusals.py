@@ -30,9 +30,11 @@ LEAST_CAPABILITY = {
 """Lowest compute capability by format, the first that fits (layers/quantization/*.py:get_min_capability)."""
 SPARSE_GENERATIONS = (9, 10, 12)
 FP4_CACHE_GENERATIONS = (10, 12)
-FEWER_EXPERTS_REFUSED = (*DEEPSEEK, "glm4_moe", "glm4v_moe", "bailing_moe", "longcat_flash", "minimax_m2", "step3p5",
-                         "step3p7", "hy_v3", "ernie4_5_moe", "gpt_oss", "qwen2_moe", "qwen3_moe", "qwen3_vl_moe",
-                         "qwen3_next", "qwen3_5_moe")  # fmt: skip
+FEWER_EXPERTS_REFUSED = (
+    *DEEPSEEK, "afmoe", "cohere2_moe", "deepseek", "ernie4_5_vl_moe", "exaone_moe", "glm4_moe", "glm4v_moe", "hunyuan",
+    "hunyuan_v1_moe", "laguna", "lfm2_moe", "longcat_flash", "mimo_v2_flash", "minimax_m2", "qwen2_moe", "qwen3_moe",
+    "qwen3_vl_moe", "qwen3_next", "qwen3_5_moe", "step3p5", "step3p7",
+)  # fmt: skip
 """Models whose feed-forward wants at least one expert per tensor-parallel rank (`tp_size > n_routed_experts`)."""
 
 

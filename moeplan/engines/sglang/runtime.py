@@ -26,13 +26,14 @@ from moeplan.core.model import (
 from moeplan.core.placement import RankView
 from moeplan.core.units import GIB, MIB
 from moeplan.engines.sglang.attention import is_amd, workspace
-from moeplan.engines.sglang.fraction import MIB_PER_ACTIVATION_TOKEN, reserve_for_graphs_mib, runs_towers
+from moeplan.engines.sglang.fraction import MIB_PER_ACTIVATION_TOKEN, dp_padding_mib, graphs_mib, runs_towers
 from moeplan.engines.sglang.layout import ONE_RANK_PER_EXPERT, a2a_backend, attention_dp
 from moeplan.engines.sglang.registry import is_recurrent
 from moeplan.engines.sglang.settings import REQUESTS, graph_batch_of, requests_per_rank, step_tokens
 
 ACTIVATION_ELEMENT_BYTES = 2
 """Activations are 16-bit whatever the weights are stored in."""
+ACTIVATION_SPREAD = 3
 TABLE_ENTRY_BYTES, TABLE_SPARE_TOKENS = 4, 4
 FEWEST_REQUESTS = 2048
 """The fewest that run by default, where the pool holds few requests of the full length."""
@@ -106,7 +107,7 @@ def _request_table(serving: Serving, settings: Settings) -> Line:
 def _activation(serving: Serving, settings: Settings, rank: RankView) -> Line:
     """Peak of a prefill step: the widest layer and the experts' scratch; or the logits of a decode step.
 
-    The high end is what the engine's own formula sets aside for activations.
+    The high end is three times that, but no more than what the engine's own formula sets aside for activations.
     """
     tokens, asked = step_tokens(serving, settings), serving.deployment.sequences_per_rank
     per_cell = serving.constants.of("logits_bytes_per_sequence_and_token_id")
@@ -115,7 +116,8 @@ def _activation(serving: Serving, settings: Settings, rank: RankView) -> Line:
     transients = ACTIVATION_ELEMENT_BYTES * tokens * widest
     scratch = _expert_scratch_bytes(serving, rank, tokens)
     likely = max(transients + scratch, per_cell.value * cells)
-    most = max(likely, MIB_PER_ACTIVATION_TOKEN * MIB * tokens, per_cell.high * cells)
+    allowed = max(MIB_PER_ACTIVATION_TOKEN * MIB * tokens, likely)
+    most = max(min(ACTIVATION_SPREAD * likely, allowed), per_cell.high * cells)
     return line(
         "activations", "activations", likely, "assumed",
         Why(
@@ -127,7 +129,7 @@ def _activation(serving: Serving, settings: Settings, rank: RankView) -> Line:
                 "sequences": asked,
                 "vocab_size": serving.spec.vocab_size if cells else 0,
             },
-            "not yet measured; the high end is the 1.5 MiB per token of SGLang 0.5.23 srt/arg_groups/memory_hook.py",
+            "not yet measured; the engine itself allows 1.5 MiB per token (SGLang 0.5.23 srt/arg_groups/memory_hook.py)",
         ),
         low_bytes=max(min(transients, likely), per_cell.low * cells), high_bytes=most,
     )  # fmt: skip
@@ -208,20 +210,20 @@ def _deepep(serving: Serving) -> Line | None:
 
 
 def _graphs(serving: Serving, settings: Settings) -> Line | None:
-    tokens = step_tokens(serving, settings) * attention_dp(serving.layout)
-    reserve = reserve_for_graphs_mib(serving, tokens, graph_batch_of(settings))
+    tokens, batch = step_tokens(serving, settings) * attention_dp(serving.layout), graph_batch_of(settings)
+    reserve = graphs_mib(serving, tokens, batch)
     if not reserve:
         return None
     factor = serving.constants.of("graphs_of_reserve")
+    padded = reserve + dp_padding_mib(serving, batch)
     why = Why(
-        "the engine's own reserve for its graphs: 2 MiB x largest decode batch, 8 MiB x sizes of prefill (or 1.5 GiB), "
-        "3 MiB x batch x groups of attention data parallelism",
-        {"reserve_mib": reserve, "cuda_graph_max_bs": graph_batch_of(settings)},
+        "the engine's own reserve for its graphs: 2 MiB x largest decode batch + 8 MiB x sizes of prefill (latents: 1.5 GiB)",
+        {"reserve_mib": reserve, "cuda_graph_max_bs": batch},
         factor.source,
     )
     return line(
         "cuda_graphs", "CUDA graphs", factor.value * reserve * MIB, "assumed", why,
-        low_bytes=factor.low * reserve * MIB, high_bytes=factor.high * reserve * MIB,
+        low_bytes=factor.low * reserve * MIB, high_bytes=max(factor.high * reserve, padded) * MIB,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ of this engine have no flag: they stand in the file of `--config`.
 
 from __future__ import annotations
 
-from moeplan.engines.flag import Flag, negatable, quiet, rows
+from moeplan.engines.command_line.flag import Flag, negatable, quiet, rows
 
 _FIELDS = (
     Flag("--model", aliases=("--model_path",), field="model"),  # positional for trtllm-serve; Dynamo has the flag

@@ -51,7 +51,7 @@ def refusals(serving: Serving, settings: Settings) -> tuple[Refusal, ...]:
     ]
     if serving.layout.pp > len(serving.spec.layers):
         told = f"{serving.layout.pp} pipeline stages, and the model has {len(serving.spec.layers)} layers"
-        found.append(Refusal("more-stages-than-layers", told))
+        found.append(Refusal("stages-beyond-layers", told))
     if settings.share(FRACTION) >= 1:
         found.append(Refusal("fraction-too-large", f"{FRACTION} {settings.share(FRACTION):g} must be below 1"))
     return tuple(dict.fromkeys(found))
@@ -121,7 +121,7 @@ def _experts(serving: Serving) -> list[Refusal]:
         return [Refusal("ep-beyond-tp", told)]
     if ranks % layout.ep:
         told = f"moe_tp x moe_ep must be tp_size: {ranks} ranks do not divide by --ep_size {layout.ep}"
-        return [Refusal("ep-not-divisible", told)]
+        return [Refusal("ep-not-dividing-tp", told)]
     found = []
     for experts in dict.fromkeys(
         f.num_experts for lay in serving.spec.layers for f in lay.ffns if isinstance(f, MoeFfn)

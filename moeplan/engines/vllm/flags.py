@@ -7,7 +7,7 @@ since are kept. Keys of a JSON flag that have a flag of their own are its aliase
 from __future__ import annotations
 
 from moeplan.core.units import GIB
-from moeplan.engines.flag import Flag, both_ways, quiet, rows
+from moeplan.engines.command_line.flag import Flag, both_ways, quiet, rows
 
 _NONE = ("None",)
 

@@ -84,7 +84,7 @@ def _experts(serving: Serving) -> list[Refusal]:
         found.append(Refusal("experts-not-divisible", told))
     if layout.ep > physical:
         told = f"{layout.ep} expert-parallel ranks outnumber {physical} experts; use at most {physical}"
-        found.append(Refusal("experts-not-divisible", told))
+        found.append(Refusal("ep-beyond-experts", told))
     over = layout.tp * layout.dp
     if layout.ep == 1 and over > 1:
         for width in sorted({ffn.expert_width for ffn in sparse}):

@@ -12,7 +12,7 @@ from moeplan.core.units import MOST_DIGITS, parse_count
 
 if TYPE_CHECKING:
     from moeplan.core.deployment import Value
-    from moeplan.engines.flag import Flag
+    from moeplan.engines.command_line.flag import Flag
 
 SWITCHED_ON = ("1", "true", "on", "yes", "enabled")
 SWITCHED_OFF = ("0", "false", "off", "no", "disabled", "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from moeplan.engines.flag import Flag
+    from moeplan.engines.command_line.flag import Flag
 
 _NEGATIVE = re.compile(r"-\d+|-\d*\.\d+")
 

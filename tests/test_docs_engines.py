@@ -1,0 +1,48 @@
+"""`docs/engines.md` names every refusal that there is, and no other; its commands are understood."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from moeplan.cli import _split, application
+from moeplan.engines import ENGINES
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+CODE = re.compile(r'Refusal\(\s*"([a-z0-9-]+)"')
+COMMANDS = [line for block in re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL) for line in block.splitlines()]
+
+
+def refusals_in_code() -> set[str]:
+    found: set[str] = set()
+    for folder in ("engines", "estimate"):
+        for path in (ROOT / "moeplan" / folder).rglob("*.py"):
+            found |= set(CODE.findall(path.read_text(encoding="utf-8")))
+    return found - {"no-gpu", "memory-unknown"}  # these leave the verdict open
+
+
+def test_every_refusal_is_in_the_table() -> None:
+    table = TEXT.partition("## Refusals")[2].partition("\n## ")[0]
+    named = {code for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE) for code in re.findall(r"`([a-z0-9-]+)`", row)}
+    assert named >= refusals_in_code()
+
+
+def test_every_engine_has_its_column() -> None:
+    table = TEXT.partition("## What each engine does")[2]
+    head = next(line for line in table.splitlines() if line.startswith("| |")).lower().replace("-", "").replace(".", "")
+    for engine, word in zip(ENGINES, ("vllm", "sglang", "tensorrtllm", "llamacpp", "transformers"), strict=True):
+        assert word in head, engine
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if " estimate " in line])
+def test_commands_of_the_page_run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*shlex.split(command)[1:]]
+    place = words.index("--") if "--" in words else len(words)
+    words[place:place] = ["--offline", "--json"]
+    ours, engines = _split(words, "estimate")
+    assert application("estimate")(ours, prog_name="moeplan", standalone_mode=False, obj=engines) == 0
+    assert '"schema": "moeplan.estimate/1"' in capsys.readouterr().out
