@@ -3,6 +3,8 @@
     python benchmarks/accuracy.py params    counts of parameters, by role
     python benchmarks/accuracy.py kv        elements of the cache under the transformers library's own rules
     python benchmarks/accuracy.py weights   bytes and parameters by checkpoint headers
+    python benchmarks/accuracy.py memory    memory of deployments, against public logs of engines
+    python benchmarks/accuracy.py page      writes docs/accuracy.md; with --check only says whether it is up to date
 
 The first two are held against counts made by building each config with transformers 5.23.0 on the meta device: against
 the shared corpus where it lies beside the checkout (`../shared`), else against the compact copy of its figures in
@@ -17,7 +19,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from moeplan.core.checkpoint import Checkpoint  # noqa: E402
-from moeplan.core.kv_cache import cache_cost, cache_rows  # noqa: E402
+from benchmarks.memory import outcomes, passes, summary  # noqa: E402
+from moeplan.core.kv_cache import CacheCost, cache_cost, cache_rows  # noqa: E402
 from moeplan.core.matching import match  # noqa: E402
 from moeplan.core.model import ModelSpec  # noqa: E402
 from moeplan.core.quant import BF16, FP32, Quantisation, fold_bytes, holdings  # noqa: E402
-from moeplan.core.weights import count_parameters, inventory, parameters  # noqa: E402
+from moeplan.core.weights import Parameters, count_parameters, inventory, parameters  # noqa: E402
 from moeplan.engines import load  # noqa: E402
 from moeplan.sources.catalogue import find_entry  # noqa: E402
 from moeplan.sources.families import read_config  # noqa: E402
@@ -75,15 +78,28 @@ KV_CONTEXT_TOKENS = 16_384
 def main() -> int:
     """Print one table; exit 1 unless every judged row agrees."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["params", "kv", "weights"])
-    return {"params": params, "kv": kv, "weights": weights}[parser.parse_args().what]()
+    commands: dict[str, Callable[[], int]] = {"params": params, "kv": kv, "weights": weights, "memory": memory}
+    parser.add_argument("what", choices=[*commands, "page"])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page is out of date")
+    asked = parser.parse_args()
+    return page(check=asked.check) if asked.what == "page" else commands[asked.what]()
 
 
 def params() -> int:
     """Total, active and every role."""
-    agree = judged = 0
     print(f"{'model':<58} {'total':>17} {'active':>15}  disagreement")
-    for name, row, spec in rows("param_oracle.csv"):
+    agree = judged = 0
+    for name, counts, told in params_rows():
+        judged += 1
+        agree += told == "none"
+        print(f"{name:<58} {counts.total:>17,} {counts.active:>15,}  {told}")
+    print(f"\n{agree} of {judged} rows agree in total, active and all {len(ROLES)} roles")
+    return int(agree != judged)
+
+
+def params_rows(*, compact: bool = False) -> Iterator[tuple[str, Parameters, str]]:
+    """Name, our counts, and where they disagree with the oracle's: `none` where they do not."""
+    for name, row, spec in rows("param_oracle.csv", compact=compact):
         counts = parameters(spec)
         ours = {column: sum(counts.by_role[role] for role in roles) for column, roles in ROLES.items()}
         ours |= {"total": counts.total, "text_total": counts.text_total, "text_active": counts.active}
@@ -93,22 +109,28 @@ def params() -> int:
         # An empty role is none; an empty `active` was not counted.
         held = {column: int(row[named] or 0) for column, named in columns.items() if row.get(named) or column in ROLES}
         wrong = {column: (ours[column], theirs) for column, theirs in held.items() if ours[column] != theirs}
-        judged += 1
-        agree += not wrong
         told = (
             "; ".join(f"{column} {value:,} (oracle {theirs:,})" for column, (value, theirs) in wrong.items()) or "none"
         )
-        print(f"{name:<58} {counts.total:>17,} {counts.active:>15,}  {told}")
-    print(f"\n{agree} of {judged} rows agree in total, active and all {len(ROLES)} roles")
-    return int(agree != judged)
+        yield name, counts, told
 
 
 def kv() -> int:
     """Elements per token beyond every window, and elements that do not grow, with one byte for each element."""
-    engine = load("transformers")
     agree = judged = 0
     print(f"{'model':<58} {'per token':>10} {'per sequence':>13}  disagreement")
-    for name, row, spec in rows("kv_oracle.csv"):
+    for name, cost, told in kv_rows():
+        judged += 1
+        agree += told == "none"
+        print(f"{name:<58} {cost.bytes_per_token:>10,} {cost.bytes_per_sequence:>13,}  {told}")
+    print(f"\n{agree} of {judged} rows agree per token and per sequence")
+    return int(agree != judged)
+
+
+def kv_rows(*, compact: bool = False) -> Iterator[tuple[str, CacheCost, str]]:
+    """Name, our cost with one byte for each element, and what the oracle says where it says something else."""
+    engine = load("transformers")
+    for name, row, spec in rows("kv_oracle.csv", compact=compact):
         per_token = row.get("elements_per_token") or row.get("kv_elements_per_token_long")
         per_sequence = row.get("elements_per_sequence") or row.get("kv_fixed_elements_long")
         if not per_token or not per_sequence:
@@ -118,12 +140,48 @@ def kv() -> int:
         cost = cache_cost(cache_rows(spec), rules, KV_CONTEXT_TOKENS)
         theirs = (float(per_token), int(per_sequence))
         same = (float(cost.bytes_per_token), cost.bytes_per_sequence) == theirs
-        judged += 1
-        agree += same
-        told = "none" if same else f"oracle {theirs[0]:,.0f} and {theirs[1]:,}"
-        print(f"{name:<58} {cost.bytes_per_token:>10,} {cost.bytes_per_sequence:>13,}  {told}")
-    print(f"\n{agree} of {judged} rows agree per token and per sequence")
-    return int(agree != judged)
+        yield name, cost, "none" if same else f"oracle {theirs[0]:,.0f} and {theirs[1]:,}"
+
+
+def memory() -> int:
+    """Every observation beside the estimate, and the bounds that the counted ones keep."""
+    found = outcomes()
+    print(f"{'row':<10} {'judge':<8} {'model':<24} {'engine':<16} {'observed':>32} {'moeplan':>40} {'error':>11}")
+    for each in found:
+        row, error = each.row, f"{each.error:+.2%}" if each.unit == "share" else f"{each.error:+.2f} {each.unit}"
+        marks = ("" if each.counted else " not counted") + (" CONTRADICTED" if each.contradicts else "")
+        engine = f"{row['engine']} {row.get('version', '')}"
+        print(f"{row['id']:<10} {row['judge']:<8} {row['model']:<24} {engine:<16} {each.observed:>32} {each.predicted:>40} {error:>11}{marks}")
+    print()
+    for judge, count, middle, worst, bound, kept in summary(found):
+        unit = "" if judge == "end" else "%"
+        scale = 1 if judge == "end" else 100
+        print(f"{judge:<8} {count:>2} rows, median {middle * scale:.2f}{unit or ' GiB'}, worst {worst * scale:.2f}{unit or ' GiB'}"
+              f" ({bound}): {'kept' if kept else 'BROKEN'}")  # fmt: skip
+    return int(not passes(found))
+
+
+def page(*, check: bool) -> int:
+    """Write docs/accuracy.md, or with `check` compare it."""
+    from benchmarks.accuracy_page import page as text_of
+
+    def agreement(told: Iterable[str]) -> tuple[int, int]:
+        all_told = list(told)
+        return all_told.count("none"), len(all_told)
+
+    text = text_of(
+        agreement(told for _, _, told in params_rows(compact=True)),
+        agreement(told for _, _, told in kv_rows(compact=True)),
+    )
+    path = ROOT / "docs" / "accuracy.md"
+    if not check:
+        path.write_text(text, encoding="utf-8")
+        return int(not passes(outcomes()))
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        print("docs/accuracy.md is what the code says")
+        return int(not passes(outcomes()))
+    print("docs/accuracy.md is out of date: run python benchmarks/accuracy.py page")
+    return 1
 
 
 def weights() -> int:
@@ -185,10 +243,10 @@ def checkpoints() -> Iterator[tuple[str, ModelSpec, Quantisation, Checkpoint, di
         yield name, read_config(config, name), Quantisation("fp32", FP32), saved, {"router": tables}, None
 
 
-def rows(compact: str) -> Iterator[tuple[str, dict[str, str], ModelSpec]]:
-    """Name, figures and model of every row that the oracle could build; in a lone clone those of the `compact` table."""
+def rows(table: str, *, compact: bool = False) -> Iterator[tuple[str, dict[str, str], ModelSpec]]:
+    """Name, figures and model of every row that the oracle could build; in a lone clone those of the compact `table`."""
     corpus = ROOT.parent / "shared"
-    if (corpus / "data" / "param-oracle.csv").exists():
+    if not compact and (corpus / "data" / "param-oracle.csv").exists():
         for row in _csv(corpus / "data" / "param-oracle.csv"):
             if row["total"]:
                 path = corpus / "model-configs" / row["file"]
@@ -199,7 +257,7 @@ def rows(compact: str) -> Iterator[tuple[str, dict[str, str], ModelSpec]]:
                     config[field], name = value, f"{name} with {field} {value}"
                 yield name, row, read_config(config, row["file"])
         return
-    for row in _csv(ROOT / "tests" / "data" / compact):
+    for row in _csv(ROOT / "tests" / "data" / table):
         entry = find_entry(row["id"])
         if entry is None:
             raise SystemExit(f"{row['id']} is not in the catalogue")

@@ -14,6 +14,7 @@ from moeplan.estimate.result import Rank
 
 DATA = Path(__file__).resolve().parent / "data" / "observed-memory.yaml"
 GIB = 2**30
+MIB = 2**20
 
 BOUNDS = {
     # judge: unit, largest median, largest of all
@@ -85,15 +86,18 @@ def _data() -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def _estimate(model: str, gpu: str, engine: str, version: str | None, quant: str | None, flags: str) -> Estimate:
+def _estimate(
+    model: str, gpu: str, engine: str, version: str | None, quant: str | None, layers: tuple[int, ...] | None, flags: str
+) -> Estimate:
     return estimate(
-        model, gpu=gpu, engine=engine, engine_version=version, quant=quant, engine_args=flags, offline=True
-    )
+        model, gpu=gpu, engine=engine, engine_version=version, quant=quant, pp_layers=layers, engine_args=flags,
+        offline=True,
+    )  # fmt: skip
 
 
 def _judged(row: dict[str, Any]) -> Outcome:
     observed, flags = row["observed"], row["flags"].strip()
-    asked = (row["model"], row["gpu"], row["engine"], row.get("version"), row.get("quant"))
+    asked = _asked(row)
     found = _estimate(*asked, flags)
     verdict = {True: "fits", False: "does not start", None: "not judged"}[found.verdict.fits]
     ran = row["judge"] != "refused"
@@ -118,6 +122,26 @@ def _judged(row: dict[str, Any]) -> Outcome:
             else:
                 mine = rank.kv_bytes_per_token * observed["tokens"] / GIB
             return _share(mine, observed["bytes_gib"], "GiB", **common)
+        case "devices":
+            host = sum(each.weights_bytes for each in found.ranks if each.device == "host")
+            ours = [each.weights_bytes / MIB for each in found.ranks if each.device == "gpu"] + [host / MIB]
+            theirs = [*observed["devices_mib"], observed["host_mib"]]
+            errors = [mine / other - 1 for mine, other in zip(ours, theirs, strict=True)]
+            worst = max(errors, key=abs)
+            place = errors.index(worst)
+            return Outcome(
+                observed=f"{sum(theirs):,.2f} MiB on {len(theirs)}",
+                predicted=f"{sum(ours):,.2f} MiB; {ours[place]:,.2f} for {theirs[place]:,.2f}",
+                error=worst,
+                unit="share",
+                **common,
+            )
+        case "terms":
+            label, theirs, mine = terms(Outcome(row, "", "", 0, "GiB", verdict, contradicts=False))[0]
+            return Outcome(
+                observed=f"{theirs:.2f} GiB of {label}", predicted=f"{mine:.2f} GiB", error=mine - theirs, unit="GiB",
+                **common,
+            )  # fmt: skip
         case "end":
             mine = (rank.kv_cache_bytes + (rank.free_bytes or 0)) / GIB
             theirs = observed["pool_gib"]
@@ -136,6 +160,33 @@ def _judged(row: dict[str, Any]) -> Outcome:
             )
         case other:
             raise ValueError(f"{row['id']}: unknown judge {other!r}")
+
+
+TERMS = {
+    # observed: label, codes of the ledger's lines; none for all that counts as weights
+    "weights_gib": ("weights", ()),
+    "activation_gib": ("activations, with the experts' workspace", ("activations", "expert_workspace")),
+    "non_torch_gib": ("outside torch", ("device_context",)),
+}
+
+
+def terms(outcome: Outcome) -> list[tuple[str, float, float]]:
+    """Label, GiB as the log tells, GiB as estimated, of every term that the log of an `end` or `terms` row tells apart."""
+    row = outcome.row
+    if row["judge"] not in ("end", "terms"):
+        return []
+    rank = _rank(_estimate(*_asked(row), row["flags"].strip()), row.get("rank"))
+    found = []
+    for name, (label, codes) in TERMS.items():
+        if name in row["observed"]:
+            size = sum(entry.bytes for entry in rank.lines if entry.code in codes) if codes else rank.weights_bytes
+            found.append((label, float(row["observed"][name]), size / GIB))
+    return found
+
+
+def _asked(row: dict[str, Any]) -> tuple[str, str, str, str | None, str | None, tuple[int, ...] | None]:
+    layers = tuple(row["layers"]) if "layers" in row else None
+    return row["model"], row["gpu"], row["engine"], row.get("version"), row.get("quant"), layers
 
 
 def _share(mine: float, theirs: float, unit: str, **common: Any) -> Outcome:

@@ -39,8 +39,11 @@ CacheKind = Literal[
 CacheSplit = Literal["tp", "replicated", "dcp"]
 Accounting = Literal["ideal", "hybrid_manager", "manager_off", "transformers"]
 
-DTYPE_BITS: dict[str, float] = {"float32": 32, "bfloat16": 16, "float16": 16, "fp8": 8, "int8": 8, "nvfp4": 4.5}
-"""Bits per cached element, block scales included (nvfp4: one byte per 16)."""
+DTYPE_BITS: dict[str, float] = {
+    "float32": 32, "bfloat16": 16, "float16": 16, "fp8": 8, "int8": 8, "nvfp4": 4.5,
+    "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5, "iq4_nl": 4.5,
+}  # fmt: skip
+"""Bits per cached element, block scales included (nvfp4: one byte per 16; llama.cpp's types: see `quant.GGUF_BLOCKS`)."""
 
 
 class CacheRow(NamedTuple):

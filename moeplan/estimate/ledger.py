@@ -90,11 +90,10 @@ def rank_cost(question: Question, view: RankView, context_tokens: int | None = N
 def managed_bytes(
     question: Question, settings: Settings, view: RankView, context_tokens: int, sequences: int
 ) -> int:
-    """Bytes of all sequences of a rank as the engine holds them, never less than the cache itself."""
-    managed = question.engine.managed_cache_bytes(
+    """Bytes of all sequences of a rank as the engine holds them."""
+    return question.engine.managed_cache_bytes(
         question.serving, settings, view, question.rules, context_tokens, sequences
     )
-    return max(managed, sequences * rank_cost(question, view, context_tokens).bytes_at_context)
 
 
 def runtime_lines(question: Question, settings: Settings, view: RankView) -> tuple[Line, ...]:
@@ -210,7 +209,9 @@ def _cache_lines(question: Question, settings: Settings, view: RankView) -> tupl
     """The cache of a rank's sequences, and what the engine's way of handing out blocks adds."""
     asked = question.deployment
     cost, sequences = rank_cost(question, view), asked.sequences_per_rank
-    size = sequences * cost.bytes_at_context
+    managed = managed_bytes(question, settings, view, asked.context_tokens, sequences)
+    # An engine may also hold less: layers whose cache stays in host memory, other types than the rules say.
+    size = min(managed, sequences * cost.bytes_at_context)
     why = Why(
         "sequences of this rank x (bytes_per_token x context_tokens + bytes_per_sequence)",
         {
@@ -228,7 +229,7 @@ def _cache_lines(question: Question, settings: Settings, view: RankView) -> tupl
     )
     basis: Basis = "assumed" if assumed else "derived"
     lines = [line("kv_cache", "KV cache", size, basis, why)]
-    more = managed_bytes(question, settings, view, asked.context_tokens, sequences) - size
+    more = managed - size
     if more > 0:
         why = Why(
             "what the engine holds for these sequences by its own rules (whole blocks or pages, batches in flight, "

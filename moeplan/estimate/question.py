@@ -27,6 +27,8 @@ KV_DTYPES = {
     "auto": None,
     "bf16": "bfloat16",
     "fp16": "float16",
+    "f16": "float16",
+    "f32": "float32",
     "half": "float16",
     "fp32": "float32",
     "fp8_e4m3": "fp8",
@@ -288,6 +290,8 @@ def loaded_holdings(
     Plain weights are held in the dtype that the engine runs in, whatever the checkpoint stores them in.
     """
     plain = BY_DTYPE[dtype]
+    # A GGUF file states the type of every tensor, and it is kept.
+    stated = any(each.format.startswith("gguf ") for each in held)
     loaded = []
     for each in held:
         if each.part == "mtp_duplicate" or (each.part == "mtp" and not drafts):
@@ -295,7 +299,7 @@ def loaded_holdings(
         if engine.leaves_out(each.weight.name) is not None:
             continue
         stored = BY_NAME.get(each.format)
-        if stored is not None and stored != plain and not each.weight.buffer:
+        if stored is not None and stored != plain and not each.weight.buffer and not stated:
             size = each.num_bytes * plain.element_bits // stored.element_bits
             loaded.append(each._replace(format=plain.name, num_bytes=size))
         else:

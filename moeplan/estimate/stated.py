@@ -83,9 +83,9 @@ def _read_command(engine: str, words: Sequence[str]) -> "Command":
 
     table = import_module(f"moeplan.engines.{ENGINES[engine]}.flags")
     command = read_command(table.FLAGS, words)
-    # llama.cpp states one length for all sequences together.
-    shared_out = getattr(table, "per_sequence", None)
-    return command if shared_out is None else command._replace(fields=shared_out(command.fields))
+    # llama.cpp states one length for all sequences together, and types of keys and values apart.
+    common = getattr(table, "common_fields", None)
+    return command if common is None else command._replace(fields=common(command.fields, command.settings))
 
 
 def engine_of(words: Sequence[str]) -> str | None:

@@ -13,7 +13,7 @@ from moeplan.estimate.question import Question, requantised
 from moeplan.estimate.result import Capacity, WayOut
 
 GPU_COUNTS = (1, 2, 4, 8, 16, 32, 64)
-FP8_CACHES = ("vllm", "sglang", "trtllm")
+SMALLER_CACHES = {"vllm": "fp8", "sglang": "fp8", "trtllm": "fp8", "llamacpp": "q8_0"}
 """Engines that can keep the cache in 8 bit at the flip of an option."""
 SMALLER_FORMATS = ("fp8", "int4")
 SMALLER_MIXES = ("q8_0", "q4_k_m")
@@ -44,9 +44,12 @@ def ways_out(question: Question, gpu: str, capacity: Capacity) -> tuple[WayOut, 
     any(try_out(change, other) for change, other in layouts)
     smaller = _smaller_formats(question)
     any(try_out(f"--quant {label}", other) for label, other in smaller)
-    if question.rules.kv_dtype in ("bfloat16", "float16") and asked.kv_dtype is None and asked.engine in FP8_CACHES:
-        cached = requantised(question.at(asked._replace(kv_dtype="fp8")), question.serving.quantisation)
-        try_out("--kv-dtype fp8", cached._replace(held=question.held))
+    eight_bit = SMALLER_CACHES.get(asked.engine)
+    if question.rules.kv_dtype in ("bfloat16", "float16") and asked.kv_dtype is None and eight_bit is not None:
+        cached = requantised(question.at(asked._replace(kv_dtype=eight_bit)), question.serving.quantisation)
+        try_out(f"--kv-dtype {eight_bit}", cached._replace(held=question.held, as_stored=question.as_stored))
+    if asked.engine == "llamacpp" and any(entry.visits is not None for entry in question.serving.owned):
+        any(try_out(f"-- --n-cpu-moe {count}", other) for count, other in _with_host_experts(question))
     if _can_spread(question):
         whole = question.asked_layout._replace(ep=None, expert_parallel=True)
         try_out("--ep " + str(asked.layout.tp * asked.layout.dp), question.on(asked.layout.num_gpus, whole))
@@ -87,6 +90,14 @@ def _other_counts(question: Question) -> Iterator[tuple[int, str, Question]]:
             yield count, degrees, question.on(count, layout)
         except InputError:  # degrees that stay do not go with this count
             continue
+
+
+def _with_host_experts(question: Question) -> Iterator[tuple[int, Question]]:
+    """Experts of the first layers in host memory: a quarter of the layers more each time, then all."""
+    asked, layers = question.deployment, len(question.spec.layers)
+    for quarter in range(1, 5):
+        count = -(-layers * quarter // 4)
+        yield count, question.at(asked._replace(stated={**asked.stated, "--n-cpu-moe": count}))
 
 
 def _can_spread(question: Question) -> bool:

@@ -272,9 +272,19 @@ FLAGS: tuple[Flag, ...] = (
 )
 
 
-def per_sequence(fields: Mapping[Field, Value | tuple[int, ...]]) -> Mapping[Field, Value | tuple[int, ...]]:
-    """The fields with the context of one sequence: `--ctx-size` is that of all `--parallel` sequences together."""
+def common_fields(
+    fields: Mapping[Field, Value | tuple[int, ...]], settings: Mapping[str, Value]
+) -> Mapping[Field, Value | tuple[int, ...]]:
+    """The fields as other engines mean them.
+
+    `--ctx-size` is the context of all `--parallel` sequences together: here that of one. Cache types of keys and values
+    that are the same are the cache's dtype.
+    """
+    found = dict(fields)
     context, sequences = fields.get("context_tokens"), fields.get("concurrency")
-    if not isinstance(context, int) or not isinstance(sequences, int) or sequences < 2:
-        return fields
-    return {**fields, "context_tokens": -(-context // sequences)}
+    if isinstance(context, int) and isinstance(sequences, int) and sequences > 1:
+        found["context_tokens"] = -(-context // sequences)
+    keys, values = settings.get("--cache-type-k"), settings.get("--cache-type-v")
+    if keys is not None and keys == values:
+        found["kv_dtype"] = keys
+    return found

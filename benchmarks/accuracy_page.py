@@ -1,0 +1,133 @@
+"""`docs/accuracy.md`, made of what the benchmarks find; the same figures give the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.memory import Outcome, not_judged, outcomes, passes, summary, terms
+from moeplan.sources.engine_constants import engine_constants
+
+HEAD = """# Accuracy
+
+How far moeplan's figures are from what engines printed and from models that were built. Written by `python benchmarks/accuracy.py page`; a test and CI
+hold this page against what the code says now. Observations stand with their sources in `benchmarks/data/observed-memory.yaml`.
+"""
+
+SORTS = {
+    "weights": "What the engine calls model loading, per GPU",
+    "cache": "Tokens of a given pool, or bytes of given tokens",
+    "end": "What is left for the cache, end to end",
+}
+
+MEANING = """`weights` is the engine's own line after loading, per GPU. `cache` takes the pool that the log names and asks for tokens, or the other way round: it
+checks the rules of blocks and records apart from all fixed costs. `end` is the pool from nothing but model, card and flags: all errors of weights,
+activations, graphs and context at once. No constant was tuned to a model: what was fitted is named, here and in `profiles/engines/`."""
+
+NOT_MEASURED = """## Not yet measured
+
+- **TensorRT-LLM**: not yet measured. Its rules are read in its sources; its fixed costs are borrowed from other engines, with wide bands.
+- **Our own runs on a GPU**: none. Everything above comes from public logs and reports.
+- **Fixed costs on other cards than the H100**, of several nodes, of DeepEP's low-latency mode: constants with bands.
+- **CUDA under llama.cpp**: its buffers are held against logs above; the device context is a constant with a band.
+- **Speed**: not estimated yet.
+"""
+
+
+def page(params_agree: tuple[int, int], kv_agree: tuple[int, int]) -> str:
+    """The whole page. Pairs are (rows that agree, rows)."""
+    found = outcomes()
+    blocks = [HEAD.strip(), "## Memory", MEANING, _summary(found)]
+    for judge, title in SORTS.items():
+        blocks += [f"### {title}", _rows([each for each in found if each.row["judge"] == judge and each.counted])]
+    blocks += ["### Term by term, where a log tells terms apart", _terms(found)]
+    blocks += ["### Refused by the engine", _rows([each for each in found if each.row["judge"] == "refused"])]
+    shown = [each for each in found if not each.counted]
+    blocks += [
+        "### Shown, and counted for nothing",
+        _rows(shown),
+        "\n".join(f"- {each.row['id']} ({each.row['judge']}): {each.row['because']}." for each in shown),
+    ]
+    blocks += ["### Assumptions", _assumptions(found)]
+    blocks += ["### Observations that cannot be judged", _reasons(not_judged())]
+    blocks += ["### Constants that were fitted", _fitted()]
+    blocks += [
+        "## Parameters and cache",
+        _table(
+            ["figure", "held against", "agree", "of"],
+            [
+                ("parameters: total, active, every role", "models built by transformers 5.23.0", *map(str, params_agree)),
+                ("cache: elements per token and per sequence", "that library's own caches", *map(str, kv_agree)),
+            ],
+        ),
+        "Configs against checkpoint headers: `python benchmarks/accuracy.py weights`. All three run in the tests as well.",
+        NOT_MEASURED.strip(),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _summary(found: list[Outcome]) -> str:
+    rows = []
+    for judge, count, middle, worst, bound, kept in summary(found):
+        unit = (lambda value: f"{value:.2%}") if judge != "end" else (lambda value: f"{value:.2f} GiB")
+        rows.append((judge, str(count), unit(middle), unit(worst), bound, "kept" if kept else "BROKEN"))
+    verdict = "No row that ran is called impossible." if not any(each.contradicts for each in found) else "CONTRADICTED."
+    outcome = "All bounds are kept." if passes(found) else "Not all bounds are kept."
+    return _table(["rows", "counted", "median error", "worst", "bound", ""], rows) + f"\n\n{outcome} {verdict}"
+
+
+def _rows(found: Iterable[Outcome]) -> str:
+    rows = []
+    for each in found:
+        row = each.row
+        engine = f"{row['engine']} {row.get('version') or engine_constants(row['engine']).version}"
+        fitted = "yes" if row.get("fitted") else ""
+        asked = row["model"] + (f", {row['quant']}" if row.get("quant") else "")
+        place = f", {row['rank']} stage" if row.get("rank") else ""
+        rows.append((row["id"], asked, engine, row["gpu"] + place, each.observed, each.predicted, _error(each), fitted))
+    return _table(["row", "model", "engine", "on", "observed", "moeplan", "error", "fitted on"], rows)
+
+
+def _terms(found: Iterable[Outcome]) -> str:
+    """Where errors of the end-to-end rows come from: some cancel."""
+    rows = []
+    for each in found:
+        place = f", {each.row['rank']} stage" if each.row.get("rank") else ""
+        for label, theirs, mine in terms(each):
+            rows.append((each.row["id"] + place, label, f"{theirs:.2f} GiB", f"{mine:.2f} GiB", f"{mine - theirs:+.2f} GiB"))
+    return _table(["row", "term", "observed", "moeplan", "error"], rows)
+
+
+def _error(each: Outcome) -> str:
+    if each.unit == "refusal":
+        return "refused, too" if each.error == 0 else "NOT REFUSED"
+    return f"{each.error:+.2%}" if each.unit == "share" else f"{each.error:+.2f} GiB"
+
+
+def _assumptions(found: Iterable[Outcome]) -> str:
+    lines = []
+    for each in found:
+        told = [each.row.get("assumed")]
+        told += [f"fitted: {each.row['fitted']}"] if each.row.get("fitted") else []
+        text = "; ".join(part for part in told if part)
+        if text:
+            place = f", {each.row['rank']} stage" if each.row.get("rank") else ""
+            lines.append(f"- {each.row['id']} ({each.row['judge']}{place}): {text}.")
+    return "\n".join(lines)
+
+
+def _reasons(reasons: dict[str, str]) -> str:
+    return _table(["row", "why"], sorted(reasons.items()))
+
+
+def _fitted() -> str:
+    rows = []
+    for engine in ("vllm", "sglang", "trtllm", "llamacpp"):
+        for name, constant in engine_constants(engine).by_name.items():
+            if constant.rows:
+                rows.append((engine, f"`{name}`", ", ".join(constant.rows), constant.error or ""))
+    return _table(["engine", "constant", "rows", "error"], rows)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
