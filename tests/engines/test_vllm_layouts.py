@@ -173,6 +173,22 @@ def test_draft_layers_are_resident_with_speculation_alone() -> None:
     assert found.ranks[0].weights_bytes > without.ranks[0].weights_bytes + 11.5e9 / 8
 
 
+def test_latents_are_projected_up_in_the_profiling_pass() -> None:
+    # layers/attention/mla_attention.py: rows x heads x (nope + value) x 2 B; at most 64 Ki rows, 128 Ki in early 2025.
+    # DeepSeek-V3, 8 ranks: 16 heads of 128 + 128. 256 sequences: 4 x 256 x 16 = 16 Ki rows; 8 x 1024 are fewer.
+    def latents(context: int, version: str, sequences: int = 256) -> int:
+        flags = ["--max-num-seqs", str(sequences)]
+        found = estimate("deepseek-v3", "8xh200", context=context, engine_version=version, engine_args=flags)
+        line = next(entry for entry in found.ranks[0].lines if entry.code == "activations")
+        size: int = line.why.inputs["latent_prefill_bytes"]
+        return size
+
+    assert latents(1024, "0.33.0") == 16 * 1024 * 16 * 256 * 2
+    assert latents(4096, "0.33.0") == 32 * 1024 * 16 * 256 * 2
+    assert latents(32_768, "0.33.0") == 64 * 1024 * 16 * 256 * 2
+    assert latents(32_768, "0.8.5") == 128 * 1024 * 16 * 256 * 2
+
+
 # What the engine prints ------------------------------------------------------------------------------------
 
 

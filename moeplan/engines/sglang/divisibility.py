@@ -71,7 +71,9 @@ def _widths(serving: Serving, split: Division) -> list[Refusal]:
 
 
 def _nearest(units: int, asked: int, multiple: int = 1) -> str:
-    best = max((count for count in range(1, asked) if units % (count * multiple) == 0), default=1)
+    fitting = [count for count in range(1, asked) if units % (count * multiple) == 0]
+    # Other numbers of ranks than divisors of the asked one would seldom divide heads.
+    best = max((count for count in fitting if asked % count == 0), default=max(fitting, default=1))
     return f"--tp {best} does"
 
 

@@ -14,10 +14,10 @@ from moeplan.engines.sglang.registry import EXTRA_BUFFER, EXTRA_BUFFER_SINCE, mi
 from moeplan.engines.sglang.settings import REQUESTS, draft_tokens, requests_per_rank
 
 RATIO_FLAG, STATES_FLAG = "--mamba-full-memory-ratio", "--max-mamba-cache-size"
-SPARE_SINCE = "0.5.13"
-"""Since then one state more than counted is taken off before tokens are."""
+SPARE_SINCE = "0.5.17"
+"""Since then the padding slot that the pools have beside those counted is taken off before tokens are."""
 SLOTS_PLAIN, SLOTS_EXTRA, SLOTS_WITHOUT_OVERLAP = 3, 5, 4
-"""States of one running request: without track buffers, with them, and with them but without overlap."""
+"""States of one running request: without track buffers, with two, and with one (lazy ones, or no overlap)."""
 
 
 class StatePool(NamedTuple):
@@ -30,20 +30,22 @@ class StatePool(NamedTuple):
     """Bytes of states over bytes of tokens, where nobody states how many states."""
     stated_slots: int | None
     spare: int
-    """States that are allocated beyond those counted."""
-    draft_bytes: int
-    """States that speculation keeps beside."""
+    """States that are charged beyond those counted."""
+    drafts: int
+    """Tokens that a step drafts: speculation keeps a state after each."""
+    most_requests: int
 
     def total_bytes(self, token_bytes: int, sequences: int) -> int:
-        """The smallest pool that leaves `token_bytes` for tokens and holds the states of `sequences`."""
+        """The smallest pool that surely leaves `token_bytes` for tokens and holds the states of `sequences`."""
         if not self.state_bytes:
             return token_bytes
-        needed = sequences * self.slots_per_request + self.spare
+        needed = sequences * self.slots_per_request
         if self.stated_slots is not None:
-            return max(self.stated_slots + self.spare, needed) * self.state_bytes + token_bytes + self.draft_bytes
-        by_tokens = token_bytes * (1 + self.ratio)
-        by_states = needed * self.state_bytes * (1 + self.ratio) / self.ratio
-        return -int(-max(by_tokens, by_states) // 1) + self.draft_bytes
+            slots = max(self.stated_slots, needed)
+            return (slots + self.spare) * self.state_bytes + self._draft_bytes(slots) + token_bytes
+        states = needed * (1 + self.drafts / self.slots_per_request) + self.spare * (1 + self.drafts)
+        by_states = states * self.state_bytes * (1 + self.ratio) / self.ratio
+        return -int(-max(token_bytes * (1 + self.ratio), by_states) // 1)
 
     def slots(self, pool_bytes: int) -> int:
         """States of a pool."""
@@ -51,14 +53,20 @@ class StatePool(NamedTuple):
             return 0
         if self.stated_slots is not None:
             return self.stated_slots
-        share = (pool_bytes - self.draft_bytes) * self.ratio / (1 + self.ratio)
-        return max(0, int(share // self.state_bytes) - self.spare)
+        share = pool_bytes * self.ratio / (1 + self.ratio) / self.state_bytes
+        each = 1 + self.drafts / self.slots_per_request
+        return max(0, int((share - self.spare * (1 + self.drafts)) // each))
 
     def left_bytes(self, pool_bytes: int) -> int:
         """What a pool leaves for tokens."""
         if not self.state_bytes:
             return pool_bytes
-        return pool_bytes - self.draft_bytes - (self.slots(pool_bytes) + self.spare) * self.state_bytes
+        slots = self.slots(pool_bytes)
+        return pool_bytes - (slots + self.spare) * self.state_bytes - self._draft_bytes(slots)
+
+    def _draft_bytes(self, slots: int) -> int:
+        running = min(self.most_requests, slots // self.slots_per_request)
+        return (running + self.spare) * self.drafts * self.state_bytes
 
 
 def state_pool(serving: Serving, settings: Settings, rank: RankView, rules: CacheRules) -> StatePool:
@@ -83,7 +91,8 @@ def state_pool(serving: Serving, settings: Settings, rank: RankView, rules: Cach
         else serving.constants.of("state_pool_ratio").value,
         stated_slots=count,
         spare=int(serving.constants.at_least(SPARE_SINCE)),
-        draft_bytes=(requests + 1) * draft_tokens(stated) * size if size else 0,
+        drafts=draft_tokens(stated),
+        most_requests=requests,
     )
 
 
@@ -99,7 +108,7 @@ def slots_per_request(serving: Serving, settings: Settings) -> int:
     if strategy == "no_buffer":
         return SLOTS_PLAIN
     overlap = not stated.get("--disable-overlap-schedule") and serving.layout.pp == 1
-    return (SLOTS_EXTRA if overlap else SLOTS_WITHOUT_OVERLAP) + int("lazy" in strategy)
+    return SLOTS_EXTRA if overlap and "lazy" not in strategy else SLOTS_WITHOUT_OVERLAP
 
 
 def _extended(serving: Serving, row: CacheRow, ranks: int) -> CacheRow:

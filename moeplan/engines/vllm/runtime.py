@@ -104,7 +104,8 @@ def _activation(serving: Serving, settings: Settings, rank: RankView) -> Line:
     per_cell = serving.constants.of("sampler_bytes_per_sequence_and_token_id")
     cells = sequences * serving.spec.vocab_size if rank.place.stage.is_last else 0
     widest = max(_transient_width(rank.spec, rank.division.attention), 1)
-    transients = ACTIVATION_ELEMENT_BYTES * batched_tokens * widest
+    latent = _latent_prefill_bytes(serving, settings, rank)
+    transients = ACTIVATION_ELEMENT_BYTES * batched_tokens * widest + latent
     scratch = 0 if serving.constants.at_least(KEEPS_WORKSPACE) else _expert_scratch(serving, settings, rank)[0]
     return line(
         "activations",
@@ -112,12 +113,14 @@ def _activation(serving: Serving, settings: Settings, rank: RankView) -> Line:
         max(per_cell.value * cells, transients, scratch),
         "assumed",
         Why(
-            f"max({per_cell.value} B x max_num_seqs x vocabulary, 2 B x max_num_batched_tokens x widest layer, scratch)",
+            f"max({per_cell.value} B x max_num_seqs x vocabulary, "
+            "2 B x max_num_batched_tokens x widest layer + latents projected up, scratch)",
             {
                 "max_num_seqs": sequences,
                 "vocab_size": serving.spec.vocab_size if cells else 0,
                 "max_num_batched_tokens": batched_tokens,
                 "widest_layer_elements": widest,
+                "latent_prefill_bytes": latent,
                 "expert_scratch_bytes": scratch,
             },
             per_cell.source,
@@ -125,6 +128,25 @@ def _activation(serving: Serving, settings: Settings, rank: RankView) -> Line:
         low_bytes=max(per_cell.low * cells, transients, scratch),
         high_bytes=max(per_cell.high * cells, 2 * transients, scratch),
     )
+
+
+def _latent_prefill_bytes(serving: Serving, settings: Settings, rank: RankView) -> int:
+    """What the profiling pass sets aside for latents of earlier chunks, projected up to heads.
+
+    Rows: 8 x max_model_len or 4 blocks for every sequence, whichever is more, up to a limit that was halved in 2025.
+    Source: vLLM 0.33.0 layers/attention/mla_attention.py:determine_chunked_prefill_workspace_size and forward.
+    """
+    widths = [
+        -(-mixer.num_heads // rank.division.attention) * (mixer.qk_nope_head_dim + mixer.v_head_dim)
+        for mixer in mixers_of(rank.spec)
+        if isinstance(mixer, LatentAttention)
+    ]
+    if not widths:
+        return 0
+    block = settings.count("--block-size") or int(serving.constants.of("block_tokens").value)
+    wanted = max(8 * serving.deployment.context_tokens, 4 * settings.count("--max-num-seqs") * block)
+    rows = min(wanted, int(serving.constants.of("latent_prefill_most_rows").value))
+    return ACTIVATION_ELEMENT_BYTES * rows * max(widths)
 
 
 def _transient_width(spec: ModelSpec, tp: int) -> int:
