@@ -10,10 +10,15 @@ import moeplan
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(moeplan.__all__) == ["MoeplanError", "__version__", "estimate", "gpus", "models"]
+    assert sorted(moeplan.__all__) == ["MoeplanError", "__version__", "estimate", "gpus", "models", "validate"]
     assert list(inspect.signature(moeplan.estimate).parameters) == [
-        "model", "gpu", "engine", "utilization", "context", "concurrency", "encoder_tokens", "dtype", "quant",
+        "model", "gpu", "engine", "engine_version", "engine_args", "tp", "pp", "dp", "ep", "dp_attention", "dcp",
+        "redundant_experts", "pp_layers", "nodes", "utilization", "context", "concurrency", "encoder_tokens", "dtype", "quant",
         "kv_dtype", "revision", "offline", "headers", "file", "profiles", "strict", "progress",
+    ]  # fmt: skip
+    assert list(inspect.signature(moeplan.validate).parameters) == [
+        "model", "log", "gpu", "engine", "engine_version", "engine_args", "tolerance", "learn", "quant", "revision",
+        "offline", "headers", "file", "profiles",
     ]  # fmt: skip
 
 

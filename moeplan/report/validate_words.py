@@ -24,7 +24,8 @@ def outcome_words(validation: Validation) -> str:
         return "NOT JUDGED: the log has no figure that can be held against the estimate"
     beyond = [each for each in judged if not each.within]
     worst = max(judged, key=lambda each: abs(each.error or 0))
-    lead = f"{len(judged)} figures judged, the worst {signed(worst.error)} ({worst.label})"
+    figures = "1 figure" if len(judged) == 1 else f"{len(judged)} figures"
+    lead = f"{figures} judged, the worst {signed(worst.error)} ({worst.label})"
     if not beyond:
         return f"WITHIN {percent(validation.tolerance)}: {lead}"
     return f"BEYOND {percent(validation.tolerance)}: {len(beyond)} of {lead}"

@@ -4,9 +4,7 @@ Sources: SGLang 0.5.23 srt/models/*.py, srt/layers/linear.py, srt/layers/quantiz
 srt/layers/attention/mamba/mamba.py.
 """
 
-from __future__ import annotations
-
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from moeplan.core.deployment import Refusal, Serving, Settings
 from moeplan.core.layout import Division
@@ -28,53 +26,72 @@ from moeplan.core.model import (
     Weight,
 )
 from moeplan.core.quant import WeightFormat
+from moeplan.engines.sglang.attention import is_amd
 from moeplan.engines.sglang.layout import division
 from moeplan.engines.sglang.registry import experts_of, mixers_of
 
 
+class Misfit(NamedTuple):
+    """A size that does not divide."""
+
+    code: str
+    told: str
+    routed: bool = False
+    """True where whole experts on every rank would do."""
+
+
 def indivisible(serving: Serving, settings: Settings) -> list[Refusal]:
-    """Everything that does not divide, with the nearest number of ranks that does."""
-    if serving.layout.ep > serving.layout.tp or serving.layout.tp % serving.layout.ep:
+    """Everything that does not divide, with the largest number of ranks below it with which everything does."""
+    layout = serving.layout
+    if layout.tp % layout.ep or (layout.dp_attention and layout.tp % layout.dp):
         return []  # these degrees are refused as such
-    if serving.layout.dp_attention and serving.layout.tp % serving.layout.dp:
+    found = _misfits(serving, settings)
+    if not found:
         return []
+    best = next((tp for tp in range(layout.tp - 1, 0, -1) if _fits(serving, settings, tp)), None)
+    way = f"--tp {best} does" if best else "no smaller --tp does"
+    ways = {True: f"{way}, or --ep {layout.tp}", False: way}
+    return [Refusal(misfit.code, f"{misfit.told}; {ways[misfit.routed]}") for misfit in found]
+
+
+def _fits(serving: Serving, settings: Settings, tp: int) -> bool:
+    layout = serving.layout
+    ep = tp if layout.ep == layout.tp else layout.ep
+    if tp % ep or (layout.dp_attention and tp % layout.dp):
+        return False
+    other = serving.deployment._replace(layout=layout._replace(tp=tp, ep=ep))
+    return not _misfits(serving._replace(deployment=other), settings)
+
+
+def _misfits(serving: Serving, settings: Settings) -> list[Misfit]:
     split = division(serving, settings)
-    return _heads(serving.spec, split.attention) + _widths(serving, split) + _broken_blocks(serving, split)
+    return [*_heads(serving.spec, split.attention), *_widths(serving.spec, split), *_broken_blocks(serving, split)]
 
 
-def _heads(spec: ModelSpec, ranks: int) -> list[Refusal]:
+def _heads(spec: ModelSpec, ranks: int) -> list[Misfit]:
     found = []
     for mixer in mixers_of(spec):
         for what, units in _units(mixer):
             if units % ranks:
-                told = f"{units} {what} do not divide over {ranks} attention ranks; {_nearest(units, ranks)}"
-                found.append(Refusal("heads-not-divisible", told))
+                told = f"{units} {what} do not divide over {ranks} attention ranks"
+                found.append(Misfit("heads-not-divisible", told))
         if isinstance(mixer, GroupedAttention) and mixer.num_kv_heads % ranks and ranks % mixer.num_kv_heads:
-            heads = mixer.num_kv_heads
-            told = f"{heads} key/value heads and {ranks} attention ranks do not divide; {_nearest(heads, ranks)}"
-            found.append(Refusal("kv-heads-not-divisible", told))
+            told = f"{mixer.num_kv_heads} key/value heads and {ranks} attention ranks do not divide"
+            found.append(Misfit("kv-heads-not-divisible", told))
     return found
 
 
-def _widths(serving: Serving, split: Division) -> list[Refusal]:
+def _widths(spec: ModelSpec, split: Division) -> list[Misfit]:
     found = []
-    for ffn in dict.fromkeys(ffn for layer in serving.spec.layers for ffn in layer.ffns):
+    for ffn in dict.fromkeys(ffn for layer in spec.layers for ffn in layer.ffns):
         if isinstance(ffn, DenseFfn) and ffn.width % split.dense_mlp:
             told = f"feed-forward width {ffn.width} does not divide over {split.dense_mlp} ranks"
-            found.append(Refusal("width-not-divisible", f"{told}; {_nearest(ffn.width, split.dense_mlp)}"))
-    for width in sorted({ffn.expert_width for ffn in experts_of(serving.spec)}):
+            found.append(Misfit("width-not-divisible", told))
+    for width in sorted({ffn.expert_width for ffn in experts_of(spec)}):
         if width % split.expert_tp:
             told = f"expert width {width} does not divide over {split.expert_tp} ranks"
-            ways = f"{_nearest(width, split.expert_tp)}, or --ep {serving.layout.tp}"
-            found.append(Refusal("width-not-divisible", f"{told}; {ways}"))
+            found.append(Misfit("width-not-divisible", told, routed=True))
     return found
-
-
-def _nearest(units: int, asked: int, multiple: int = 1) -> str:
-    fitting = [count for count in range(1, asked) if units % (count * multiple) == 0]
-    # Other numbers of ranks than divisors of the asked one would seldom divide heads.
-    best = max((count for count in fitting if asked % count == 0), default=max(fitting, default=1))
-    return f"--tp {best} does"
 
 
 def _units(mixer: Mixer) -> list[tuple[str, int]]:
@@ -100,12 +117,12 @@ def _units(mixer: Mixer) -> list[tuple[str, int]]:
             assert_never(mixer)
 
 
-def _broken_blocks(serving: Serving, split: Division) -> list[Refusal]:
+def _broken_blocks(serving: Serving, split: Division) -> list[Misfit]:
     """fp8 in two-dimensional blocks: the shard of every matrix, of experts too, must be whole blocks."""
     quantisation = serving.quantisation
     if not any(_block(rule.format) for rule in quantisation.rules):
         return []
-    found: dict[int, Refusal] = {}
+    found: dict[int, Misfit] = {}
     for entry in serving.owned:
         weight, ranks = entry.weight, _ranks_of(entry.weight, split)
         side = {"column": 0, "row": 1}.get(weight.split)
@@ -113,13 +130,14 @@ def _broken_blocks(serving: Serving, split: Division) -> list[Refusal]:
             continue
         size = weight.shape[side]
         name = weight.name.replace("{layer}", str(entry.layers[0]) if entry.layers else "0").replace("{expert}", "0")
+        if weight.role == "routed_experts" and is_amd(serving):
+            continue  # aiter pads them
         block = _block(quantisation.format_of(name, weight.role, linear=True))
         if block is None or size % ranks or size // ranks % block[side] == 0:
             continue
-        told = f"{size} / {ranks} = {size // ranks} of {name.rpartition('.')[0]} is no multiple of the {block[side]} of its fp8 blocks"
-        routed = weight.role == "routed_experts"
-        way = f"{_nearest(size, ranks, block[side])}" + (f", or --ep {serving.layout.tp}" if routed else "")
-        found.setdefault(size // ranks, Refusal("block-not-divisible", f"{told}; {way}"))
+        module, unit = name.rpartition(".")[0], block[side]
+        told = f"{size} / {ranks} = {size // ranks} of {module} is no multiple of the {unit} of its fp8 blocks"
+        found.setdefault(size // ranks, Misfit("block-not-divisible", told, weight.role == "routed_experts"))
     return list(found.values())
 
 

@@ -2,8 +2,8 @@
 
 Slots of tokens for layers that remember all of them, a second pool of a fixed share of these for window layers, and a
 third one of whole states for recurrent layers. All slots are allocated at start; requests take pages of them.
-Sources: SGLang 0.5.23 srt/model_executor/pool_configurator.py, srt/mem_cache/memory_pool.py; model_runner.py of 0.4.6 to
-0.5.12.
+Sources: SGLang 0.5.23 srt/model_executor/pool_configurator.py, srt/mem_cache/memory_pool.py;
+srt/model_executor/model_runner_kv_cache_mixin.py of 0.5.10 to 0.5.15.
 """
 
 from typing import NamedTuple

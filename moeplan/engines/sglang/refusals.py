@@ -13,6 +13,7 @@ from moeplan.engines.sglang.attention import is_amd
 from moeplan.engines.sglang.divisibility import indivisible
 from moeplan.engines.sglang.layout import a2a_backend, attention_dp
 from moeplan.engines.sglang.registry import (
+    BY_TRANSFORMERS,
     DEEPSEEK,
     NEVER,
     experts_of,
@@ -24,10 +25,9 @@ from moeplan.engines.sglang.registry import (
 from moeplan.engines.sglang.settings import CHUNK
 
 LEAST_ENGINE_CAPABILITY = 7.5
-LEAST_CAPABILITY = {
-    "mxfp4": 8.0, "nvfp4": 8.0, "fp8 per": 8.9, "fp8": 8.0, "awq": 8.0, "gptq": 6.0, "int4": 7.0, "int8 g": 7.0,
-}  # fmt: skip
-"""Lowest compute capability by format, the first that fits (layers/quantization/*.py:get_min_capability)."""
+LEAST_CAPABILITY = {"mxfp4": 8.0, "nvfp4": 8.0, "fp8": 8.0, "awq": 8.0, "int4": 8.0, "int8 g": 8.0}
+"""Lowest compute capability by format (layers/quantization/*.py:get_min_capability). ModelOpt's fp8 wants 8.9, but which
+tool made a checkpoint is not known here."""
 SPARSE_GENERATIONS = (9, 10, 12)
 FP4_CACHE_GENERATIONS = (10, 12)
 FEWER_EXPERTS_REFUSED = (
@@ -40,21 +40,17 @@ FEWER_EXPERTS_REFUSED = (
 
 def refusals(serving: Serving, settings: Settings) -> tuple[Refusal, ...]:
     """Everything that stops the engine before memory does."""
+    model_type = serving.spec.model_type
+    if model_type in NEVER:
+        told = f"SGLang 0.5.23 has no class for {model_type}; try --engine vllm or --engine transformers"
+        return (Refusal("not-supported", told),)
     found = [
-        *_unsupported(serving.spec),
         *_by_card(serving),
         *_parallel(serving, settings),
         *_experts(serving),
         *indivisible(serving, settings),
     ]
     return tuple(dict.fromkeys(found))
-
-
-def _unsupported(spec: ModelSpec) -> list[Refusal]:
-    if spec.model_type not in NEVER:
-        return []
-    told = f"SGLang 0.5.23 has no class for {spec.model_type}; try --engine vllm or --engine transformers"
-    return [Refusal("not-supported", told)]
 
 
 def _by_card(serving: Serving) -> list[Refusal]:
@@ -66,7 +62,8 @@ def _by_card(serving: Serving) -> list[Refusal]:
         told = f"SGLang needs compute capability {LEAST_ENGINE_CAPABILITY}; {hardware.name} has {capability}"
         return [Refusal("no-kernel", told)]
     found = []
-    if (is_indexed(spec) or is_compressed(spec)) and int(capability) not in SPARSE_GENERATIONS:
+    sparse = (is_indexed(spec) or is_compressed(spec)) and spec.model_type not in BY_TRANSFORMERS
+    if sparse and int(capability) not in SPARSE_GENERATIONS:
         told = f"sparse latent attention needs compute capability 9, 10 or 12; {hardware.name} has {capability}"
         found.append(Refusal("no-kernel", told))
     asked = serving.deployment.kv_dtype
@@ -139,9 +136,6 @@ def _experts(serving: Serving) -> list[Refusal]:
         return [Refusal("ep-not-dividing-tp", f"{told}; --ep {_divisor(layout.tp, layout.ep)} does")]
     found = []
     experts = max(ffn.num_experts for ffn in sparse)
-    if layout.redundant_experts and layout.ep == 1:
-        told = f"{layout.redundant_experts} redundant experts need expert parallelism; say --ep {layout.tp} too"
-        found.append(Refusal("redundancy-without-ep", told))
     physical = experts + layout.redundant_experts
     if physical % layout.ep:
         more = layout.redundant_experts + layout.ep - physical % layout.ep

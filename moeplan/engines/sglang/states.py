@@ -1,7 +1,7 @@
 """SGLang's pool of recurrent states: how many there are, and what is left for tokens.
 
-Source: SGLang 0.5.23 srt/model_executor/pool_configurator.py, srt/mem_cache/memory_pool.py:MambaPool,
-srt/configs/mamba_utils.py:Mamba2StateShape.create; srt/model_executor/model_runner.py of 0.5.5 to 0.5.12.
+Source: SGLang 0.5.23 srt/mem_cache/kv_cache_configurator.py, srt/mem_cache/memory_pool.py:MambaPool,
+srt/configs/mamba_utils.py:Mamba2StateShape.create; the same of 0.5.10 to 0.5.17.
 """
 
 from typing import NamedTuple
