@@ -223,6 +223,8 @@ def test_vocabularies_are_padded_to_64_rows_and_to_the_ranks() -> None:
         ("deepseek-v3", "h200", None, {"tp": 8, "stated": {"--moe-a2a-backend": "deepep"}}, 0.865),
         # small reserves are raised to 10 GiB on cards of more than 60: (81,559 - 10,240) / 81,559
         ("qwen3-30b-a3b", "h100", None, {"stated": {"--chunked-prefill-size": 2048}}, 0.874),
+        # 512 + 1.5 x 16,384 + 1024 + 2 x 512 + 1.5 GiB, though TensorRT-LLM's kernels turn those graphs off later
+        ("deepseek-v3", "b200", None, {"tp": 8}, round((183_359 - 28_672) / 183_359, 3)),
         # no graphs: 512 + 12,288 + 128
         ("qwen3-30b-a3b", "h100", None, {"stated": {"--disable-cuda-graph": True}}, 0.841),
         # 24,564 MiB: 512 + 1.5 x 4096 + 128 + 2 x 48 + 8 x 50
@@ -279,8 +281,9 @@ def test_chunks_and_batches_follow_the_card(gpu: str, tp: int, version: str | No
 
 
 def test_both_names_of_the_graph_batch_are_read() -> None:
-    for flag in ("--cuda-graph-max-bs", "--cuda-graph-max-bs-decode"):
-        found = options(serving("qwen3-30b-a3b", gpu="h100", stated={flag: 64}))
+    stated: list[dict[str, Value]] = [{"--cuda-graph-max-bs": 64}, {"--cuda-graph-max-bs-decode": 64}]
+    for each in (*stated, {"--cuda-graph-bs-decode": "1,8,64,32"}):
+        found = options(serving("qwen3-30b-a3b", gpu="h100", stated=each))
         assert found["--cuda-graph-max-bs-decode"] == 64
         # 13,904 - 2 x (256 - 64)
         assert found["--mem-fraction-static"] == round((81_559 - 13_520) / 81_559, 3)
@@ -576,9 +579,22 @@ def test_deepseek_v4_has_pools_by_width() -> None:
     assert (window, token) == (31_875, 7086.75)
     # And one running fp32 state of 128 tokens for each of 256 + 1 requests, rows rounded up to 128.
     fixed = 20 * 2 * 512 * 4 * (-(-(257 * 128 + 129) // 128) * 128)
-    of = serving("deepseek-v4-flash", gpu="h200", tp=4)
+    of = serving("deepseek-v4-flash", gpu="h200", tp=4, version="0.5.20")
     assert held(of, 1_048_576) == 1_048_576 * 7086.75 + fixed
     assert printed(of, int(1_000_000 * 7086.75) + fixed) == 1_000_000 // 256 * 256
+    stated = serving("deepseek-v4-flash", gpu="h200", tp=4, stated={"--swa-full-tokens-ratio": 0.1})
+    assert held(stated, 1_048_576) == held(of, 1_048_576)
+    # Since 0.5.21 requests decide on the window pool: 256 of 128 + 128 + 2 x 256 tokens, two chunks of 8192 and a page in
+    # flight, and 4 x 256 windows of 128 + 256 that the radix cache may keep.
+    slots = 256 * (128 + 128 + 512) + 2 * 8192 + 256 + 1024 * (128 + 256)
+    newest = serving("deepseek-v4-flash", gpu="h200", tp=4)
+    assert slots == 606_464
+    assert held(newest, 1_048_576) == 1_048_576 * (7086.75 - 3187.5) + slots * 31_875 + fixed
+    # Four groups share the 256 requests, and the chunk.
+    fewer = 64 * 768 + 2 * 2048 + 256 + 256 * 384
+    groups = serving("deepseek-v4-flash", gpu="h200", tp=4, dp=4, dp_attention=True)
+    few_fixed = 20 * 2 * 512 * 4 * (-(-(65 * 128 + 129) // 128) * 128)
+    assert held(groups, 1_048_576) == 1_048_576 * (7086.75 - 3187.5) + fewer * 31_875 + few_fixed
 
 
 # What may be used -----------------------------------------------------------------------------------------
@@ -751,6 +767,7 @@ def test_graphs_are_what_the_engine_sets_aside_for_them() -> None:
     # 2 MiB x 256 and 8 MiB x 58 sizes; latents 1.5 GiB; none without graphs.
     assert runtime(serving("qwen3-30b-a3b", gpu="h100"))["cuda_graphs"].bytes == (512 + 464) * MIB
     assert runtime(serving("deepseek-v3", gpu="h200", tp=8))["cuda_graphs"].bytes == (1024 + 1536) * MIB
+    assert runtime(serving("deepseek-v3", gpu="b200", tp=8))["cuda_graphs"].bytes == 1024 * MIB
     assert "cuda_graphs" not in runtime(serving("qwen3-30b-a3b", gpu="h100", stated={"--disable-cuda-graph": True}))
 
 

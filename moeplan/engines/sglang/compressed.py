@@ -10,7 +10,7 @@ from moeplan.core.deployment import Serving, Settings
 from moeplan.core.kv_cache import CacheRow, cache_rows
 from moeplan.core.placement import RankView, stage_spec
 from moeplan.engines.sglang.attention import COMPRESSED_PAGE_TOKENS
-from moeplan.engines.sglang.settings import REQUESTS, requests_per_rank
+from moeplan.engines.sglang.settings import requests_per_rank
 from moeplan.engines.sglang.windows import RATIO_FLAG, live_tokens, request_cap_tokens
 
 RECORD_BYTES, ALIGNED_BYTES = 584, 576
@@ -19,8 +19,10 @@ INDEX_BYTES = 132
 STATE_ELEMENT_BYTES = 4
 RINGS, DRAFT_RINGS = (8, 128), (16, 256)
 """States that are kept of compressors over 4 and over 128 tokens; with speculation."""
+CAP_SINCE = "0.5.21"
+"""Since then the requests that may run decide on the window pool, unless a ratio is stated."""
 TAILS_PER_REQUEST = 4
-"""Windows that the radix cache keeps for each request that may run, where these are stated."""
+"""Windows that the radix cache keeps beside, for each request that may run."""
 
 
 class CompressedPools(NamedTuple):
@@ -31,7 +33,7 @@ class CompressedPools(NamedTuple):
     window_token_bytes: float
     window_tokens: int
     ratio: float
-    """Slots of the window pool per token; 0 where they are stated by requests."""
+    """Slots of the window pool per token; 0 where requests decide."""
     cap_tokens: int
     fixed_bytes: int
 
@@ -97,15 +99,18 @@ def _pools(serving: Serving, settings: Settings, rank: RankView) -> CompressedPo
 
 
 def _window_share(serving: Serving, settings: Settings, window: int) -> tuple[float, int]:
-    """Ratio and 0; or 0 and the slots that stated requests ask for."""
+    """Ratio and 0; or 0 and the slots of all requests that may run."""
     stated = serving.deployment.stated
     ratio = stated.get(RATIO_FLAG)
     if isinstance(ratio, int | float):
         return float(ratio), 0
-    cap = request_cap_tokens(serving, settings, window) if stated.get(REQUESTS) is not None else None
+    cap = request_cap_tokens(serving, settings, window) if serving.constants.at_least(CAP_SINCE) else None
     if cap is None:
         return serving.constants.of("compressed_window_pool_ratio").value, 0
-    tails = 0 if settings.on("--disable-radix-cache") else TAILS_PER_REQUEST * requests_per_rank(serving, settings)
+    tails = stated.get("--swa-prefix-tails")
+    if not isinstance(tails, int):
+        without = settings.on("--disable-radix-cache")
+        tails = 0 if without else TAILS_PER_REQUEST * requests_per_rank(serving, settings)
     return 0.0, cap + tails * (window + COMPRESSED_PAGE_TOKENS)
 
 

@@ -19,8 +19,9 @@ UNMODELLED = (
     "--enable-dense-mlp-attn-tp", "--offload-group-size", "--enable-unified-memory", "--enable-page-major-kv-layout",
     "--mamba-ssm-dtype", "--enable-memory-saver", "--enable-hisparse", "--enable-double-sparsity", "--enable-mis",
     "--enable-decoder-swa-bounded-replay", "--enable-encoder-swa-bounded-replay", "--enable-deepseek-v4-fp4-indexer",
-    "--enable-int8-mamba-checkpoint", "--enable-linear-replayssm", "--ple-offload-embedding", "--swa-prefix-tails",
-    "SGLANG_MAMBA_CONV_DTYPE", "SGLANG_MAMBA_SSM_DTYPE", "SGLANG_ENABLE_POST_CAPTURE_KV_SIZING",
+    "--enable-int8-mamba-checkpoint", "--enable-linear-replayssm", "--enable-linear-replayssm-spec",
+    "--ple-offload-embedding", "--cuda-graph-config", "SGLANG_MAMBA_CONV_DTYPE", "SGLANG_MAMBA_SSM_DTYPE",
+    "SGLANG_ENABLE_POST_CAPTURE_KV_SIZING",
 )  # fmt: skip
 """Flags that change memory in ways that are not counted."""
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 from moeplan.core.deployment import Serving
 from moeplan.core.model import ModelSpec, Tower, Weight
 from moeplan.core.units import MIB
-from moeplan.engines.sglang.graphs import decode_graphs, prefill_graph_sizes, prefill_graphs
+from moeplan.engines.sglang.attention import attention_backend
+from moeplan.engines.sglang.graphs import decode_graphs, prefill_graph_sizes, prefill_graphs_planned
 from moeplan.engines.sglang.layout import a2a_backend, attention_dp
 from moeplan.engines.sglang.registry import is_latent, is_multimodal
 
 BY_CARD, BY_TOWER, BY_RESERVE = "0.4.8", "0.5.1", "0.5.3"
 AITER_LONG_CONTEXT = 0.85
-"""On AMD cards beyond 8192 tokens (arg_groups/attention_hook.py)."""
+"""With aiter, the kernels of AMD cards, beyond 8192 tokens (arg_groups/attention_hook.py)."""
 LEAST_ACTIVATION_TOKENS = 2048
 MIB_PER_ACTIVATION_TOKEN = 1.5
 BASE_MIB = 512
@@ -58,7 +59,7 @@ def default_fraction(serving: Serving, chunk_tokens: int, graph_batch: int) -> f
 def taken_off(serving: Serving) -> float:
     """What the share is multiplied with in any case, stated or not: aiter's workspace, and towers until 0.5.0."""
     factor = 1.0
-    if serving.hardware is not None and serving.hardware.vendor == "amd" and serving.deployment.context_tokens > 8192:
+    if attention_backend(serving) == "aiter" and serving.deployment.context_tokens > 8192:
         factor *= AITER_LONG_CONTEXT
     if runs_towers(serving) and not serving.constants.at_least(BY_TOWER):
         factor *= 0.9
@@ -72,10 +73,10 @@ def runs_towers(serving: Serving) -> bool:
     return is_multimodal(serving.spec) and not alone
 
 
-def graphs_mib(serving: Serving, chunk_tokens: int, graph_batch: int) -> float:
+def graphs_mib(serving: Serving, chunk_tokens: int, graph_batch: int, *, prefill: bool) -> float:
     """What the formula sets aside for graphs of decode and prefill (memory_hook.py:reserve_for_graph_mb)."""
     reserved = 2.0 * graph_batch if decode_graphs(serving) else 0.0
-    if prefill_graphs(serving):
+    if prefill:
         if is_latent(serving.spec):
             reserved += LATENT_PREFILL_GRAPHS_MIB
         else:
@@ -107,7 +108,8 @@ def _reserve(serving: Serving, total: int, chunk_tokens: int, graph_batch: int) 
     layout, constants = serving.layout, serving.constants
     reserved = BASE_MIB + MIB_PER_ACTIVATION_TOKEN * max(chunk_tokens, LEAST_ACTIVATION_TOKENS)
     reserved += layout.tp * layout.pp / 8 * 1024
-    reserved += graphs_mib(serving, chunk_tokens, graph_batch) + dp_padding_mib(serving, graph_batch)
+    planned = prefill_graphs_planned(serving)
+    reserved += graphs_mib(serving, chunk_tokens, graph_batch, prefill=planned) + dp_padding_mib(serving, graph_batch)
     if total > LARGE_CARD_MIB:
         reserved = max(reserved, LARGE_CARD_RESERVE_MIB)
     deepep = a2a_backend(serving.deployment.stated) == "deepep"

@@ -18,7 +18,7 @@ from moeplan.engines.sglang.registry import (
     mixers_of,
 )
 
-PREFILL_GRAPHS_SINCE = "0.5.10"
+PREFILL_GRAPHS_SINCE, TURNED_OFF_SINCE = "0.5.10", "0.5.15"
 LATENT_MOST_TOKENS = 8192
 """Latent attention captures no larger prefill."""
 PREFILL_SIZES = (
@@ -40,6 +40,12 @@ def decode_graphs(serving: Serving) -> bool:
 
 def prefill_graphs(serving: Serving) -> bool:
     """Whether prefill steps do (piecewise graphs)."""
+    without = attention_backend(serving) == "trtllm_mla" and serving.spec.model_type in DEEPSEEK_V3
+    return prefill_graphs_planned(serving) and not (without and serving.constants.at_least(TURNED_OFF_SINCE))
+
+
+def prefill_graphs_planned(serving: Serving) -> bool:
+    """Whether they are counted when the share of the card is chosen: some are turned off after that."""
     stated, spec, layout = serving.deployment.stated, serving.spec, serving.layout
     if stated.get("--disaggregation-mode") == "decode":
         return False
@@ -61,7 +67,7 @@ def prefill_graphs(serving: Serving) -> bool:
         return False
     if is_compressed(spec) or (is_multimodal(spec) and spec.model_type not in PREFILL_GRAPHS_WITH_TOWERS):
         return False
-    if _was_off(serving) or (attention_backend(serving) == "trtllm_mla" and spec.model_type in DEEPSEEK_V3):
+    if _was_off(serving):
         return False
     return spec.model_type == "glm5_next" or not any(isinstance(mixer, KimiDelta) for mixer in mixers_of(spec))
 

@@ -27,6 +27,7 @@ from moeplan.core.placement import RankView
 from moeplan.core.units import GIB, MIB
 from moeplan.engines.sglang.attention import is_amd, workspace
 from moeplan.engines.sglang.fraction import MIB_PER_ACTIVATION_TOKEN, dp_padding_mib, graphs_mib, runs_towers
+from moeplan.engines.sglang.graphs import prefill_graphs
 from moeplan.engines.sglang.layout import ONE_RANK_PER_EXPERT, a2a_backend, attention_dp
 from moeplan.engines.sglang.registry import is_recurrent
 from moeplan.engines.sglang.settings import REQUESTS, graph_batch_of, requests_per_rank, step_tokens
@@ -211,7 +212,7 @@ def _deepep(serving: Serving) -> Line | None:
 
 def _graphs(serving: Serving, settings: Settings) -> Line | None:
     tokens, batch = step_tokens(serving, settings) * attention_dp(serving.layout), graph_batch_of(settings)
-    reserve = graphs_mib(serving, tokens, batch)
+    reserve = graphs_mib(serving, tokens, batch, prefill=prefill_graphs(serving))
     if not reserve:
         return None
     factor = serving.constants.of("graphs_of_reserve")

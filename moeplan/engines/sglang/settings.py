@@ -19,12 +19,13 @@ CHUNK = "--chunked-prefill-size"
 GRAPH_BATCH = "--cuda-graph-max-bs-decode"
 OLD_GRAPH_BATCH = "--cuda-graph-max-bs"
 """Its name until 0.5.14, and an alias in some releases since."""
+GRAPH_BATCHES = "--cuda-graph-bs-decode"
 REQUESTS = "--max-running-requests"
 RENAMED = "0.5.15"
 MOST_PREFILL_TOKENS = 16384
 MOST_REQUESTS, COMPRESSED_REQUESTS, DRAFTING_REQUESTS = 4096, 256, 48
 """Requests that run at once where nobody says: at most, of DeepSeek-V4, and with speculation."""
-LARGER_SMALL_CARDS = "0.5.20"
+LARGER_SMALL_CARDS, GRAPHS_CAPPED_SINCE = "0.5.20", "0.5.23"
 DRAFT_MODEL = "--speculative-draft-model-path"
 OWN_DRAFTS = ("NEXTN", "EAGLE", "EAGLE3", "FROZEN_KV_MTP")
 
@@ -38,7 +39,7 @@ def settle(serving: Serving) -> Settings:
     chunk, batch = _card_defaults(serving)
     if isinstance(stated.get(CHUNK), int):
         chunk = int(stated[CHUNK] or 0)
-    found = stated.get(GRAPH_BATCH) or stated.get(OLD_GRAPH_BATCH)
+    found = _largest(stated.get(GRAPH_BATCHES)) or stated.get(GRAPH_BATCH) or stated.get(OLD_GRAPH_BATCH)
     graph_batch = found if isinstance(found, int) else _capped(serving, batch)
     fraction = deployment.utilization_fraction
     working = prefill_tokens(stated, chunk)
@@ -93,8 +94,10 @@ def step_tokens(serving: Serving, settings: Settings) -> int:
 
 
 def requests_per_rank(serving: Serving, settings: Settings) -> int:
-    """Requests that one rank may run at once."""
-    return max(1, settings.count(REQUESTS) // serving.layout.dp) if _shared(serving) else settings.count(REQUESTS)
+    """Requests that one rank may run at once: data-parallel groups share a limit, each has what there is without one."""
+    limit = settings.count(REQUESTS)
+    limited = limit != MOST_REQUESTS or serving.deployment.stated.get(REQUESTS) is not None
+    return max(1, limit // attention_dp(serving.layout)) if limited else limit
 
 
 def draft_tokens(stated: Mapping[str, Value]) -> int:
@@ -125,11 +128,6 @@ def loaded_dtype(dtype: str, capability: str | None) -> str:
     return "float16" if old and loaded == "bfloat16" else loaded
 
 
-def _shared(serving: Serving) -> bool:
-    """Whether data-parallel groups share the requests: a stated limit is of all groups, one by default of each."""
-    return serving.layout.dp_attention and serving.deployment.stated.get(REQUESTS) is not None
-
-
 def _requests(serving: Serving) -> tuple[int, Origin]:
     deployment, stated = serving.deployment, serving.deployment.stated.get(REQUESTS)
     if isinstance(stated, int):
@@ -139,14 +137,14 @@ def _requests(serving: Serving) -> tuple[int, Origin]:
         most = COMPRESSED_REQUESTS
     elif deployment.stated.get("--speculative-algorithm"):
         most = DRAFTING_REQUESTS
-    wanted = deployment.sequences_per_rank
+    wanted = deployment.sequences_per_rank * attention_dp(serving.layout)
     return (wanted, "inferred") if wanted > most else (most, "default")
 
 
 def _capped(serving: Serving, batch: int) -> int:
     """The default batch of graphs is never beyond the requests that somebody stated."""
     requests = serving.deployment.stated.get(REQUESTS)
-    capped = isinstance(requests, int) and requests < batch and serving.constants.at_least(LARGER_SMALL_CARDS)
+    capped = isinstance(requests, int) and requests < batch and serving.constants.at_least(GRAPHS_CAPPED_SINCE)
     return int(requests or batch) if capped else batch
 
 
@@ -183,6 +181,12 @@ def _older_defaults(serving: Serving, size_mib: int | None, many: bool) -> tuple
     else:
         large = size > 180_000 and serving.constants.at_least("0.4.7")
     return 16384 if large else 8192, batch
+
+
+def _largest(sizes: Value) -> int | None:
+    """The largest of sizes with commas between."""
+    counts = [int(size) for size in str(sizes or "").split(",") if size.strip().isdigit()]
+    return max(counts, default=None)
 
 
 def _settled(flag: str, value: int, stated: Mapping[str, Value]) -> Option:

@@ -14,6 +14,7 @@ from moeplan.engines.sglang.settings import CHUNK, REQUESTS, draft_tokens, reque
 
 EVICTION_TOKENS = 128
 """Tokens between two evictions of what fell out of the window (SGLANG_SWA_EVICTION_INTERVAL)."""
+CAP_SINCE = "0.5.16"
 RATIO_FLAG = "--swa-full-tokens-ratio"
 
 
@@ -38,6 +39,8 @@ def live_tokens(serving: Serving, settings: Settings, window_tokens: int, contex
 
 def capped_tokens(serving: Serving, settings: Settings, window_tokens: int) -> int | None:
     """Tokens of the window pool where requests decide: `--max-running-requests` with the radix cache off; else None."""
+    if not serving.constants.at_least(CAP_SINCE):
+        return None
     if serving.deployment.stated.get(REQUESTS) is None or not settings.on("--disable-radix-cache"):
         return None
     return request_cap_tokens(serving, settings, window_tokens)
