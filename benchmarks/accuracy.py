@@ -151,7 +151,9 @@ def memory() -> int:
         row, error = each.row, f"{each.error:+.2%}" if each.unit == "share" else f"{each.error:+.2f} {each.unit}"
         marks = ("" if each.counted else " not counted") + (" CONTRADICTED" if each.contradicts else "")
         engine = f"{row['engine']} {row.get('version', '')}"
-        print(f"{row['id']:<10} {row['judge']:<8} {row['model']:<24} {engine:<16} {each.observed:>32} {each.predicted:>40} {error:>11}{marks}")
+        print(
+            f"{row['id']:<10} {row['judge']:<8} {row['model']:<24} {engine:<16} {each.observed:>32} {each.predicted:>40} {error:>11}{marks}"
+        )
     print()
     for judge, count, middle, worst, bound, kept in summary(found):
         unit = "" if judge == "end" else "%"

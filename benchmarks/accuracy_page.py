@@ -55,7 +55,11 @@ def page(params_agree: tuple[int, int], kv_agree: tuple[int, int]) -> str:
         _table(
             ["figure", "held against", "agree", "of"],
             [
-                ("parameters: total, active, every role", "models built by transformers 5.23.0", *map(str, params_agree)),
+                (
+                    "parameters: total, active, every role",
+                    "models built by transformers 5.23.0",
+                    *map(str, params_agree),
+                ),
                 ("cache: elements per token and per sequence", "that library's own caches", *map(str, kv_agree)),
             ],
         ),
@@ -70,7 +74,9 @@ def _summary(found: list[Outcome]) -> str:
     for judge, count, middle, worst, bound, kept in summary(found):
         unit = (lambda value: f"{value:.2%}") if judge != "end" else (lambda value: f"{value:.2f} GiB")
         rows.append((judge, str(count), unit(middle), unit(worst), bound, "kept" if kept else "BROKEN"))
-    verdict = "No row that ran is called impossible." if not any(each.contradicts for each in found) else "CONTRADICTED."
+    verdict = (
+        "No row that ran is called impossible." if not any(each.contradicts for each in found) else "CONTRADICTED."
+    )
     outcome = "All bounds are kept." if passes(found) else "Not all bounds are kept."
     return _table(["rows", "counted", "median error", "worst", "bound", ""], rows) + f"\n\n{outcome} {verdict}"
 
@@ -93,7 +99,9 @@ def _terms(found: Iterable[Outcome]) -> str:
     for each in found:
         place = f", {each.row['rank']} stage" if each.row.get("rank") else ""
         for label, theirs, mine in terms(each):
-            rows.append((each.row["id"] + place, label, f"{theirs:.2f} GiB", f"{mine:.2f} GiB", f"{mine - theirs:+.2f} GiB"))
+            rows.append(
+                (each.row["id"] + place, label, f"{theirs:.2f} GiB", f"{mine:.2f} GiB", f"{mine - theirs:+.2f} GiB")
+            )
     return _table(["row", "term", "observed", "moeplan", "error"], rows)
 
 

@@ -67,7 +67,11 @@ def summary(found: list[Outcome]) -> list[tuple[str, int, float, float, str, boo
     told = []
     for judge, (unit, most_median, worst) in BOUNDS.items():
         errors = [abs(each.error) for each in found if each.row["judge"] == judge and each.counted]
-        shown = f"median {most_median:.1%}, worst {worst:.1%}" if unit == "share" else f"median {most_median} GiB, worst {worst} GiB"
+        shown = (
+            f"median {most_median:.1%}, worst {worst:.1%}"
+            if unit == "share"
+            else f"median {most_median} GiB, worst {worst} GiB"
+        )
         kept = median(errors) <= most_median and max(errors) <= worst
         told.append((judge, len(errors), median(errors), max(errors), shown, kept))
     return told
@@ -87,7 +91,13 @@ def _data() -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _estimate(
-    model: str, gpu: str, engine: str, version: str | None, quant: str | None, layers: tuple[int, ...] | None, flags: str
+    model: str,
+    gpu: str,
+    engine: str,
+    version: str | None,
+    quant: str | None,
+    layers: tuple[int, ...] | None,
+    flags: str,
 ) -> Estimate:
     return estimate(
         model, gpu=gpu, engine=engine, engine_version=version, quant=quant, pp_layers=layers, engine_args=flags,

@@ -25,7 +25,11 @@ def found() -> list[Outcome]:
 
 def test_the_page_is_up_to_date() -> None:
     done = subprocess.run(
-        [sys.executable, "benchmarks/accuracy.py", "page", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "benchmarks/accuracy.py", "page", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -40,7 +44,10 @@ def test_every_bound_is_kept(found: list[Outcome]) -> None:
 
 
 def test_the_rows_that_count_are_these() -> None:
-    counted = {judge: [row["id"][-3:] for row in rows() if row["judge"] == judge and row.get("counted", True)] for judge in BOUNDS}
+    counted = {
+        judge: [row["id"][-3:] for row in rows() if row["judge"] == judge and row.get("counted", True)]
+        for judge in BOUNDS
+    }
     assert counted["weights"] == ["003", "007", "022", "026", "027", "028", "040", "042", "043"]
     assert counted["cache"] == ["003", "032", "039", "042", "043"]
     assert counted["end"] == ["001", "001", "021", "047", "048", "049"]

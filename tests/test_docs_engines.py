@@ -14,7 +14,9 @@ from moeplan.engines import ENGINES
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
 CODE = re.compile(r'Refusal\(\s*"([a-z0-9-]+)"')
-COMMANDS = [line for block in re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL) for line in block.splitlines()]
+COMMANDS = [
+    line for block in re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL) for line in block.splitlines()
+]
 
 
 def refusals_in_code() -> set[str]:
@@ -27,7 +29,11 @@ def refusals_in_code() -> set[str]:
 
 def test_every_refusal_is_in_the_table() -> None:
     table = TEXT.partition("## Refusals")[2].partition("\n## ")[0]
-    named = {code for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE) for code in re.findall(r"`([a-z0-9-]+)`", row)}
+    named = {
+        code
+        for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+        for code in re.findall(r"`([a-z0-9-]+)`", row)
+    }
     assert named >= refusals_in_code()
 
 

@@ -47,9 +47,7 @@ def estimate(
     redundant_experts: Annotated[
         int | None, typer.Option("--redundant-experts", help="Further copies of experts, over all ranks.", min=0)
     ] = None,
-    pp_layers: Annotated[
-        str | None, typer.Option("--pp-layers", help="Layers of each pipeline stage: 30,31.")
-    ] = None,
+    pp_layers: Annotated[str | None, typer.Option("--pp-layers", help="Layers of each pipeline stage: 30,31.")] = None,
     nodes: Annotated[int | None, typer.Option("--nodes", help="Machines that the GPUs are in.", min=1)] = None,
     utilization: Annotated[
         float | None, typer.Option("--utilization", help="Share of the memory that the engine may use, 0 to 1.")

@@ -33,7 +33,9 @@ def validate(
     tolerance: Annotated[str, typer.Option("--tolerance", help="Largest error that passes.")] = "5%",
     learn: Annotated[
         str | None,
-        typer.Option("--learn", help="Keep what the engine held beyond the estimate in this hardware profile of yours."),
+        typer.Option(
+            "--learn", help="Keep what the engine held beyond the estimate in this hardware profile of yours."
+        ),
     ] = None,
     quant: Annotated[str | None, typer.Option("--quant", help="Format of the weights, as estimate takes it.")] = None,
     revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")] = None,

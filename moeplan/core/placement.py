@@ -171,9 +171,7 @@ def rank_bytes(
     return ceil(holding.num_bytes * layers * units / (of_layers * of_units))
 
 
-def host_layers(
-    holding: Holding, on_host: Callable[[Weight, int | None], float], stage: Stage | None = None
-) -> float:
+def host_layers(holding: Holding, on_host: Callable[[Weight, int | None], float], stage: Stage | None = None) -> float:
     """In how many layers (of a stage) a weight stays in host memory, parts counted as parts."""
     if not holding.layers or holding.part != "text":
         return on_host(holding.weight, None) * (len(holding.layers) or 1)

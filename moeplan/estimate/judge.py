@@ -71,14 +71,14 @@ def _refusals(question: Question, settings: Settings) -> tuple[Refusal, ...]:
     if devices is not None and layout.num_gpus > devices:
         degrees = [("tp", layout.tp), ("pp", layout.pp), ("dp", layout.num_gpus // (layout.tp * layout.pp))]
         product = " x ".join(f"{name} {degree}" for name, degree in degrees if degree > 1)
-        told = f"{product} = {layout.num_gpus} GPUs, but {devices} were named; name {layout.num_gpus}, or lower a degree"
+        told = (
+            f"{product} = {layout.num_gpus} GPUs, but {devices} were named; name {layout.num_gpus}, or lower a degree"
+        )
         found += (Refusal("gpus-too-few", told),)
     return found
 
 
-def _shortage(
-    question: Question, found: Ledger, worst: RankLedger, capacity: Capacity | None
-) -> list[Refusal]:
+def _shortage(question: Question, found: Ledger, worst: RankLedger, capacity: Capacity | None) -> list[Refusal]:
     """Not enough memory on a rank: for the sequences that were asked for, or even for a single one."""
     asked, free, budget = question.deployment, worst.free_bytes, worst.budget_bytes
     where = rank_words(question, worst)

@@ -65,9 +65,7 @@ def ledger(question: Question, memory: Usable) -> Ledger:
     settings = question.engine.settle(question.serving)
     division = question.engine.division(question.serving, settings)
     on_host = question.engine.host_share(question.serving, settings)
-    ranks = [
-        _rank(question, memory, settings, division, place, on_host) for place in _places(question, division)
-    ]
+    ranks = [_rank(question, memory, settings, division, place, on_host) for place in _places(question, division)]
     return Ledger(settings, tuple(ranks))
 
 
@@ -87,9 +85,7 @@ def rank_cost(question: Question, view: RankView, context_tokens: int | None = N
     )
 
 
-def managed_bytes(
-    question: Question, settings: Settings, view: RankView, context_tokens: int, sequences: int
-) -> int:
+def managed_bytes(question: Question, settings: Settings, view: RankView, context_tokens: int, sequences: int) -> int:
     """Bytes of all sequences of a rank as the engine holds them."""
     return question.engine.managed_cache_bytes(
         question.serving, settings, view, question.rules, context_tokens, sequences
@@ -121,9 +117,7 @@ def host_lines(question: Question, settings: Settings) -> tuple[Line, ...]:
 
 
 def _places(question: Question, division: Division) -> tuple[Place, ...]:
-    experts = {
-        ffn.num_experts for layer in question.spec.layers for ffn in layer.ffns if isinstance(ffn, MoeFfn)
-    }
+    experts = {ffn.num_experts for layer in question.spec.layers for ffn in layer.ffns if isinstance(ffn, MoeFfn)}
     return places(question.deployment.layout, division, len(question.spec.layers), max(experts, default=0))
 
 

@@ -26,9 +26,7 @@ def validate_table(validation: Validation, *, width: int, color: bool, unicode: 
     if table:
         columns = [
             Column(head, cells, rank, right=2 <= position <= 5)
-            for position, (head, cells, rank) in enumerate(
-                zip(HEADS, zip(*table, strict=True), _RANKS, strict=True)
-            )
+            for position, (head, cells, rank) in enumerate(zip(HEADS, zip(*table, strict=True), _RANKS, strict=True))
         ]
         print_listing(page, columns)
     learned = learned_words(validation)

@@ -91,7 +91,9 @@ def reach_words(estimate: Estimate) -> list[str]:
             )
     prints = capacity.engine_prints
     if prints is not None and prints.kv_tokens:
-        times = "" if prints.concurrency is None else f", {prints.concurrency:,.2f} sequences of {asked.context_tokens:,}"
+        times = (
+            "" if prints.concurrency is None else f", {prints.concurrency:,.2f} sequences of {asked.context_tokens:,}"
+        )
         told.append(f"{estimate.layout.engine} would print: {prints.kv_tokens:,} tokens{times} ({prints.rule})")
     host = host_words(estimate)
     return told if host is None else [*told, host]

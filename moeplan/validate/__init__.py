@@ -54,10 +54,14 @@ def validate(
     told = read_log(log, engine) if isinstance(log, str | Path) else read_log_lines(log, name, engine)
     named = str(model) if model is not None else told.model
     if named is None:
-        raise UnknownError(f"{name} does not tell which model it served", hint="name it: moeplan validate MODEL --log ...")
+        raise UnknownError(
+            f"{name} does not tell which model it served", hint="name it: moeplan validate MODEL --log ..."
+        )
     card = gpu or told.gpu_name
     if card is None:
-        raise UnknownError(f"{name} does not tell which GPU it ran on", hint="name it with --gpu, for instance --gpu h100")
+        raise UnknownError(
+            f"{name} does not tell which GPU it ran on", hint="name it with --gpu, for instance --gpu h100"
+        )
     given = shlex.split(engine_args) if isinstance(engine_args, str) else list(engine_args)
     words = [*_flags(told.arguments, given), *given]
 
@@ -122,7 +126,11 @@ def _notes(told: EngineLog, found: Estimate) -> tuple[Remark, ...]:
     notes = [note for note in found.notes if note.severity == "warning"]
     if told.started and found.verdict.fits is False:
         reasons = "; ".join(reason.message for reason in found.verdict.reasons)
-        notes.append(Remark("log-contradicts", "warning", f"the engine started, but the estimate says it would not: {reasons}"))
+        notes.append(
+            Remark("log-contradicts", "warning", f"the engine started, but the estimate says it would not: {reasons}")
+        )
     if told.started is False and found.verdict.fits:
-        notes.append(Remark("log-contradicts", "warning", "the engine did not start, but the estimate says it would fit"))
+        notes.append(
+            Remark("log-contradicts", "warning", "the engine did not start, but the estimate says it would fit")
+        )
     return tuple(notes)

@@ -82,7 +82,9 @@ def _rows(reading: Reading, told: EngineLog, found: Estimate, tolerance: float) 
         return []
     rank = rank_of(found, reading.rank)
     if rank is None or reading.part in ("draft", "vision"):
-        why = "nothing was held against hardware" if rank is None else f"the {reading.part} model is not estimated apart"
+        why = (
+            "nothing was held against hardware" if rank is None else f"the {reading.part} model is not estimated apart"
+        )
         return [_row(reading, pairing, None, tolerance)._replace(why_not=why)]
     return [_row(reading, pairing, pairing.predict(found, rank, told), tolerance)]
 

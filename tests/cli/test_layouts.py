@@ -40,9 +40,23 @@ def test_the_command_of_the_issue(run: Run) -> None:
 
 
 def test_our_words_and_the_engines_give_the_same(run: Run) -> None:
-    ours = answer(run("estimate", "deepseek-v3", "-g", "8xh200", "--tp", "1", "--dp", "8", "--ep", "8", "--json", "--offline"))
+    ours = answer(
+        run("estimate", "deepseek-v3", "-g", "8xh200", "--tp", "1", "--dp", "8", "--ep", "8", "--json", "--offline")
+    )
     theirs = answer(
-        run("estimate", "deepseek-v3", "-g", "8xh200", "--json", "--offline", "--", "-dp", "8", "-tp=1", "--enable_expert_parallel")
+        run(
+            "estimate",
+            "deepseek-v3",
+            "-g",
+            "8xh200",
+            "--json",
+            "--offline",
+            "--",
+            "-dp",
+            "8",
+            "-tp=1",
+            "--enable_expert_parallel",
+        )
     )
     assert ours["ranks"] == theirs["ranks"]
     assert ours["verdict"] == theirs["verdict"]
@@ -118,7 +132,9 @@ def test_what_the_engine_refuses_is_a_verdict(words: list[str], code: str, run: 
 
 
 def test_expert_parallelism_of_a_dense_model_is_refused(run: Run) -> None:
-    found = answer(run("estimate", "llama-3.1-8b-instruct", "-g", "2xh100", "--tp", "2", "--ep", "2", "--json", "--offline"))
+    found = answer(
+        run("estimate", "llama-3.1-8b-instruct", "-g", "2xh100", "--tp", "2", "--ep", "2", "--json", "--offline")
+    )
     assert [reason["code"] for reason in found["verdict"]["reasons"]] == ["ep-on-dense"]
 
 

@@ -17,7 +17,9 @@ from moeplan.core.weights import inventory, norms
 PLAIN = Quantisation("bf16", BF16)
 
 
-def model(*, layers: int = 4, experts: int = 8, tied: bool = False, dense_first: int = 1, shared: int = 32) -> ModelSpec:
+def model(
+    *, layers: int = 4, experts: int = 8, tied: bool = False, dense_first: int = 1, shared: int = 32
+) -> ModelSpec:
     attention = GroupedAttention(num_heads=16, num_kv_heads=4, key_head_dim=8, value_head_dim=8)
     outer = norms(64, "input_layernorm", "post_attention_layernorm")
     dense = Layer((attention,), (DenseFfn(256),), outer)

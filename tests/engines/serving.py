@@ -38,7 +38,13 @@ def serving(
     base = BY_DTYPE[spec.dtype]
     layout = load(engine).resolve_layout(spec, AskedLayout(**degrees), num_devices, stated or {})
     deployment = Deployment(
-        engine, context, sequences, layout=layout, stated=stated or {}, utilization_fraction=utilization, kv_dtype=kv_dtype
+        engine,
+        context,
+        sequences,
+        layout=layout,
+        stated=stated or {},
+        utilization_fraction=utilization,
+        kv_dtype=kv_dtype,
     )
     return Serving(
         spec,

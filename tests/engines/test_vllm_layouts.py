@@ -237,7 +237,9 @@ def test_the_default_share_follows_the_version() -> None:
 # Refusals --------------------------------------------------------------------------------------------------
 
 
-def codes(name: str, gpu: str | None = None, quant: str | None = None, version: str | None = None, **degrees: object) -> list[str]:
+def codes(
+    name: str, gpu: str | None = None, quant: str | None = None, version: str | None = None, **degrees: object
+) -> list[str]:
     spec = find_model(name).spec
     quantisation = what_if(quant, spec) if quant else find_model(name).quantisation
     asked = serving(spec, gpu=gpu, quantisation=quantisation, version=version, **degrees)
@@ -322,5 +324,3 @@ def test_shared_experts_are_whole_where_tokens_are_split_by_sequence() -> None:
     assert ranks(asked)[0].division.shared_experts == 1
     asked = serving(find_model("deepseek-v3").spec, tp=8, expert_parallel=True)
     assert ranks(asked)[0].division.shared_experts == 8
-
-

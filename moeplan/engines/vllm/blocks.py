@@ -57,7 +57,8 @@ class Blocks(NamedTuple):
         if group.sort == "recurrent":
             return sequences * group.states
         if group.sort == "full":
-            return sequences * -(-(-(-context // self.token_ranks)) // size)
+            mine = -(-context // self.token_ranks)
+            return sequences * -(-mine // size)
         # A sliding window may straddle a block more; a chunk begins where a block begins.
         straddling = int(group.sort == "sliding")
         window = group.window_tokens - straddling

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from moeplan.core.adapters import adapter_elements
 from moeplan.core.deployment import Serving, Settings
 from moeplan.core.ledger import Line, Why, line
-from moeplan.core.model import LatentAttention, MoeFfn
-from moeplan.core.placement import RankView, tensor_share, tensors_here
+from moeplan.core.mixers import absorbed_elements
+from moeplan.core.model import MoeFfn
+from moeplan.core.placement import RankView
 from moeplan.engines.vllm.kernels import MXFP4_PADDING, Padding, expert_backend, expert_format, padded_share, padding
 
 COPY_ELEMENT_BYTES = 2
-ADAPTER_ROLES = ("attention", "dense_mlp", "shared_experts", "recurrent")
 
 
 def weight_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple[Line, ...]:
@@ -24,12 +25,7 @@ def weight_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple[
 
 
 def _absorbed(rank: RankView) -> Line | None:
-    elements = 0
-    for layer in rank.spec.layers:
-        for mixer in layer.mixers:
-            if isinstance(mixer, LatentAttention):
-                heads = -(-mixer.num_heads // rank.division.attention)
-                elements += mixer.kv_lora_rank * heads * (mixer.qk_nope_head_dim + mixer.v_head_dim)
+    elements = absorbed_elements(rank.spec, rank.division.attention)
     if not elements:
         return None
     why = Why(
@@ -84,40 +80,21 @@ def _expert_padding(serving: Serving, settings: Settings, rank: RankView) -> Lin
 
 
 def _adapters(serving: Serving, settings: Settings, rank: RankView) -> Line | None:
-    """Slots of LoRA adapters, allocated whole at start: A of rank x in and B of out x rank for every linear module.
-
-    Column splits keep A whole, row splits keep B whole. Source: vLLM 0.33.0 lora/layers/base_linear.py,
-    lora/layers/column_parallel_linear.py; experts have slots where the model's class takes adapters on them.
-    """
+    """Slots of LoRA adapters, allocated whole at start; experts have slots where the model's class takes adapters on them."""
     if not settings.on("--enable-lora"):
         return None
     slots = settings.count("--max-loras") or 1
     width = settings.count("--max-lora-rank") or 16
-    stage = rank.place.stage
-    plain = experts = 0
-    for entry in serving.owned:
-        weight = entry.weight
-        if entry.part != "text" or not weight.linear or len(weight.shape) != 2 or not entry.layers:
-            continue
-        layers = sum(stage.first_layer <= layer < stage.end_layer for layer in entry.layers)
-        tensors = layers * tensors_here(weight, rank.division, rank.place.expert_rank)
-        out_features, in_features = weight.shape
-        mine, of = tensor_share(weight, rank.division)
-        if weight.split == "row":
-            in_features = in_features * mine // of
-        else:
-            out_features = out_features * mine // of
-        if weight.role == "routed_experts":
-            experts += tensors * (in_features + out_features) * width
-        elif weight.role in ADAPTER_ROLES:
-            plain += tensors * (in_features + out_features) * width
+    plain, experts = adapter_elements(serving.owned, rank, width)
     sizes = [COPY_ELEMENT_BYTES * slots * elements for elements in (plain, plain + experts)]
     why = Why(
         "max_loras x max_lora_rank x (in + out features of every linear module on this rank) x 2 B",
         {"max_loras": slots, "max_lora_rank": width},
         "vLLM 0.33.0 lora/layers; the high end has slots for routed experts too",
     )
-    return line("adapter_slots", "LoRA adapter slots", sizes[0], "derived", why, low_bytes=sizes[0], high_bytes=sizes[1])
+    return line(
+        "adapter_slots", "LoRA adapter slots", sizes[0], "derived", why, low_bytes=sizes[0], high_bytes=sizes[1]
+    )
 
 
 def _offloaded(settings: Settings, rank: RankView) -> Line | None:

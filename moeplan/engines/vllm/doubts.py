@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from moeplan.core.deployment import Serving, Settings
+from moeplan.core.mixers import mixers_of
 from moeplan.core.model import CompressedAttention, GatedDelta, Mamba2, MoeFfn, Remark
 from moeplan.core.quant import Quantisation
-from moeplan.engines.vllm.cache import mixers_of
 from moeplan.engines.vllm.kernels import expert_format
 from moeplan.engines.vllm.refusals import REFINES_EXPERT_BLOCKS
 

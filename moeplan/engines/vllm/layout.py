@@ -17,9 +17,7 @@ VOCABULARY_PADDING = 64
 """Rows of embedding and head are padded to a multiple of this (model_executor/layers/vocab_parallel_embedding.py)."""
 
 
-def resolve_layout(
-    spec: ModelSpec, asked: AskedLayout, num_devices: int | None, stated: Mapping[str, Value]
-) -> Layout:
+def resolve_layout(spec: ModelSpec, asked: AskedLayout, num_devices: int | None, stated: Mapping[str, Value]) -> Layout:
     """Tensor x pipeline x data parallel; experts over all ranks of a stage, as wholes with expert parallelism.
 
     Raises InputError where degrees contradict each other.

@@ -6,29 +6,11 @@ v1/attention/backends/mla/*sparse*.py.
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from moeplan.core.deployment import Refusal, Serving, Settings
 from moeplan.core.layout import Layout
-from moeplan.core.model import (
-    CompressedAttention,
-    CrossAttention,
-    DenseFfn,
-    GatedDelta,
-    GroupedAttention,
-    KimiDelta,
-    LatentAttention,
-    LightningAttention,
-    Mamba1,
-    Mamba2,
-    Mixer,
-    ModelSpec,
-    MoeFfn,
-    RoutedAttention,
-    ShortConvolution,
-)
+from moeplan.core.mixers import divided_units, mixers_of
+from moeplan.core.model import CompressedAttention, DenseFfn, GroupedAttention, LatentAttention, ModelSpec, MoeFfn
 from moeplan.core.quant import WeightFormat
-from moeplan.engines.vllm.cache import mixers_of
 
 DROPPED = {"arctic": "0.28", "grok": "0.24", "minimax": "0.23"}
 """Families that vLLM served until this release (model_executor/models/registry.py:_PREVIOUSLY_SUPPORTED_MODELS)."""
@@ -66,9 +48,13 @@ def _experts(serving: Serving) -> list[Refusal]:
     sparse = [ffn for layer in dict.fromkeys(spec.layers) for ffn in layer.ffns if isinstance(ffn, MoeFfn)]
     if not sparse:
         if layout.ep > 1:
-            found.append(Refusal("ep-on-dense", "expert parallelism needs experts, and this model has none: leave it out"))
+            found.append(
+                Refusal("ep-on-dense", "expert parallelism needs experts, and this model has none: leave it out")
+            )
         if layout.redundant_experts:
-            found.append(Refusal("ep-on-dense", "redundant experts need experts, and this model has none: leave them out"))
+            found.append(
+                Refusal("ep-on-dense", "redundant experts need experts, and this model has none: leave them out")
+            )
         return found
     experts = max(ffn.num_experts for ffn in sparse)
     if layout.redundant_experts and layout.ep == 1:
@@ -107,11 +93,18 @@ def _context_parallel(spec: ModelSpec, layout: Layout) -> list[Refusal]:
         return []
     if tp % dcp:
         best = max(count for count in range(1, dcp) if tp % count == 0)
-        return [Refusal("dcp-not-dividing-tp", f"tensor parallel {tp} is not divisible by decode context parallel {dcp}; {best} is the nearest that divides")]
+        return [
+            Refusal(
+                "dcp-not-dividing-tp",
+                f"tensor parallel {tp} is not divisible by decode context parallel {dcp}; {best} is the nearest that divides",
+            )
+        ]
     found = []
     for mixer in mixers_of(spec):
         if isinstance(mixer, GroupedAttention) and mixer.window_tokens is not None:
-            found.append(Refusal("dcp-with-windows", "decode context parallelism takes no sliding-window layers: leave it out"))
+            found.append(
+                Refusal("dcp-with-windows", "decode context parallelism takes no sliding-window layers: leave it out")
+            )
         if not isinstance(mixer, GroupedAttention) or mixer.window_tokens is not None:
             continue
         heads = mixer.num_kv_heads
@@ -140,7 +133,11 @@ def _length(serving: Serving) -> list[Refusal]:
     if most is None or asked <= most or any(flag in serving.deployment.stated for flag in STRETCHES):
         return []
     told = f"max_model_len {asked:,} is beyond the {most:,} tokens that the model's config states"
-    return [Refusal("context-beyond-model", f"{told}; use --context {most}, or stretch it with --hf-overrides (rope scaling)")]
+    return [
+        Refusal(
+            "context-beyond-model", f"{told}; use --context {most}, or stretch it with --hf-overrides (rope scaling)"
+        )
+    ]
 
 
 def _unsupported(spec: ModelSpec) -> list[Refusal]:
@@ -180,16 +177,20 @@ def indivisible(spec: ModelSpec, tp: int, dense_tp: int) -> list[Refusal]:
     """Heads and dense widths that do not divide over the ranks, with the nearest number of ranks that does."""
     found = []
     for mixer in mixers_of(spec):
-        for what, units in _units(mixer):
+        for what, units in divided_units(mixer):
             if units % tp:
                 told = f"{units} {what} do not divide over {tp} GPUs; {_nearest(units, tp)}"
                 found.append(Refusal("heads-not-divisible", told))
         if isinstance(mixer, GroupedAttention) and mixer.num_kv_heads % tp and tp % mixer.num_kv_heads:
-            told = f"{mixer.num_kv_heads} key/value heads and {tp} GPUs do not divide; {_nearest(mixer.num_kv_heads, tp)}"
+            told = (
+                f"{mixer.num_kv_heads} key/value heads and {tp} GPUs do not divide; {_nearest(mixer.num_kv_heads, tp)}"
+            )
             found.append(Refusal("kv-heads-not-divisible", told))
     for ffn in dict.fromkeys(ffn for layer in spec.layers for ffn in layer.ffns):
         if isinstance(ffn, DenseFfn) and ffn.width % dense_tp:
-            told = f"feed-forward width {ffn.width} does not divide over {dense_tp} GPUs; {_nearest(ffn.width, dense_tp)}"
+            told = (
+                f"feed-forward width {ffn.width} does not divide over {dense_tp} GPUs; {_nearest(ffn.width, dense_tp)}"
+            )
             found.append(Refusal("width-not-divisible", told))
     return found
 
@@ -197,31 +198,6 @@ def indivisible(spec: ModelSpec, tp: int, dense_tp: int) -> list[Refusal]:
 def _nearest(units: int, asked: int) -> str:
     best = max((count for count in range(1, asked) if units % count == 0), default=1)
     return f"--tp {best} does"
-
-
-def _units(mixer: Mixer) -> list[tuple[str, int]]:
-    """Units that must divide over the ranks: heads, and groups of state-space layers only when they are more."""
-    match mixer:
-        case GroupedAttention() | LatentAttention():
-            return [("attention heads", mixer.num_heads)]
-        case CompressedAttention():
-            return [("attention heads", mixer.num_heads), ("output groups", mixer.o_groups)]
-        case GatedDelta():
-            return [("linear key heads", mixer.num_key_heads), ("linear value heads", mixer.num_value_heads)]
-        case KimiDelta() | LightningAttention():
-            return [("linear heads", mixer.num_heads)]
-        case Mamba2():
-            return [("state-space heads", mixer.num_heads)]
-        case RoutedAttention():
-            return [("key/value heads", mixer.num_kv_heads)]
-        case CrossAttention():
-            return [("attention heads", mixer.num_heads)]
-        case Mamba1():
-            return [("state-space channels", mixer.inner_size)]
-        case ShortConvolution():
-            return [("convolution channels", mixer.channels)]
-        case _:
-            assert_never(mixer)
 
 
 def _broken_blocks(serving: Serving) -> list[Refusal]:

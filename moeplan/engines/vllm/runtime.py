@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from moeplan.core.deployment import Constant, Serving, Settings
 from moeplan.core.ledger import Line, Why, line
-from moeplan.core.model import (
-    CompressedAttention,
-    CrossAttention,
-    DenseFfn,
-    GatedDelta,
-    GroupedAttention,
-    KimiDelta,
-    LatentAttention,
-    LightningAttention,
-    Mamba1,
-    Mamba2,
-    Mixer,
-    ModelSpec,
-    MoeFfn,
-    RoutedAttention,
-    ShortConvolution,
-)
+from moeplan.core.mixers import mixers_of, projected_elements
+from moeplan.core.model import DenseFfn, LatentAttention, ModelSpec, MoeFfn
 from moeplan.core.placement import RankView
-from moeplan.engines.vllm.cache import mixers_of
 from moeplan.engines.vllm.kernels import expert_backend, expert_format
 
 ACTIVATION_ELEMENT_BYTES = 2
@@ -153,41 +135,11 @@ def _transient_width(spec: ModelSpec, tp: int) -> int:
     """Elements per token alive in the widest layer: residual streams with the widest mixer's or feed-forward's own."""
     widest = 0
     for layer in dict.fromkeys(spec.layers):
-        widest = max([widest, *(_mixer_width(mixer, tp) for mixer in layer.mixers)])
+        widest = max([widest, *(projected_elements(mixer, tp) for mixer in layer.mixers)])
         for ffn in layer.ffns:
             if isinstance(ffn, DenseFfn):
                 widest = max(widest, 2 * -(-ffn.width // tp))
     return widest + 4 * spec.hidden_size
-
-
-def _mixer_width(mixer: Mixer, tp: int) -> int:
-    """Elements per token that a mixer projects to, on one rank: queries with keys and values, or its channels."""
-    match mixer:
-        case GroupedAttention():
-            heads = -(-mixer.num_heads // tp) + 2 * max(1, mixer.num_kv_heads // tp)
-            return heads * mixer.key_head_dim
-        case CrossAttention():
-            return 3 * -(-mixer.num_heads // tp) * mixer.head_dim
-        case RoutedAttention():
-            return (mixer.experts_per_token + 2) * -(-mixer.num_kv_heads // tp) * mixer.head_dim
-        case LatentAttention():
-            head = 2 * (mixer.qk_nope_head_dim + mixer.qk_rope_head_dim) + mixer.v_head_dim
-            return -(-mixer.num_heads // tp) * head
-        case CompressedAttention():
-            return -(-mixer.num_heads // tp) * mixer.head_dim + 2 * mixer.head_dim
-        case GatedDelta():
-            key = -(-mixer.num_key_heads // tp) * mixer.key_head_dim
-            return 2 * key + 2 * -(-mixer.num_value_heads // tp) * mixer.value_head_dim
-        case KimiDelta() | LightningAttention():
-            return 4 * -(-mixer.num_heads // tp) * mixer.head_dim
-        case Mamba1():
-            return 2 * -(-mixer.inner_size // tp)
-        case Mamba2():
-            return 2 * -(-mixer.num_heads // tp) * mixer.head_dim + 2 * mixer.num_groups * mixer.state_size
-        case ShortConvolution():
-            return 3 * -(-mixer.channels // tp)
-        case _:
-            assert_never(mixer)
 
 
 def _expert_scratch(serving: Serving, settings: Settings, rank: RankView) -> tuple[int, dict[str, int]]:
