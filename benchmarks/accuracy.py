@@ -26,8 +26,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from moeplan.core.checkpoint import Checkpoint  # noqa: E402
 from benchmarks.memory import outcomes, passes, summary  # noqa: E402
+from moeplan.core.checkpoint import Checkpoint  # noqa: E402
 from moeplan.core.kv_cache import CacheCost, cache_cost, cache_rows  # noqa: E402
 from moeplan.core.matching import match  # noqa: E402
 from moeplan.core.model import ModelSpec  # noqa: E402

@@ -9,8 +9,9 @@ from moeplan.sources.engine_constants import engine_constants
 
 HEAD = """# Accuracy
 
-How far moeplan's figures are from what engines printed and from models that were built. Written by `python benchmarks/accuracy.py page`; a test and CI
-hold this page against what the code says now. Observations stand with their sources in `benchmarks/data/observed-memory.yaml`.
+How far moeplan's figures are from what engines printed and from models that were built. Written by
+`python benchmarks/accuracy.py page`; a test and CI hold this page against what the code says now. Observations stand with
+their sources in `benchmarks/data/observed-memory.yaml`.
 """
 
 SORTS = {
@@ -19,9 +20,10 @@ SORTS = {
     "end": "What is left for the cache, end to end",
 }
 
-MEANING = """`weights` is the engine's own line after loading, per GPU. `cache` takes the pool that the log names and asks for tokens, or the other way round: it
-checks the rules of blocks and records apart from all fixed costs. `end` is the pool from nothing but model, card and flags: all errors of weights,
-activations, graphs and context at once. No constant was tuned to a model: what was fitted is named, here and in `profiles/engines/`."""
+MEANING = """`weights` is the engine's own line after loading, per GPU. `cache` takes the pool that the log names and asks
+for tokens, or the other way round: it checks the rules of blocks and records apart from all fixed costs. `end` is the
+pool from nothing but model, card and flags: all errors of weights, activations, graphs and context at once. No constant
+was tuned to a model: what was fitted is named, here and in `profiles/engines/`."""
 
 NOT_MEASURED = """## Not yet measured
 
@@ -72,8 +74,8 @@ def page(params_agree: tuple[int, int], kv_agree: tuple[int, int]) -> str:
 def _summary(found: list[Outcome]) -> str:
     rows = []
     for judge, count, middle, worst, bound, kept in summary(found):
-        unit = (lambda value: f"{value:.2%}") if judge != "end" else (lambda value: f"{value:.2f} GiB")
-        rows.append((judge, str(count), unit(middle), unit(worst), bound, "kept" if kept else "BROKEN"))
+        shown = [f"{value:.2f} GiB" if judge == "end" else f"{value:.2%}" for value in (middle, worst)]
+        rows.append((judge, str(count), *shown, bound, "kept" if kept else "BROKEN"))
     verdict = (
         "No row that ran is called impossible." if not any(each.contradicts for each in found) else "CONTRADICTED."
     )

@@ -111,7 +111,7 @@ def _judged(row: dict[str, Any]) -> Outcome:
     found = _estimate(*asked, flags)
     verdict = {True: "fits", False: "does not start", None: "not judged"}[found.verdict.fits]
     ran = row["judge"] != "refused"
-    common = {"row": row, "verdict": verdict, "contradicts": ran and found.verdict.fits is False}
+    common: dict[str, Any] = {"row": row, "verdict": verdict, "contradicts": ran and found.verdict.fits is False}
     rank = _rank(found, row.get("rank"))
     match row["judge"]:
         case "weights":
@@ -135,13 +135,13 @@ def _judged(row: dict[str, Any]) -> Outcome:
         case "devices":
             host = sum(each.weights_bytes for each in found.ranks if each.device == "host")
             ours = [each.weights_bytes / MIB for each in found.ranks if each.device == "gpu"] + [host / MIB]
-            theirs = [*observed["devices_mib"], observed["host_mib"]]
-            errors = [mine / other - 1 for mine, other in zip(ours, theirs, strict=True)]
+            buffers = [*observed["devices_mib"], observed["host_mib"]]
+            errors = [mine / other - 1 for mine, other in zip(ours, buffers, strict=True)]
             worst = max(errors, key=abs)
             place = errors.index(worst)
             return Outcome(
-                observed=f"{sum(theirs):,.2f} MiB on {len(theirs)}",
-                predicted=f"{sum(ours):,.2f} MiB; {ours[place]:,.2f} for {theirs[place]:,.2f}",
+                observed=f"{sum(buffers):,.2f} MiB on {len(buffers)}",
+                predicted=f"{sum(ours):,.2f} MiB; {ours[place]:,.2f} for {buffers[place]:,.2f}",
                 error=worst,
                 unit="share",
                 **common,

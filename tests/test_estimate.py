@@ -58,6 +58,9 @@ def test_the_ledger_adds_up(model: str, gpu: str) -> None:
     assert found.hardware is not None
     assert found.hardware.usable_bytes is not None
     rank = found.ranks[0]
+    assert rank.free_bytes is not None
+    assert rank.free_low_bytes is not None
+    assert rank.free_high_bytes is not None
     used = sum(entry.bytes for entry in rank.lines)
     share = next(option.value for option in found.layout.options if option.flag == "--gpu-memory-utilization")
     assert isinstance(share, float)
@@ -92,7 +95,9 @@ def test_the_verdict_turns_exactly_where_the_capacity_says() -> None:
 @given(context=st.integers(1, 32_000), more=st.integers(1, 8_000), concurrency=st.integers(1, 64))
 def test_more_context_or_more_sequences_never_leave_more_room(context: int, more: int, concurrency: int) -> None:
     def free(tokens: int, sequences: int) -> int:
-        return moeplan.estimate("gpt-oss-20b", gpu="h100", context=tokens, concurrency=sequences).ranks[0].free_bytes
+        left = moeplan.estimate("gpt-oss-20b", gpu="h100", context=tokens, concurrency=sequences).ranks[0].free_bytes
+        assert left is not None
+        return left
 
     assert free(context + more, concurrency) <= free(context, concurrency)
     assert free(context, concurrency + 1) <= free(context, concurrency)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -159,8 +160,9 @@ def test_several_logs_give_a_median_and_a_band(tmp_path: Path) -> None:
 
 def test_other_engines_and_degrees_learn_nothing_from_it(tmp_path: Path) -> None:
     validate(VLLM.replace("memory: 15.41 GiB", "memory: 14.00 GiB"), profiles=tmp_path, learn="my-h100")
-    for asked in ({"engine": "transformers"}, {"tp": 2}):
-        found = moeplan.estimate("qwen3-30b-a3b", gpu="my-h100", profiles=tmp_path, offline=True, **asked)  # type: ignore[arg-type]
+    others: list[dict[str, Any]] = [{"engine": "transformers"}, {"tp": 2}]
+    for asked in others:
+        found = moeplan.estimate("qwen3-30b-a3b", gpu="my-h100", profiles=tmp_path, offline=True, **asked)
         assert not any(entry.code == "measured_residual" for rank in found.ranks for entry in rank.lines)
 
 

@@ -124,6 +124,14 @@ def _lines(*codes: str) -> Predict:
     return total
 
 
+def _weights(found: Estimate, rank: Rank, told: EngineLog) -> float | None:
+    return rank.weights_bytes
+
+
+def _pool(found: Estimate, rank: Rank, told: EngineLog) -> float | None:
+    return pool_of(rank)
+
+
 def _total_memory(found: Estimate, rank: Rank, told: EngineLog) -> float | None:
     return found.hardware.usable_bytes if found.hardware else None
 
@@ -157,7 +165,7 @@ def _one_request(found: Estimate, rank: Rank, told: EngineLog) -> float | None:
 
 
 PAIRINGS: dict[str, Pairing] = {
-    "weights_bytes": Pairing("weights", "bytes", True, lambda found, rank, told: rank.weights_bytes),
+    "weights_bytes": Pairing("weights", "bytes", True, _weights),
     "total_memory_bytes": Pairing("memory of the card", "bytes", False, _total_memory),
     "budget_bytes": Pairing("share that the engine may use", "bytes", False, _budget),
     "activation_peak_bytes": Pairing("activations", "bytes", False, _lines("activations", "expert_workspace")),
@@ -167,7 +175,7 @@ PAIRINGS: dict[str, Pairing] = {
     "non_torch_bytes": Pairing("outside torch", "bytes", False, _lines("device_context", "deepep_buffers")),
     "cuda_graphs_bytes": Pairing("CUDA graphs", "bytes", False, _lines("cuda_graphs")),
     "cuda_graphs_estimate_bytes": Pairing("CUDA graphs, the engine's estimate", "bytes", False, _lines("cuda_graphs")),
-    "kv_pool_bytes": Pairing("left for the cache", "bytes", True, lambda found, rank, told: pool_of(rank)),
+    "kv_pool_bytes": Pairing("left for the cache", "bytes", True, _pool),
     "kv_tokens": Pairing("tokens of the cache", "tokens", True, _tokens),
     "max_concurrency": Pairing("sequences of full length", "sequences", True, _concurrency),
     "kv_bytes": Pairing("cache as allocated, for its tokens", "bytes", True, _of_tokens(1)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from moeplan.core.engine_log import EngineLog
@@ -34,7 +34,7 @@ def learn(name: str, told: EngineLog, found: Estimate, log: str, folders: Sequen
     hardware, _ = find_hardware(found.hardware.profile, tuple(folders))
     block = {
         "kind": KIND,
-        "date": datetime.now(tz=timezone.utc).date().isoformat(),
+        "date": datetime.now(tz=UTC).date().isoformat(),
         "tool": f"moeplan {__version__}",
         "method": "engine log against the estimate",
         "source": log,

@@ -63,7 +63,7 @@ def test_our_words_and_the_engines_give_the_same(run: Run) -> None:
 
 
 def test_a_program_in_front_names_its_engine(run: Run) -> None:
-    words = "python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3 --tp 8".split()
+    words = ["python", "-m", "sglang.launch_server", "--model-path", "deepseek-ai/DeepSeek-V3", "--tp", "8"]
     found = answer(run("estimate", "deepseek-v3", "-g", "8xh200", "--offline", "--json", "--", *words))
     assert found["layout"]["engine"] == "sglang"
     assert not [note for note in found["notes"] if note["code"] in ("model-differs", "flag-unknown")]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moeplan.core.model import DenseFfn, GroupedAttention, LatentAttention, Layer, ModelSpec, MoeFfn
-from moeplan.core.weights import inventory, norms, parameters
+from moeplan.core.weights import norms, parameters
 
 
 def model(hidden: int = 64, layers: int = 2, *, tied: bool = False, dense: bool = False, **experts: Any) -> ModelSpec:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import moeplan
 from moeplan.core.deployment import Serving, Settings, Value
 from moeplan.core.errors import InputError
 from moeplan.core.kv_cache import CacheRules, cache_cost, cache_rows
@@ -423,6 +424,28 @@ def test_obs_d_043_with_experts_on_the_host() -> None:
     assert round(held(of, 549_277) / 2 / GIB, 2) == 25.14
 
 
+@pytest.mark.parametrize(
+    ("name", "gpu", "asked", "tokens"),
+    [
+        # obs-d-043: 32 of 128 experts on the device, share 0.85.
+        (
+            "qwen3-30b-a3b",
+            "h100",
+            {"engine_args": ["--kt-num-gpu-experts", "32", "--mem-fraction-static", "0.85"]},
+            549_277,
+        ),
+        # sgl-project/sglang issue 11716, eight H200, 0.5.3, default share 0.897.
+        ("llama-3.1-70b-instruct", "8xh200", {"engine_version": "0.5.3"}, 2_795_207),
+    ],
+)
+def test_tokens_of_public_logs(name: str, gpu: str, asked: dict[str, Any], tokens: int) -> None:
+    found = moeplan.estimate(name, gpu=gpu, engine="sglang", offline=True, **asked)
+    prints = found.capacity.engine_prints
+    assert prints is not None
+    assert prints.kv_tokens is not None
+    assert abs(prints.kv_tokens / tokens - 1) < 0.003
+
+
 def test_obs_d_039_latents_are_whole_on_every_rank() -> None:
     # GLM-4.7-Flash, tp 2: 383,872 tokens x 47 layers x 576 x 2 B = 19.36 GiB on each.
     of = serving("glm-4.7-flash", gpu="h100", tp=2)
@@ -791,14 +814,16 @@ def test_pictures_cost_a_cache() -> None:
     ("name", "asked", "code", "told"),
     [
         ("qwen3-30b-a3b", {"tp": 6}, "heads-not-divisible", "32 attention heads do not divide over 6 attention ranks; --tp 4 does"),
-        ("mixtral-8x7b", {"tp": 32, "ep": 32}, "experts-not-divisible", "8 experts do not divide over 32 ranks"),
+        ("mixtral-8x7b", {"tp": 32, "ep": 32}, "ep-beyond-experts", "--ep 32 is more than the 8 experts; use at most --ep 8"),
+        ("qwen1.5-moe-a2.7b-chat", {"tp": 8, "ep": 8}, "experts-not-divisible", "4 redundant experts do, or --ep 4 without any does"),
+        ("qwen3-next-80b-a3b-instruct", {"tp": 4, "pp": 2}, "pp-not-supported", "use --tp 8 --pp 1"),
         ("qwen3-next-80b-a3b-instruct", {"tp": 32, "dp": 1}, "heads-not-divisible", "16 attention heads do not divide over 32"),
         ("deepseek-v3", {"tp": 8, "ep": 16}, "ep-beyond-tp", "--ep 16 is more than --tp 8"),
         ("deepseek-v3", {"tp": 8, "ep": 3}, "ep-not-dividing-tp", "--ep 2 does"),
         ("deepseek-v3", {"tp": 8, "ep": 8, "redundant_experts": 30}, "experts-not-divisible", "286 do not divide over 8 ranks; 32 red"),
         ("llama-3.1-8b-instruct", {"tp": 4, "ep": 4}, "ep-on-dense", "this model has none"),
         ("deepseek-v3", {"tp": 8, "dp": 3, "dp_attention": True}, "dp-not-dividing-tp", "--dp 2 does"),
-        ("qwen3-235b-a22b", {"tp": 256}, "experts-fewer-than-ranks", "--tp 256 is more than the 128 experts"),
+        ("qwen3-235b-a22b", {"tp": 256}, "ep-beyond-experts", "--tp 256 is more than the 128 experts"),
         ("deepseek-v3", {"tp": 1, "pp": 62}, "stages-beyond-layers", "use at most 61"),
         ("deepseek-v3", {"tp": 8, "dcp": 3}, "dcp-not-dividing-tp", "--dcp 2 does"),
         ("kimi-linear-48b-a3b-instruct", {"tp": 8, "dcp": 2}, "dcp-not-supported", "leave --dcp out"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import moeplan
@@ -238,7 +240,7 @@ def test_the_default_share_follows_the_version() -> None:
 
 
 def codes(
-    name: str, gpu: str | None = None, quant: str | None = None, version: str | None = None, **degrees: object
+    name: str, gpu: str | None = None, quant: str | None = None, version: str | None = None, **degrees: Any
 ) -> list[str]:
     spec = find_model(name).spec
     quantisation = what_if(quant, spec) if quant else find_model(name).quantisation
@@ -269,7 +271,7 @@ def codes(
         ("llama-3.1-8b-instruct", {"pp": 33}, ["stages-beyond-layers"]),
     ],
 )
-def test_layouts_that_are_refused(name: str, degrees: dict[str, object], expected: list[str]) -> None:
+def test_layouts_that_are_refused(name: str, degrees: dict[str, Any], expected: list[str]) -> None:
     assert codes(name, **degrees) == expected
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import moeplan
 from moeplan.core import deployment, kv_cache, ledger, model, weights
+from moeplan.core.capacity import EnginePrints
 from moeplan.core.errors import MoeplanError
 from moeplan.estimate import result
 from moeplan.report.as_json import as_json
@@ -110,7 +111,7 @@ TYPES: list[tuple[tuple[str, ...], type[NamedTuple]]] = [
     (("ranks", "*", "lines", "*"), ledger.Line),
     (("ranks", "*", "lines", "*", "why"), ledger.Why),
     (("capacity",), result.Capacity),
-    (("capacity", "engine_prints"), result.EnginePrints),
+    (("capacity", "engine_prints"), EnginePrints),
     (("verdict",), result.Verdict),
     (("verdict", "reasons", "*"), deployment.Refusal),
     (("verdict", "ways_out", "*"), result.WayOut),

@@ -14,7 +14,14 @@ from moeplan.sources.profile_folders import builtin_folder
 
 @pytest.mark.parametrize(
     ("older", "newer"),
-    [("0.9.2", "0.11.0"), ("0.11.2", "0.33"), ("b5466", "b7000"), ("0.5.9", "0.5.23"), ("1.0.0rc1", "1.1"), ("0.1", "1")],
+    [
+        ("0.9.2", "0.11.0"),
+        ("0.11.2", "0.33"),
+        ("b5466", "b7000"),
+        ("0.5.9", "0.5.23"),
+        ("1.0.0rc1", "1.1"),
+        ("0.1", "1"),
+    ],
 )
 def test_versions_are_compared_by_their_numbers(older: str, newer: str) -> None:
     assert version_key(older) < version_key(newer)
@@ -29,7 +36,9 @@ def test_a_row_holds_from_its_release_on() -> None:
     # vLLM took 0.90 of the card until 2026 and 0.92 since; its sampler's peak fell with 0.17.
     for version, share in (("0.8.5", 0.9), ("0.19.0", 0.9), ("0.20", 0.92), ("0.33.0", 0.92), ("1.0", 0.92)):
         assert engine_constants("vllm", version).of("utilization_fraction").value == share
-    old, new = (engine_constants("vllm", version).of("sampler_bytes_per_sequence_and_token_id") for version in ("0.16", "0.17"))
+    old, new = (
+        engine_constants("vllm", version).of("sampler_bytes_per_sequence_and_token_id") for version in ("0.16", "0.17")
+    )
     assert old.value > new.value == 15.2
 
 
@@ -77,8 +86,9 @@ def test_a_file_that_is_broken_is_told(tmp_path: object, monkeypatch: pytest.Mon
 
     folder = Path(str(tmp_path))
     (folder / "vllm.yaml").write_text(
-        'engine: vllm\nversion: "1.0"\nconstants:\n  x: {value: 2, low: 3, high: 4, source: "nowhere"}\n', encoding="utf-8"
+        'engine: vllm\nversion: "1.0"\nconstants:\n  x: {value: 2, low: 3, high: 4, source: "nowhere"}\n',
+        encoding="utf-8",
     )
-    monkeypatch.setattr("moeplan.sources.engine_constants.builtin_folder", lambda kind: folder)
+    monkeypatch.setattr("moeplan.sources.engine_constants.builtin_folder", lambda _kind: folder)
     with pytest.raises(InputError, match="value, low and high around it"):
         engine_constants("vllm")

@@ -19,12 +19,12 @@ from typing import Literal, NamedTuple
 from moeplan.core.deployment import Value
 from moeplan.core.errors import InputError
 from moeplan.core.model import Remark
-from moeplan.engines.command_line.programs import Program, take_program
 from moeplan.engines.command_line.flag import Field, Flag, Kind, quiet
 from moeplan.engines.command_line.names import is_flag, nearest, spelled
 from moeplan.engines.command_line.objects import Objects
-from moeplan.engines.command_line.values import count_reading, read_object, read_value
+from moeplan.engines.command_line.programs import Program, take_program
 from moeplan.engines.command_line.secret_words import HIDDEN, is_secret_name, is_secret_value
+from moeplan.engines.command_line.values import count_reading, read_object, read_value
 
 __all__ = ["Command", "Field", "Flag", "Kind", "read_command"]
 

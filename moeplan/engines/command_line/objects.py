@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from moeplan.engines.command_line.values import read_json_value
 from moeplan.engines.command_line.secret_words import is_secret_name
+from moeplan.engines.command_line.values import read_json_value
 
 
 class Objects:

@@ -16,6 +16,7 @@ from moeplan.engines.sglang.registry import (
     BY_TRANSFORMERS,
     DEEPSEEK,
     NEVER,
+    WITHOUT_STAGES,
     experts_of,
     is_compressed,
     is_indexed,
@@ -101,6 +102,9 @@ def _parallel(serving: Serving, settings: Settings) -> list[Refusal]:
     if layout.pp > len(spec.layers):
         told = f"{layout.pp} pipeline stages outnumber the {len(spec.layers)} layers; use at most {len(spec.layers)}"
         found.append(Refusal("stages-beyond-layers", told))
+    if layout.pp > 1 and spec.model_type in WITHOUT_STAGES:
+        told = f"SGLang 0.5.23 runs {spec.model_type} in one pipeline stage; use --tp {layout.tp * layout.pp} --pp 1"
+        found.append(Refusal("pp-not-supported", told))
     return found + _context_parallel(spec, layout)
 
 
@@ -137,7 +141,10 @@ def _experts(serving: Serving) -> list[Refusal]:
     found = []
     experts = max(ffn.num_experts for ffn in sparse)
     physical = experts + layout.redundant_experts
-    if physical % layout.ep:
+    if layout.ep > physical:
+        told = f"--ep {layout.ep} is more than the {physical} experts; use at most --ep {_divisor(layout.tp, physical + 1)}"
+        found.append(Refusal("ep-beyond-experts", told))
+    elif physical % layout.ep:
         more = layout.redundant_experts + layout.ep - physical % layout.ep
         ways = [f"{more} redundant experts do"]
         best = _divisor(layout.tp, layout.ep, experts)
@@ -148,7 +155,7 @@ def _experts(serving: Serving) -> list[Refusal]:
         found.append(Refusal("experts-not-divisible", told))
     if layout.tp > experts and spec.model_type in FEWER_EXPERTS_REFUSED and not is_amd(serving):
         told = f"--tp {layout.tp} is more than the {experts} experts; use at most --tp {experts}"
-        found.append(Refusal("experts-fewer-than-ranks", told))
+        found.append(Refusal("ep-beyond-experts", told))
     return found
 
 

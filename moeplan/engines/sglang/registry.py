@@ -38,6 +38,12 @@ WITHOUT_DP_ATTENTION = (
     "olmoe", "phi3", "qwen2",
 )  # fmt: skip
 """Models whose file divides attention over all tensor-parallel ranks: nothing in it asks for the attention group."""
+WITHOUT_STAGES = (
+    "afmoe", "cohere2_moe", "dbrx", "deepseek", "ernie4_5_moe", "ernie4_5_vl_moe", "gemma", "gemma2", "gemma3",
+    "gemma3_text", "granitemoe", "granitemoeshared", "grok-1", "hunyuan", "hunyuan_v1_moe", "hy_v3", "lfm2_moe", "llama4",
+    "longcat_flash", "olmo2", "olmoe", "phimoe", "qwen3_next", "step3p7",
+)  # fmt: skip
+"""Models that run in one stage: `forward` of their class takes no `pp_proxy_tensors` (model_executor/model_runner.py)."""
 NEVER = ("arctic", "minimax_m1", "minimax_text_01", "minimax", "nllb-moe", "openmoe", "switch_transformers")
 """Models without a class, which transformers' modules cannot serve either."""
 BY_TRANSFORMERS = (

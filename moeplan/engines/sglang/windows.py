@@ -32,7 +32,8 @@ def live_tokens(serving: Serving, settings: Settings, window_tokens: int, contex
     drafts = draft_tokens(stated)
     held = window_tokens + EVICTION_TOKENS * max(1, drafts) + page + max(page, 2 * drafts)
     each = min(held, -(-context_tokens // page) * page)
-    in_flight = (1 if stated.get("--disable-overlap-schedule") else 2) * step_tokens(serving, settings)
+    in_turn = stated.get("--disable-overlap-schedule") or serving.layout.pp > 1  # stages turn overlap off
+    in_flight = (1 if in_turn else 2) * step_tokens(serving, settings)
     most = sequences * (-(-context_tokens // page) * page)
     return min(sequences * each + in_flight + page, most)
 
