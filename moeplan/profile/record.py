@@ -1,0 +1,72 @@
+"""Every point of a profile in a compressed file beside it: written in one piece, read to go on or to compare."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from moeplan.core.errors import InputError
+from moeplan.core.measurement import SECTIONS, MeasuredDevice, Point, Spread
+
+SCHEMA = "moeplan.points/1"
+ENDING = ".points.json.gz"
+MOST_BYTES = 256 * 2**20
+"""No record is larger than this when it is unpacked; a file that claims to be is none of ours."""
+
+
+def write_points(path: Path, device: MeasuredDevice, points: Iterable[Point]) -> None:
+    """Replace the file by these points. Raises InputError where it cannot be written."""
+    content = {
+        "schema": SCHEMA,
+        "device": device._asdict(),
+        "points": [_plain(point) for point in points],
+    }
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+            # No time stamp: the same points give the same bytes.
+            file.write(gzip.compress(text.encode(), mtime=0))
+        os.replace(file.name, path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error})", hint="name a folder that you can write"
+        ) from None
+
+
+def read_points(path: Path) -> tuple[MeasuredDevice, tuple[Point, ...]]:
+    """The device and its points. Raises InputError for a file that is no record of points."""
+    foreign = InputError(
+        f"{path} is no record of a profile", hint="name a file that `moeplan profile` wrote, or leave --resume out"
+    )
+    try:
+        with gzip.open(path, "rb") as file:
+            content: Any = json.loads(file.read(MOST_BYTES))
+        if content["schema"] != SCHEMA:
+            raise foreign
+        device = MeasuredDevice(**content["device"])
+        points = tuple(_point(each) for each in content["points"])
+    except FileNotFoundError:
+        raise InputError(f"there is no {path}", hint="run without --resume first") from None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
+        raise foreign from None
+    return device, points
+
+
+def _plain(point: Point) -> dict[str, Any]:
+    found = point._asdict()
+    found["spread"] = point.spread._asdict() if point.spread is not None else None
+    found["case"], found["values"] = dict(point.case), dict(point.values)
+    return found
+
+
+def _point(entry: dict[str, Any]) -> Point:
+    spread = Spread(**entry["spread"]) if entry["spread"] is not None else None
+    if entry["section"] not in SECTIONS:
+        raise ValueError(entry["section"])
+    return Point(**{**entry, "spread": spread})

@@ -1,0 +1,85 @@
+"""What a profile says, with the names of its JSON (`moeplan.profile/1`)."""
+
+from typing import NamedTuple
+
+from moeplan.core.measurement import Effort, MeasuredDevice
+from moeplan.core.model import Remark
+
+SCHEMA = "moeplan.profile/1"
+
+
+class Figure(NamedTuple):
+    """One measured figure of the device, with the spread of its repeats or of its cases."""
+
+    name: str
+    """As in the measured block: `copy_bytes_per_s`."""
+    label: str
+    unit: str
+    """`bytes/s`, `flop/s`, `bytes`, `s`, `fraction`."""
+    value: float
+    low: float
+    high: float
+    source: str
+    """Backend, dtype and case that it comes from."""
+
+
+class KernelFit(NamedTuple):
+    """The latency model's constants for one backend and dtype on this device, and how far off they are."""
+
+    backend: str
+    dtype: str
+    constants: dict[str, float]
+    num_fitted: int
+    num_held: int
+    """Points that took no part in the fit."""
+    median_error: float | None
+    """On the points that were held back: |predicted / measured - 1|."""
+    worst_error: float | None
+    r_squared_distinct: float | None
+    """Of time over distinct experts at fixed tokens; None where too few points vary them alone."""
+
+
+class Problem(NamedTuple):
+    """A case without a figure."""
+
+    section: str
+    backend: str
+    case: str
+    problem: str
+
+
+class Change(NamedTuple):
+    """A figure beside that of an older profile."""
+
+    name: str
+    label: str
+    unit: str
+    before: float
+    now: float
+    change: float
+    """now / before - 1."""
+    beyond_noise: bool
+    """True where the two spreads do not touch."""
+
+
+class Profile(NamedTuple):
+    """The answer of `moeplan profile`."""
+
+    schema: str
+    device: MeasuredDevice
+    effort: Effort
+    seed: int
+    date: str
+    tool: str
+    complete: bool
+    """False where it was interrupted: what was measured is kept."""
+    num_points: int
+    figures: tuple[Figure, ...]
+    kernels: tuple[KernelFit, ...]
+    problems: tuple[Problem, ...]
+    profile: str | None
+    """Name to use with --gpu; None where nothing was written."""
+    path: str | None
+    points_path: str | None
+    changes: tuple[Change, ...] | None
+    notes: tuple[Remark, ...]
