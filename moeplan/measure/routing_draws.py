@@ -5,7 +5,7 @@ experts set the bytes that are read, the busiest expert sets how long the slowes
 """
 
 import heapq
-import math
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -25,6 +25,9 @@ DISTRIBUTIONS: dict[str, str] = {
 }
 """What may be asked for, and what it means."""
 
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_NAME = re.compile(rf"([a-z_]+)(?::{_NUMBER})?(?:/zipf:{_NUMBER})?", re.ASCII)
+
 
 class Distribution(NamedTuple):
     """A named distribution of tokens over experts."""
@@ -40,7 +43,7 @@ class Distribution(NamedTuple):
 class Draw(NamedTuple):
     """One routing of one layer, and what it asks of the device."""
 
-    experts_TK: Tensor
+    experts: Tensor
     """[tokens, experts per token] int64."""
     distribution: str
     seed: int
@@ -52,26 +55,24 @@ class Draw(NamedTuple):
 
     def to(self, device: torch.device) -> "Draw":
         """The same draw with its tensor on a device."""
-        return self._replace(experts_TK=self.experts_TK.to(device))
+        return self._replace(experts=self.experts.to(device))
 
 
 def parse_distribution(text: str) -> Distribution:
     """The distribution of a name such as `zipf:0.7`. Raises InputError for one that is not in `DISTRIBUTIONS`."""
-    main, _, extra = text.partition("/")
-    kind, _, number = main.partition(":")
-    try:
-        value = float(number) if number else 0.0
-        skew = float(extra.removeprefix("zipf:")) if extra else 0.0
-        known = {name.partition(":")[0]: ":" in name for name in DISTRIBUTIONS}
-        if known[kind] != bool(number) or (extra and (kind != "distinct" or not extra.startswith("zipf:"))):
-            raise ValueError(text)
-        if not 0 <= value < math.inf or not 0 <= skew < math.inf or (kind == "distinct" and value != int(value)):
-            raise ValueError(text)
-    except (KeyError, ValueError):
+    found = _NAME.fullmatch(text)
+    kind, number, skew = found.groups(default="") if found else (text, "", "")
+    takes_number = {name.partition(":")[0]: ":" in name for name in DISTRIBUTIONS}
+    if (
+        takes_number.get(kind) != bool(number)
+        or (kind == "distinct") > number.isdigit()
+        or (kind != "distinct" and skew)
+    ):
         raise InputError(
-            f"routing distribution {text!r} is not known", hint=f"one of {', '.join(DISTRIBUTIONS)}, with numbers of 0 or more"
-        ) from None
-    return Distribution(kind, value, skew)
+            f"routing distribution {text!r} is not known",
+            hint=f"one of {', '.join(DISTRIBUTIONS)}, with numbers of 0 or more",
+        )
+    return Distribution(kind, float(number or 0), float(skew or 0))
 
 
 @lru_cache(maxsize=32)
@@ -89,7 +90,7 @@ def draw(distribution: str, num_tokens: int, num_experts: int, top_k: int, seed:
         )
     generator = torch.Generator().manual_seed(seed)
     if kind in ("uniform", "zipf", "lognormal"):
-        experts_TK = _draw_gates(_log_gates(kind, value, num_experts, generator), num_tokens, top_k, generator)
+        experts = _draw_gates(_log_gates(kind, value, num_experts, generator), num_tokens, top_k, generator)
     else:
         total = num_tokens * top_k
         if kind == "balanced":
@@ -98,9 +99,9 @@ def draw(distribution: str, num_tokens: int, num_experts: int, top_k: int, seed:
             counts = _power_law_counts(value, num_tokens, num_experts, total, generator)
         else:
             counts = _distinct_counts(int(value), skew, num_tokens, num_experts, top_k)
-        experts_TK = _deal(counts, num_tokens, num_experts, top_k, generator)
-    load = torch.bincount(experts_TK.flatten(), minlength=num_experts)
-    return Draw(experts_TK, distribution, seed, num_experts, int((load > 0).sum()), int(load.max()))
+        experts = _deal(counts, num_tokens, num_experts, top_k, generator)
+    load = torch.bincount(experts.flatten(), minlength=num_experts)
+    return Draw(experts, distribution, seed, num_experts, int((load > 0).sum()), int(load.max()))
 
 
 def expected_distinct(num_experts: int, top_k: int, num_tokens: int) -> float:
@@ -120,7 +121,7 @@ def _log_gates(kind: str, value: float, num_experts: int, generator: torch.Gener
     return (-exponent * ranks.log())[torch.randperm(num_experts, generator=generator)]
 
 
-def _draw_gates(log_gates_E: Tensor, num_tokens: int, top_k: int, generator: torch.Generator) -> Tensor:
+def _draw_gates(log_gates: Tensor, num_tokens: int, top_k: int, generator: torch.Generator) -> Tensor:
     """[T, K]: each token draws K experts without repetition, in proportion to the gates that are left.
 
     The K largest of log weight plus Gumbel noise are such a draw (Yellott 1977); the noise is -log of an exponential.
@@ -129,8 +130,8 @@ def _draw_gates(log_gates_E: Tensor, num_tokens: int, top_k: int, generator: tor
     drawn = []
     for begin in range(0, num_tokens, 1024):
         rows = min(1024, num_tokens - begin)
-        waiting = torch.empty(rows, len(log_gates_E)).exponential_(generator=generator)
-        drawn.append((log_gates_E - waiting.log()).topk(top_k, dim=-1).indices)
+        waiting = torch.empty(rows, len(log_gates)).exponential_(generator=generator)
+        drawn.append((log_gates - waiting.log()).topk(top_k, dim=-1).indices)
     return torch.cat(drawn)
 
 

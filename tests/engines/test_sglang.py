@@ -456,7 +456,7 @@ def test_obs_d_039_latents_are_whole_on_every_rank() -> None:
 def test_obs_d_040_weights_of_glm_5() -> None:
     # 89.58 GiB on each of 8 ranks of a 288 GB card.
     of = serving("glm-5-fp8", gpu="b300", tp=8)
-    absorbed = weight_lines(of)["weights.absorbed"].bytes
+    absorbed = weight_lines(of)["absorbed_projections"].bytes
     # 78 layers x 512 x 64 / 8 heads x (192 + 256) x 2 B
     assert absorbed == 78 * 512 * 8 * (192 + 256) * 2
     assert abs((weight_bytes(of, ranks(of)[0]) + absorbed) / GIB / 89.58 - 1) < 0.01
@@ -655,14 +655,16 @@ def test_max_total_tokens_makes_the_pool_smaller() -> None:
 
 def test_latent_attention_keeps_copies() -> None:
     # 61 layers x 512 x 16 heads x (128 + 128) x 2 B; with 4 groups of 2 attention ranks 64 heads each.
-    assert weight_lines(serving("deepseek-v3", gpu="h200", tp=8))["weights.absorbed"].bytes == 61 * 512 * 16 * 256 * 2
+    assert (
+        weight_lines(serving("deepseek-v3", gpu="h200", tp=8))["absorbed_projections"].bytes == 61 * 512 * 16 * 256 * 2
+    )
     groups = serving("deepseek-v3", gpu="h200", tp=8, dp=4, dp_attention=True)
-    assert weight_lines(groups)["weights.absorbed"].bytes == 61 * 512 * 64 * 256 * 2
+    assert weight_lines(groups)["absorbed_projections"].bytes == 61 * 512 * 64 * 256 * 2
     # fp8 with one scale per channel stays fp8 (models/deepseek_common/deepseek_weight_loader.py).
     channel = Quantisation("fp8", BF16, (Rule(FP8_CHANNEL),))
     narrow = serving("deepseek-v3", gpu="h200", tp=8, quantisation=channel)
-    assert weight_lines(narrow)["weights.absorbed"].bytes == 61 * 512 * 16 * 256
-    assert "weights.absorbed" not in weight_lines(serving("qwen3-30b-a3b", gpu="h100"))
+    assert weight_lines(narrow)["absorbed_projections"].bytes == 61 * 512 * 16 * 256
+    assert "absorbed_projections" not in weight_lines(serving("qwen3-30b-a3b", gpu="h100"))
 
 
 @pytest.mark.parametrize(
@@ -691,7 +693,7 @@ def test_expert_kernels_and_their_padding(
         for each in holdings(of.owned, of.quantisation)
         if each.weight.role == "routed_experts" and each.part == "text"
     )
-    added = weight_lines(of).get("weights.expert_padding")
+    added = weight_lines(of).get("expert_padding")
     assert (added.bytes if added else 0) == pytest.approx(experts * (growth - 1), abs=2)
 
 
@@ -707,12 +709,12 @@ def test_slots_of_adapters() -> None:
     of = serving(model(FULL, ffn=DenseFfn(96)), tp=2, stated={"--enable-lora": True, "--max-lora-rank": 32})
     columns = 3 * 64 + (128 + 2 * 32) // 2 + 2 * (64 + 96 // 2)
     rows = (128 // 2 + 64) + (96 // 2 + 64)
-    assert weight_lines(of)["weights.adapters"].bytes == 8 * 32 * (columns + rows) * 2
+    assert weight_lines(of)["adapter_slots"].bytes == 8 * 32 * (columns + rows) * 2
 
 
 def test_offloaded_weights_leave_the_device() -> None:
     of = serving("qwen3-30b-a3b", gpu="h100", tp=2, stated={"--cpu-offload-gb": 4 * GIB})
-    assert weight_lines(of)["weights.offloaded"].bytes == -4 * GIB
+    assert weight_lines(of)["offloaded_weights"].bytes == -4 * GIB
     (host,) = sglang.host_lines(of, settings(of))
     assert (host.code, host.bytes) == ("host.offloaded", 8 * GIB)
 
@@ -940,7 +942,7 @@ def test_a_mix_of_formats_knows_its_experts() -> None:
         of = serving(model(FULL, ffn=ffn), gpu=gpu, quantisation=Quantisation("x", BF16, (Rule(formats),)))
         assert sglang.expert_backend(of, settings(of)) == backend
     of = serving(model(FULL, ffn=ffn), gpu="h100", quantisation=Quantisation("x", BF16, (Rule(MXFP4),)))
-    padded = weight_lines(of)["weights.expert_padding"]
+    padded = weight_lines(of)["expert_padding"]
     # 96 wide becomes 128; hidden 64 may become 256.
     assert padded.low_bytes == 0
     assert padded.high_bytes == pytest.approx(padded.bytes / (128 / 96 - 1) * (128 * 256 / (96 * 64) - 1), rel=1e-3)

@@ -6,6 +6,7 @@ Source: SGLang 0.5.23 srt/arg_groups/attention_hook.py, srt/arg_groups/overrides
 from __future__ import annotations
 
 from moeplan.core.deployment import Serving
+from moeplan.core.mixers import mixers_of
 from moeplan.core.model import GroupedAttention
 from moeplan.engines.sglang.registry import (
     DEEPSEEK,
@@ -14,7 +15,6 @@ from moeplan.engines.sglang.registry import (
     is_indexed,
     is_latent,
     key_pool_tokens,
-    mixers_of,
 )
 
 COMPRESSED_PAGE_TOKENS = 256

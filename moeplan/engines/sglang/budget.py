@@ -13,6 +13,7 @@ from moeplan.core.layout import Place
 from moeplan.core.ledger import Line, total_bytes
 from moeplan.core.placement import RankView, stage_spec, stages
 from moeplan.engines.sglang.cache import cache_rules
+from moeplan.engines.sglang.copies import CODES
 from moeplan.engines.sglang.fraction import taken_off
 from moeplan.engines.sglang.layout import division
 from moeplan.engines.sglang.pools import pool_bytes_of
@@ -21,8 +22,8 @@ from moeplan.engines.sglang.settings import FRACTION, loads_drafts
 
 BEFORE_WEIGHTS = ("device_context", "collectives", "symmetric_memory")
 """Lines of what is allocated before the free memory is measured."""
-WITHIN_SHARE = ("multimodal_cache",)
-"""Lines of what comes out of the share itself, beside weights and cache."""
+WITHIN_SHARE = ("multimodal_cache", *CODES)
+"""Lines of what comes out of the share itself, beside the checkpoint's weights and the cache."""
 MOST_TOKENS = "--max-total-tokens"
 
 
@@ -32,15 +33,17 @@ def budget_bytes(serving: Serving, settings: Settings, memory_bytes: int, lines:
     `--max-total-tokens` makes the pool smaller. (Recurrent states are sized before it is heeded, so with these it is not.)
     """
     before = sum(entry.bytes for entry in lines if entry.code in BEFORE_WEIGHTS)
-    outside = sum(
-        entry.bytes for entry in lines if not entry.code.startswith("weights.") and entry.code not in WITHIN_SHARE
-    )
+    outside = sum(entry.bytes for entry in lines if not _within_share(entry.code))
     share = settings.share(FRACTION) * taken_off(serving)
     budget = min(memory_bytes, int(share * (memory_bytes - before)) + outside)
     most = settings.count(MOST_TOKENS)
     if most and not is_recurrent(serving.spec):
         budget = min(budget, total_bytes(lines) + _pool_of_tokens(serving, settings, most))
     return budget
+
+
+def _within_share(code: str) -> bool:
+    return code.startswith("weights.") or code in WITHIN_SHARE
 
 
 def _pool_of_tokens(serving: Serving, settings: Settings, tokens: int) -> int:

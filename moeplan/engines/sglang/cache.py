@@ -5,6 +5,7 @@ from __future__ import annotations
 from moeplan.core.deployment import Serving
 from moeplan.core.errors import InputError
 from moeplan.core.kv_cache import Accounting, CacheRules, cache_rows
+from moeplan.core.mixers import mixers_of
 from moeplan.core.model import CompressedAttention, LatentAttention, ModelSpec
 from moeplan.engines.sglang.attention import page_tokens
 from moeplan.engines.sglang.registry import (
@@ -12,7 +13,6 @@ from moeplan.engines.sglang.registry import (
     is_compressed,
     is_indexed,
     key_pool_tokens,
-    mixers_of,
 )
 
 DTYPES = ("bfloat16", "fp8", "nvfp4")

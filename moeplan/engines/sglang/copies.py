@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from moeplan.core.adapters import adapter_elements
 from moeplan.core.deployment import Serving, Settings
 from moeplan.core.ledger import Line, Why, line
-from moeplan.core.model import LatentAttention, MoeFfn
-from moeplan.core.placement import RankView, tensor_share, tensors_here
+from moeplan.core.mixers import absorbed_elements
+from moeplan.core.model import MoeFfn
+from moeplan.core.placement import RankView
 from moeplan.engines.sglang.kernels import (
     UNCERTAIN_PADDING,
     Padding,
@@ -16,7 +18,8 @@ from moeplan.engines.sglang.kernels import (
 )
 
 COPY_ELEMENT_BYTES = 2
-ADAPTER_ROLES = ("attention", "dense_mlp", "shared_experts", "recurrent")
+CODES = ("absorbed_projections", "expert_padding", "adapter_slots", "offloaded_weights")
+"""Lines that count as weights."""
 ADAPTER_SLOTS, ADAPTER_WIDTH = 8, 16
 """`--max-loras-per-batch` by default, and the rank that is taken where none is stated."""
 
@@ -33,12 +36,7 @@ def weight_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple[
 
 
 def _absorbed(serving: Serving, rank: RankView) -> Line | None:
-    elements = 0
-    for layer in rank.spec.layers:
-        for mixer in layer.mixers:
-            if isinstance(mixer, LatentAttention):
-                heads = -(-mixer.num_heads // rank.division.attention)
-                elements += mixer.kv_lora_rank * heads * (mixer.qk_nope_head_dim + mixer.v_head_dim)
+    elements = absorbed_elements(rank.spec, rank.division.attention)
     if not elements:
         return None
     element_bytes = _copy_element_bytes(serving)
@@ -48,7 +46,7 @@ def _absorbed(serving: Serving, rank: RankView) -> Line | None:
         "SGLang 0.5.23 srt/models/deepseek_common/deepseek_weight_loader.py: w_kc and w_vc stay beside kv_b_proj",
     )
     size = element_bytes * elements
-    return line("weights.absorbed", "latent attention, 16-bit copies", size, "derived", why, role="attention")
+    return line("absorbed_projections", "latent attention, 16-bit copies", size, "derived", why, role="attention")
 
 
 def _copy_element_bytes(serving: Serving) -> int:
@@ -97,45 +95,25 @@ def _expert_padding(serving: Serving, settings: Settings, rank: RankView) -> Lin
         + ("the kernels were stated" if stated else "the kernels were inferred from card, format and model"),
     )
     return line(
-        "weights.expert_padding", "padding of expert kernels", likely, "derived" if sure else "assumed", why,
+        "expert_padding", "padding of expert kernels", likely, "derived" if sure else "assumed", why,
         role="routed_experts", low_bytes=likely if sure else 0, high_bytes=likely if sure else most,
     )  # fmt: skip
 
 
 def _adapters(serving: Serving, settings: Settings, rank: RankView) -> Line | None:
-    """Slots of LoRA adapters, allocated whole at start: A of rank x in and B of out x rank for every linear module.
-
-    Column splits keep A whole, row splits keep B whole. Source: SGLang 0.5.23 srt/lora/mem_pool.py.
-    """
+    """Slots of LoRA adapters, allocated whole at start; experts have slots where adapters are on them."""
     if not settings.on("--enable-lora") and settings.value("--lora-paths") is None:
         return None
     slots = settings.count("--max-loras-per-batch") or ADAPTER_SLOTS
     width = settings.count("--max-lora-rank") or ADAPTER_WIDTH
-    stage = rank.place.stage
-    plain = experts = 0
-    for entry in serving.owned:
-        weight = entry.weight
-        if entry.part != "text" or not weight.linear or len(weight.shape) != 2 or not entry.layers:
-            continue
-        layers = sum(stage.first_layer <= layer < stage.end_layer for layer in entry.layers)
-        tensors = layers * tensors_here(weight, rank.division, rank.place.expert_rank)
-        out_features, in_features = weight.shape
-        mine, of = tensor_share(weight, rank.division)
-        if weight.split == "row":
-            in_features = in_features * mine // of
-        else:
-            out_features = out_features * mine // of
-        if weight.role == "routed_experts":
-            experts += tensors * (in_features + out_features) * width
-        elif weight.role in ADAPTER_ROLES:
-            plain += tensors * (in_features + out_features) * width
+    plain, experts = adapter_elements(serving.owned, rank, width)
     low, high = (COPY_ELEMENT_BYTES * slots * elements for elements in (plain, plain + experts))
     why = Why(
         "max_loras_per_batch x max_lora_rank x (in + out features of every linear module on this rank) x 2 B",
         {"max_loras_per_batch": slots, "max_lora_rank": width},
         "SGLang 0.5.23 srt/lora/mem_pool.py; the high end has slots for routed experts too",
     )
-    return line("weights.adapters", "LoRA adapter slots", low, "derived", why, low_bytes=low, high_bytes=high)
+    return line("adapter_slots", "LoRA adapter slots", low, "derived", why, low_bytes=low, high_bytes=high)
 
 
 def _offloaded(settings: Settings, rank: RankView) -> Line | None:
@@ -146,4 +124,4 @@ def _offloaded(settings: Settings, rank: RankView) -> Line | None:
     why = Why(
         "cpu_offload_gb per GPU, whole parameters", {"cpu_offload_bytes": asked}, "SGLang 0.5.23 srt/utils/offloader.py"
     )
-    return line("weights.offloaded", "weights kept in host memory", -size, "derived", why)
+    return line("offloaded_weights", "weights kept in host memory", -size, "derived", why)

@@ -4,31 +4,16 @@ Sources: SGLang 0.5.23 srt/models/*.py, srt/layers/linear.py, srt/layers/quantiz
 srt/layers/attention/mamba/mamba.py.
 """
 
-from typing import NamedTuple, assert_never
+from typing import NamedTuple
 
 from moeplan.core.deployment import Refusal, Serving, Settings
 from moeplan.core.layout import Division
-from moeplan.core.model import (
-    CompressedAttention,
-    CrossAttention,
-    DenseFfn,
-    GatedDelta,
-    GroupedAttention,
-    KimiDelta,
-    LatentAttention,
-    LightningAttention,
-    Mamba1,
-    Mamba2,
-    Mixer,
-    ModelSpec,
-    RoutedAttention,
-    ShortConvolution,
-    Weight,
-)
+from moeplan.core.mixers import divided_units, mixers_of
+from moeplan.core.model import DenseFfn, GroupedAttention, ModelSpec, Weight
 from moeplan.core.quant import WeightFormat
 from moeplan.engines.sglang.attention import is_amd
 from moeplan.engines.sglang.layout import division
-from moeplan.engines.sglang.registry import experts_of, mixers_of
+from moeplan.engines.sglang.registry import experts_of
 
 
 class Misfit(NamedTuple):
@@ -71,7 +56,7 @@ def _misfits(serving: Serving, settings: Settings) -> list[Misfit]:
 def _heads(spec: ModelSpec, ranks: int) -> list[Misfit]:
     found = []
     for mixer in mixers_of(spec):
-        for what, units in _units(mixer):
+        for what, units in divided_units(mixer):
             if units % ranks:
                 told = f"{units} {what} do not divide over {ranks} attention ranks"
                 found.append(Misfit("heads-not-divisible", told))
@@ -92,29 +77,6 @@ def _widths(spec: ModelSpec, split: Division) -> list[Misfit]:
             told = f"expert width {width} does not divide over {split.expert_tp} ranks"
             found.append(Misfit("width-not-divisible", told, routed=True))
     return found
-
-
-def _units(mixer: Mixer) -> list[tuple[str, int]]:
-    """Units that must divide over the ranks."""
-    match mixer:
-        case GroupedAttention() | LatentAttention() | CrossAttention():
-            return [("attention heads", mixer.num_heads)]
-        case CompressedAttention():
-            return [("attention heads", mixer.num_heads), ("output groups", mixer.o_groups)]
-        case GatedDelta():
-            return [("linear key heads", mixer.num_key_heads), ("linear value heads", mixer.num_value_heads)]
-        case KimiDelta() | LightningAttention():
-            return [("linear heads", mixer.num_heads)]
-        case Mamba2():
-            return [("state-space heads", mixer.num_heads)]
-        case RoutedAttention():
-            return [("key/value heads", mixer.num_kv_heads)]
-        case Mamba1():
-            return [("state-space channels", mixer.inner_size)]
-        case ShortConvolution():
-            return [("convolution channels", mixer.channels)]
-        case _:
-            assert_never(mixer)
 
 
 def _broken_blocks(serving: Serving, split: Division) -> list[Misfit]:

@@ -6,6 +6,7 @@ Source: SGLang 0.5.23 srt/arg_groups/cuda_graph_hook.py, srt/arg_groups/override
 from __future__ import annotations
 
 from moeplan.core.deployment import Serving
+from moeplan.core.mixers import mixers_of
 from moeplan.core.model import KimiDelta
 from moeplan.engines.sglang.attention import attention_backend
 from moeplan.engines.sglang.layout import a2a_backend
@@ -15,7 +16,6 @@ from moeplan.engines.sglang.registry import (
     is_indexed,
     is_latent,
     is_multimodal,
-    mixers_of,
 )
 
 PREFILL_GRAPHS_SINCE, TURNED_OFF_SINCE = "0.5.10", "0.5.15"

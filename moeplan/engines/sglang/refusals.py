@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from moeplan.core.deployment import Refusal, Serving, Settings
 from moeplan.core.layout import Layout
+from moeplan.core.mixers import mixers_of
 from moeplan.core.model import KimiDelta, ModelSpec
 from moeplan.engines.sglang.attention import is_amd
 from moeplan.engines.sglang.divisibility import indivisible
@@ -21,7 +22,6 @@ from moeplan.engines.sglang.registry import (
     is_compressed,
     is_indexed,
     key_pool_tokens,
-    mixers_of,
 )
 from moeplan.engines.sglang.settings import CHUNK
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from moeplan.core.mixers import mixers_of
 from moeplan.core.model import (
     CompressedAttention,
     GatedDelta,
@@ -17,7 +18,6 @@ from moeplan.core.model import (
     LightningAttention,
     Mamba1,
     Mamba2,
-    Mixer,
     ModelSpec,
     MoeFfn,
     ShortConvolution,
@@ -69,11 +69,6 @@ PREFILL_GRAPHS_WITH_TOWERS = (
 )  # fmt: skip
 """Models with towers that capture prefill graphs all the same."""
 QWEN3_MOE = ("qwen3_moe", "qwen3_next", "qwen3_vl_moe", "qwen3_5_moe", "qwen3_omni_moe")
-
-
-def mixers_of(spec: ModelSpec) -> tuple[Mixer, ...]:
-    """Every kind of mixer that the model has, once."""
-    return tuple(dict.fromkeys(mixer for layer in dict.fromkeys(spec.layers) for mixer in layer.mixers))
 
 
 def experts_of(spec: ModelSpec) -> tuple[MoeFfn, ...]:

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from moeplan.core.deployment import Constant, Serving, Settings
 from moeplan.core.ledger import Line, Why, line
-from moeplan.core.model import (
-    CompressedAttention,
-    CrossAttention,
-    DenseFfn,
-    GatedDelta,
-    GroupedAttention,
-    KimiDelta,
-    LatentAttention,
-    LightningAttention,
-    Mamba1,
-    Mamba2,
-    Mixer,
-    ModelSpec,
-    MoeFfn,
-    RoutedAttention,
-    ShortConvolution,
-)
+from moeplan.core.mixers import projected_elements
+from moeplan.core.model import DenseFfn, ModelSpec, MoeFfn
 from moeplan.core.placement import RankView
 from moeplan.core.units import GIB, MIB
 from moeplan.engines.sglang.attention import is_amd, workspace
@@ -158,41 +141,11 @@ def _transient_width(spec: ModelSpec, ranks: int) -> int:
     """Elements per token alive in the widest layer: residual streams with the widest mixer's or feed-forward's own."""
     widest = 0
     for layer in dict.fromkeys(spec.layers):
-        widest = max([widest, *(_mixer_width(mixer, ranks) for mixer in layer.mixers)])
+        widest = max([widest, *(projected_elements(mixer, ranks) for mixer in layer.mixers)])
         for ffn in layer.ffns:
             if isinstance(ffn, DenseFfn):
                 widest = max(widest, (3 if ffn.gated else 2) * -(-ffn.width // ranks))
     return widest + 4 * spec.hidden_size
-
-
-def _mixer_width(mixer: Mixer, ranks: int) -> int:
-    """Elements per token that a mixer projects to, on one rank: queries with keys and values, or its channels."""
-    match mixer:
-        case GroupedAttention():
-            heads = -(-mixer.num_heads // ranks) + 2 * max(1, mixer.num_kv_heads // ranks)
-            return heads * mixer.key_head_dim
-        case CrossAttention():
-            return 3 * -(-mixer.num_heads // ranks) * mixer.head_dim
-        case RoutedAttention():
-            return (mixer.experts_per_token + 2) * -(-mixer.num_kv_heads // ranks) * mixer.head_dim
-        case LatentAttention():
-            head = 2 * (mixer.qk_nope_head_dim + mixer.qk_rope_head_dim) + mixer.v_head_dim
-            return -(-mixer.num_heads // ranks) * head
-        case CompressedAttention():
-            return -(-mixer.num_heads // ranks) * mixer.head_dim + 2 * mixer.head_dim
-        case GatedDelta():
-            key = -(-mixer.num_key_heads // ranks) * mixer.key_head_dim
-            return 2 * key + 2 * -(-mixer.num_value_heads // ranks) * mixer.value_head_dim
-        case KimiDelta() | LightningAttention():
-            return 4 * -(-mixer.num_heads // ranks) * mixer.head_dim
-        case Mamba1():
-            return 2 * -(-mixer.inner_size // ranks)
-        case Mamba2():
-            return 2 * -(-mixer.num_heads // ranks) * mixer.head_dim + 2 * mixer.num_groups * mixer.state_size
-        case ShortConvolution():
-            return 3 * -(-mixer.channels // ranks)
-        case _:
-            assert_never(mixer)
 
 
 def _workspace(serving: Serving, settings: Settings) -> Line | None:

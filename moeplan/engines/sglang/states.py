@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from moeplan.core.deployment import Serving, Settings
 from moeplan.core.kv_cache import CacheRow, CacheRules, state_bytes
+from moeplan.core.mixers import mixers_of
 from moeplan.core.model import Mamba2
 from moeplan.core.placement import RankView
-from moeplan.engines.sglang.registry import EXTRA_BUFFER, EXTRA_BUFFER_SINCE, mixers_of
+from moeplan.engines.sglang.registry import EXTRA_BUFFER, EXTRA_BUFFER_SINCE
 from moeplan.engines.sglang.settings import REQUESTS, draft_tokens, requests_per_rank
 
 RATIO_FLAG, STATES_FLAG = "--mamba-full-memory-ratio", "--max-mamba-cache-size"

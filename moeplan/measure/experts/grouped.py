@@ -1,4 +1,5 @@
 """torch's grouped matmul: all experts in two kernels, and no wait for the host. Letters as in `tensors`."""
+# ruff: noqa: N803, N806, N815 - names end in the letters of their shapes
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,9 +8,10 @@ import torch  # noqa: TID253
 from torch import Tensor  # noqa: TID253
 from torch.nn import functional as F  # noqa: N812, TID253
 
+from moeplan.core.measurement import MeasuredDevice, MoeShape
+from moeplan.measure.experts import capability
 from moeplan.measure.experts.permutation import combine, permute
-from moeplan.measure.experts.tensors import ExpertWeights, Routing, activate
-from moeplan.measure.session import Session
+from moeplan.measure.experts.tensors import ExpertWeights, Routing, activate, input_width
 
 _ALIGN_BYTES = 16
 """Strides that the kernel takes are multiples of this (`GroupedMMUtils.h` of torch 2.13); others are padded with zeros."""
@@ -23,25 +25,26 @@ class Prepared(NamedTuple):
     gated: bool
 
 
-def available(session: Session, dtype: str) -> str | None:
+def available(device: MeasuredDevice, dtype: str) -> str | None:
     """torch 2.9 has it on CUDA from 8.0 and on the CPU, 2.8 on 9.0 alone."""
     if _grouped_mm() is None:
         return f"torch {torch.__version__} has no grouped matmul; 2.9 has"
     if dtype not in ("bfloat16", "float16", "float32"):
         return f"torch's grouped matmul does not take {dtype}"
-    if session.device.kind == "cuda" and not session.capability_at_least(8, 0):
+    if device.kind == "cuda" and capability(device) < (8, 0):
         return "torch's grouped matmul needs compute capability 8.0"
     return None
 
 
-def captures(session: Session, dtype: str) -> bool:
-    """Only the fast path does: bfloat16 on compute capability 9.0 or newer. Elsewhere torch loops over experts on the host."""
-    return dtype == "bfloat16" and session.capability_at_least(9, 0)
+def captures(device: MeasuredDevice, dtype: str) -> bool:
+    """On CUDA only the fast path does: bfloat16 on 9.0 or newer. Elsewhere torch loops over experts on the host."""
+    return device.kind != "cuda" or (dtype == "bfloat16" and capability(device) >= (9, 0))
 
 
-def workspace_bytes(weights: ExpertWeights, num_tokens: int, busiest: int) -> int:
-    """Rows in and out of both matmuls for every assignment; the busiest expert does not matter. K is not known: see `rows`."""
-    return 0
+def workspace_bytes(shape: MoeShape, value_bytes: int, num_tokens: int, busiest: int) -> int:
+    """Rows in and out of both matmuls for every assignment, wherever it goes."""
+    into, width = input_width(shape), shape.expert_width
+    return num_tokens * shape.experts_per_token * ((2 * into + 4 * width) * value_bytes + 64)
 
 
 def prepare(weights: ExpertWeights, dtype: str) -> Prepared:

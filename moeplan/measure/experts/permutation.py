@@ -1,4 +1,5 @@
 """From tokens to rows sorted by expert and back, without a wait for the host. Letters as in `tensors`."""
+# ruff: noqa: N803, N806, N815 - names end in the letters of their shapes
 
 from typing import NamedTuple
 

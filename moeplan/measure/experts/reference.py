@@ -1,28 +1,29 @@
 """The readable loop, one expert at a time: what every other backend is held against. Letters as in `tensors`."""
+# ruff: noqa: N803, N806 - names end in the letters of their shapes
 
 from __future__ import annotations
 
 import torch  # noqa: TID253
 from torch import Tensor  # noqa: TID253
 
-from moeplan.measure.experts.tensors import ExpertWeights, Routing, activate
-from moeplan.measure.session import Session
+from moeplan.core.measurement import MeasuredDevice, MoeShape
+from moeplan.measure.experts.tensors import ExpertWeights, Routing, activate, input_width
 
 
-def available(session: Session, dtype: str) -> str | None:
+def available(device: MeasuredDevice, dtype: str) -> str | None:
     """Everywhere, in every dtype that torch multiplies."""
     return None if dtype in ("bfloat16", "float16", "float32") else f"plain matmul does not take {dtype}"
 
 
-def captures(session: Session, dtype: str) -> bool:
+def captures(device: MeasuredDevice, dtype: str) -> bool:
     """Never: which experts have tokens is asked of the device."""
     return False
 
 
-def workspace_bytes(weights: ExpertWeights, num_tokens: int, busiest: int) -> int:
-    """The busiest expert's rows, and the sum in float32."""
-    _, g, d = weights.w13_EGD.shape
-    return busiest * (2 * g + 3 * d) * weights.w2_EDF.element_size() + 8 * num_tokens * d
+def workspace_bytes(shape: MoeShape, value_bytes: int, num_tokens: int, busiest: int) -> int:
+    """The busiest expert's rows, the sum in float32, and its cast."""
+    into, width = input_width(shape), shape.expert_width
+    return busiest * (3 * into + 4 * width) * max(4, value_bytes) + num_tokens * into * (4 + value_bytes)
 
 
 def prepare(weights: ExpertWeights, dtype: str) -> ExpertWeights:

@@ -4,6 +4,7 @@ T tokens, K experts per token, A = T x K assignments, E experts, H hidden size, 
 latent size), F width of one expert, G = 2F where experts are gated (gate above up, in one matrix) and F where not,
 S width of all shared experts together, U = 2S or S likewise.
 """
+# ruff: noqa: N802, N803, N806, N815 - names end in the letters of their shapes
 
 from typing import NamedTuple
 
@@ -48,18 +49,18 @@ class Routing(NamedTuple):
     busiest: int
 
 
-def random_weights(shape: MoeShape, dtype: str, session: Session, copy: int, *, layer: bool) -> ExpertWeights:
+def random_weights(shape: MoeShape, dtype: str, session: Session, *, layer: bool) -> ExpertWeights:
     """Seeded normal weights with a standard deviation of 1 / sqrt(input width), so that outputs stay of the size of inputs.
 
     `layer` adds shared experts and latent projections where the shape has them.
     """
 
     def matrix(name: str, *sizes: int) -> Tensor:
-        return session.random(sizes, dtype, shape, name, copy, scale=sizes[-1] ** -0.5)
+        return session.random(sizes, dtype, shape, name, scale=sizes[-1] ** -0.5)
 
     hidden, width, wide = shape.hidden_size, shape.expert_width, 2 if shape.gated else 1
     latent, shared = shape.latent_size, shape.shared_width
-    into = latent or hidden
+    into = input_width(shape)
     return ExpertWeights(
         matrix("w13", shape.num_experts, wide * width, into),
         matrix("w2", shape.num_experts, into, width),
@@ -71,9 +72,15 @@ def random_weights(shape: MoeShape, dtype: str, session: Session, copy: int, *, 
     )
 
 
+def copy_of(weights: ExpertWeights) -> ExpertWeights:
+    """The same values at another place, so that taking turns keeps them out of the cache."""
+    tensors = {name: each.clone() for name, each in weights._asdict().items() if isinstance(each, Tensor)}
+    return weights._replace(**tensors)
+
+
 def routing_of(drawn: Draw, session: Session) -> Routing:
     """A drawn routing on the device, with random weights that sum to 1 for each token."""
-    experts_TK = drawn.experts_TK.to(session.torch_device)
+    experts_TK = drawn.experts.to(session.torch_device)
     gate_TK = session.random(tuple(experts_TK.shape), "float32", "gate", drawn.seed).softmax(dim=-1)
     return Routing(experts_TK, gate_TK, drawn.distinct, drawn.busiest)
 
@@ -86,12 +93,17 @@ def activate(up_AG: Tensor, gated: bool) -> Tensor:
     return F.silu(gate_AF) * up_AF
 
 
-def routed_weight_params(shape: MoeShape) -> int:
+def input_width(shape: MoeShape) -> int:
+    """D of a shape."""
+    return shape.latent_size or shape.hidden_size
+
+
+def expert_params(shape: MoeShape) -> int:
     """Parameters of one routed expert."""
-    return (3 if shape.gated else 2) * (shape.latent_size or shape.hidden_size) * shape.expert_width
+    return (3 if shape.gated else 2) * input_width(shape) * shape.expert_width
 
 
-def layer_weight_params(shape: MoeShape) -> int:
+def around_params(shape: MoeShape) -> int:
     """Parameters that every token meets beside the routed experts: shared experts and latent projections."""
     shared = (3 if shape.gated else 2) * shape.hidden_size * shape.shared_width
     return shared + 2 * shape.hidden_size * (shape.latent_size or 0)
