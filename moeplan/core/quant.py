@@ -233,6 +233,12 @@ def tensor_bytes(weight_format: WeightFormat, shape: tuple[int, ...], count: int
     return count * (stored + columns * f.index_bits // 8 + f.fixed_bytes)
 
 
+def block_shape(weight_format: WeightFormat) -> tuple[int, int] | None:
+    """Rows and columns of a format's two-dimensional blocks, where it has such."""
+    group = weight_format.group
+    return (group[1], group[2]) if group is not None and group[0] == "block" else None
+
+
 def fitted(weight_format: WeightFormat, shape: tuple[int, ...]) -> WeightFormat:
     """What llama.cpp stores instead where a row of `shape` is no multiple of the block; other formats unchanged."""
     group = weight_format.group

@@ -53,6 +53,12 @@ class Owned(NamedTuple):
         """Elements of all tensors in all layers."""
         return self.weight.num_elements * max(1, len(self.layers))
 
+    @property
+    def first_name(self) -> str:
+        """Name of the first of its tensors: that of the first layer that owns it, and of expert 0."""
+        name = self.weight.name.replace("{layer}", str(self.layers[0]) if self.layers else "0")
+        return name.replace("{expert}", "0")
+
 
 # Building blocks -------------------------------------------------------------------------------------------
 

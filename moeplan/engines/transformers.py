@@ -18,9 +18,7 @@ DTYPES = ("bfloat16", "float16", "float32")
 """Dtypes that the library's own cache can have: those of a model."""
 
 
-def resolve_layout(
-    spec: ModelSpec, asked: AskedLayout, num_devices: int | None, stated: Mapping[str, Value]
-) -> Layout:
+def resolve_layout(spec: ModelSpec, asked: AskedLayout, num_devices: int | None, stated: Mapping[str, Value]) -> Layout:
     """One device holds all; degrees that were stated are kept, for `refusals` to tell."""
     tp = asked.tp or num_devices or 1
     pp, dp = asked.pp or 1, asked.dp or 1

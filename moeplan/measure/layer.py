@@ -113,7 +113,8 @@ def _experts(weight: Callable[..., torch.Tensor]) -> Callable[[torch.Tensor], to
 
 def count_operations(layer: Layer) -> int:
     """Calls into torch that make or change data: about the kernels of a layer, one or two more where torch fuses none."""
-    with _Counter() as counter:
+    counter = _Counter()
+    with counter:
         layer()
     return max(1, counter.count)
 
@@ -125,9 +126,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[misc]  # torch comes without 
         super().__init__()
         self.count = 0
 
-    def __torch_dispatch__(  # noqa: PLW3201 - torch's own protocol
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         views = any(each.alias_info and not each.alias_info.is_write for each in func._schema.returns)  # noqa: SLF001
         self.count += 0 if views or "_unsafe_view" in func.__name__ else 1
         return func(*args, **(kwargs or {}))

@@ -6,6 +6,7 @@ import os
 import threading
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 SAMPLE_S = 0.002
 
@@ -27,7 +28,7 @@ class ResidentPeak:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> ResidentPeak:
+    def __enter__(self) -> Self:
         if self.peak_bytes is not None:
             self._thread.start()
         return self

@@ -1,8 +1,8 @@
 """MoE layers that are measured without a model: few fat experts, many thin ones, shared experts, latent sizes.
 
-Widths, experts and routers are those of the models' configs on the Hub (and MiniMax-M2.5, Llama-4-Scout and so on in
-`profiles/models`). gpt-oss is taken without its biases and its clamped activation. A name that ends in `-tp8` or `-ep8` is
-one of eight ranks: an eighth of each expert's width, or an eighth of the experts with the tokens that come to them.
+Widths, experts and routers are those of the models' configs on the Hub. gpt-oss is taken without its biases and its clamped
+activation. A name that ends in `-tp8` or `-ep8` is one of eight ranks: an eighth of each expert's width, or an eighth of the
+experts with the tokens that come to them.
 """
 
 from __future__ import annotations

@@ -396,7 +396,7 @@ def test_gpt_oss_on_blackwell_pads_its_input_to_512() -> None:
     # 2880 as input to 3072, as output and width to 2944: (2 x 3072 + 2944) x 2944 over 3 x 2880 x 2880.
     asked = serving("gpt-oss-120b", gpu="b200")
     experts = role_bytes(asked, "routed_experts")
-    added = lines_of(asked)["weights.expert_padding"]
+    added = lines_of(asked)["expert_padding"]
     assert trtllm.expert_backend(asked, trtllm.settle(asked)) == "TRTLLM"
     assert added.bytes == pytest.approx(experts * ((2 * 3072 + 2944) * 2944 / (3 * 2880**2) - 1), rel=1e-6)
     assert added.low_bytes == 0  # no log holds against it
@@ -406,14 +406,14 @@ def test_the_absorbed_projection_of_latents() -> None:
     # 61 layers x 16 heads x 512 x 128 keys in 16 bit; kv_b_proj (keys and values) of fp8 unpacked: a byte more.
     keys = 61 * 16 * 512 * 128
     asked = serving("deepseek-v3", AskedLayout(tp=8))
-    assert lines_of(asked)["weights.absorbed"].bytes == 2 * keys + 2 * keys
+    assert lines_of(asked)["absorbed_projections"].bytes == 2 * keys + 2 * keys
     plain = serving("deepseek-v3", AskedLayout(tp=8), formats=Quantisation("none", BF16))
-    assert lines_of(plain)["weights.absorbed"].bytes == 2 * keys
+    assert lines_of(plain)["absorbed_projections"].bytes == 2 * keys
     # Before 1.3 it stayed in fp8 beside CUTLASS; Blackwell kept keys and values in 16 bit too.
     old = serving("deepseek-v3", AskedLayout(tp=8), version="1.0")
-    assert lines_of(old)["weights.absorbed"].bytes == keys
+    assert lines_of(old)["absorbed_projections"].bytes == keys
     blackwell = serving("deepseek-v3", AskedLayout(tp=8), version="1.0", gpu="b200")
-    assert lines_of(blackwell)["weights.absorbed"].bytes == keys + 2 * 2 * keys
+    assert lines_of(blackwell)["absorbed_projections"].bytes == keys + 2 * 2 * keys
 
 
 def test_all_reduce_buffers_grow_with_the_ranks() -> None:

@@ -53,7 +53,7 @@ def _copy_element_bytes(serving: Serving) -> int:
     """Copies of fp8 weights with one scale per tensor or channel stay fp8; all others are made 16-bit."""
     for entry in serving.owned:
         if entry.part == "text" and entry.weight.name.endswith("kv_b_proj.weight"):
-            name = entry.weight.name.replace("{layer}", str(entry.layers[0]) if entry.layers else "0")
+            name = entry.first_name
             stored = serving.quantisation.format_of(name, entry.weight.role, linear=True)
             if stored.name in ("fp8 per tensor", "fp8 per channel"):
                 return 1

@@ -10,7 +10,7 @@ from moeplan.core.deployment import Refusal, Serving, Settings
 from moeplan.core.layout import Division
 from moeplan.core.mixers import divided_units, mixers_of
 from moeplan.core.model import DenseFfn, GroupedAttention, ModelSpec, Weight
-from moeplan.core.quant import WeightFormat
+from moeplan.core.quant import block_shape
 from moeplan.engines.sglang.attention import is_amd
 from moeplan.engines.sglang.layout import division
 from moeplan.engines.sglang.registry import experts_of
@@ -82,7 +82,7 @@ def _widths(spec: ModelSpec, split: Division) -> list[Misfit]:
 def _broken_blocks(serving: Serving, split: Division) -> list[Misfit]:
     """fp8 in two-dimensional blocks: the shard of every matrix, of experts too, must be whole blocks."""
     quantisation = serving.quantisation
-    if not any(_block(rule.format) for rule in quantisation.rules):
+    if not any(block_shape(rule.format) for rule in quantisation.rules):
         return []
     found: dict[int, Misfit] = {}
     for entry in serving.owned:
@@ -91,10 +91,10 @@ def _broken_blocks(serving: Serving, split: Division) -> list[Misfit]:
         if ranks == 1 or entry.part != "text" or not weight.linear or side is None or len(weight.shape) != 2:
             continue
         size = weight.shape[side]
-        name = weight.name.replace("{layer}", str(entry.layers[0]) if entry.layers else "0").replace("{expert}", "0")
+        name = entry.first_name
         if weight.role == "routed_experts" and is_amd(serving):
             continue  # aiter pads them
-        block = _block(quantisation.format_of(name, weight.role, linear=True))
+        block = block_shape(quantisation.format_of(name, weight.role, linear=True))
         if block is None or size % ranks or size // ranks % block[side] == 0:
             continue
         module, unit = name.rpartition(".")[0], block[side]
@@ -115,9 +115,3 @@ def _ranks_of(weight: Weight, split: Division) -> int:
             return split.expert_tp
         case _:
             return 1
-
-
-def _block(weight_format: WeightFormat) -> tuple[int, int] | None:
-    """Rows and columns of a format's blocks, where it has such."""
-    group = weight_format.group
-    return (group[1], group[2]) if group is not None and group[0] == "block" else None

@@ -49,8 +49,8 @@ def expert_format(serving: Serving) -> str | None:
     for entry in serving.owned:
         weight = entry.weight
         if weight.role == "routed_experts" and entry.part == "text" and weight.linear:
-            name = weight.name.replace("{layer}", str(entry.layers[0]) if entry.layers else "0")
-            return serving.quantisation.format_of(name.replace("{expert}", "0"), weight.role, linear=True).name
+            name = entry.first_name
+            return serving.quantisation.format_of(name, weight.role, linear=True).name
     return None
 
 

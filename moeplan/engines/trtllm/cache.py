@@ -9,7 +9,8 @@ from __future__ import annotations
 from moeplan.core.deployment import Serving
 from moeplan.core.errors import InputError
 from moeplan.core.kv_cache import Accounting, CacheRules, cache_rows
-from moeplan.core.model import KimiDelta, LatentAttention, Mixer, ModelSpec
+from moeplan.core.mixers import mixers_of
+from moeplan.core.model import KimiDelta, LatentAttention, ModelSpec
 
 DTYPES = ("bfloat16", "float16", "fp8", "fp8_ds_mla", "nvfp4")
 BLOCK_TOKENS = 32
@@ -66,8 +67,3 @@ def window_accountings(serving: Serving, rules: CacheRules) -> dict[Accounting, 
         "hybrid_manager": rules._replace(accounting="hybrid_manager", block_tokens=BLOCK_TOKENS),
         "manager_off": rules._replace(accounting="manager_off"),
     }
-
-
-def mixers_of(spec: ModelSpec) -> tuple[Mixer, ...]:
-    """Every kind of mixer that the model has, once."""
-    return tuple(dict.fromkeys(mixer for layer in dict.fromkeys(spec.layers) for mixer in layer.mixers))

@@ -59,14 +59,14 @@ def _absorbed(serving: Serving, settings: Settings, rank: RankView) -> Line | No
         {"key_elements": keys, "value_elements": values, "fp8_elements": fp8},
         "TensorRT-LLM _torch/modules/mla.py, _torch/model_config.py",
     )
-    return line("weights.absorbed", "latent attention, absorbed projection", size, "derived", why, role="attention")
+    return line("absorbed_projections", "latent attention, absorbed projection", size, "derived", why, role="attention")
 
 
 def _latent_format(serving: Serving) -> str:
     for entry in serving.owned:
         weight = entry.weight
         if entry.part == "text" and "kv_b_proj" in weight.name and weight.linear:
-            name = weight.name.replace("{layer}", str(entry.layers[0]) if entry.layers else "0")
+            name = entry.first_name
             return serving.quantisation.format_of(name, weight.role, linear=True).name
     return ""
 
@@ -102,6 +102,6 @@ def _expert_padding(serving: Serving, settings: Settings, rank: RankView) -> Lin
         + ("stated" if settings.text(BACKEND) else "inferred from card and format"),
     )
     return line(
-        "weights.expert_padding", "padding of expert kernels", likely, "assumed" if open_rule else "derived", why,
+        "expert_padding", "padding of expert kernels", likely, "assumed" if open_rule else "derived", why,
         role="routed_experts", low_bytes=min(likely, *others), high_bytes=max(likely, *others),
     )  # fmt: skip

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from moeplan.core.deployment import Serving, Settings
 from moeplan.core.kv_cache import cache_rows
+from moeplan.core.mixers import mixers_of
 from moeplan.core.model import CompressedAttention, LatentAttention, Remark
-from moeplan.engines.trtllm.cache import mixers_of
 from moeplan.engines.trtllm.registry import NOT_SERVED, SERVED
 from moeplan.engines.trtllm.settings import BATCH, SPECULATION
 

@@ -143,7 +143,7 @@ def _whole_blocks(serving: Serving, role: Role, ranks: int) -> int:
         weight = entry.weight
         if entry.part != "text" or weight.role != role or weight.split != "column" or len(weight.shape) != 2:
             continue
-        name = weight.name.replace("{layer}", str(entry.layers[0]) if entry.layers else "0")
+        name = entry.first_name
         group = serving.quantisation.format_of(name, role, linear=True).group
         block = group[1] if group is not None and group[0] in ("row", "block") else 1
         return gcd(weight.shape[0] // int(block), ranks)

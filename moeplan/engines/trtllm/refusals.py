@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from moeplan.core.deployment import Refusal, Serving, Settings
+from moeplan.core.mixers import divided_units, mixers_of
 from moeplan.core.model import (
     CompressedAttention,
-    CrossAttention,
-    GatedDelta,
     GroupedAttention,
-    KimiDelta,
     LatentAttention,
-    LightningAttention,
-    Mamba1,
     Mamba2,
     Mixer,
     MoeFfn,
-    RoutedAttention,
-    ShortConvolution,
 )
-from moeplan.core.quant import WeightFormat
-from moeplan.core.weights import Owned
-from moeplan.engines.trtllm.cache import mixers_of
+from moeplan.core.quant import block_shape
 from moeplan.engines.trtllm.kernels import MARLIN_CAPABILITIES, expert_backend, expert_format, runs_on
 from moeplan.engines.trtllm.layout import division, is_moe
 from moeplan.engines.trtllm.registry import NOT_SERVED, ONE_STAGE
@@ -158,27 +148,11 @@ def _indivisible(serving: Serving, settings: Settings) -> list[Refusal]:
     return found
 
 
-def _units(mixer: Mixer) -> list[tuple[str, int]]:
-    """Units that must divide over the ranks of attention."""
-    match mixer:
-        case GroupedAttention() | LatentAttention() | CrossAttention():
-            return [("attention heads", mixer.num_heads)]
-        case CompressedAttention():
-            return [("attention heads", mixer.num_heads), ("output groups", mixer.o_groups)]
-        case GatedDelta():
-            return [("linear key heads", mixer.num_key_heads), ("linear value heads", mixer.num_value_heads)]
-        case KimiDelta() | LightningAttention():
-            return [("linear heads", mixer.num_heads)]
-        case Mamba2():
-            return [("state-space heads", mixer.num_heads), ("state-space groups", mixer.num_groups)]
-        case RoutedAttention():
-            return [("key/value heads", mixer.num_kv_heads)]
-        case Mamba1():
-            return [("state-space channels", mixer.inner_size)]
-        case ShortConvolution():
-            return [("convolution channels", mixer.channels)]
-        case _:
-            assert_never(mixer)
+def _units(mixer: Mixer) -> tuple[tuple[str, int], ...]:
+    """Units that must divide over the ranks of attention; groups of state-space layers are not copied here."""
+    if isinstance(mixer, Mamba2):
+        return (*divided_units(mixer), ("state-space groups", mixer.num_groups))
+    return divided_units(mixer)
 
 
 def _broken_blocks(serving: Serving, settings: Settings) -> list[Refusal]:
@@ -199,21 +173,10 @@ def _broken_blocks(serving: Serving, settings: Settings) -> list[Refusal]:
             continue
         if weight.shape[side] % ranks:
             continue
-        name = _name(entry)
-        block = _block(serving.quantisation.format_of(name, weight.role, linear=True))
+        name = entry.first_name
+        block = block_shape(serving.quantisation.format_of(name, weight.role, linear=True))
         if block is not None and weight.shape[side] // ranks % block[side]:
             told = f"{weight.shape[side]} / {ranks} of {name.rpartition('.')[0]} is not a multiple of the {block[side]}"
             more = "; give experts whole ranks with --ep_size" if weight.role == "routed_experts" else ""
             found.append(Refusal("block-not-divisible", f"{told} of its fp8 blocks{more}"))
     return found[:1]
-
-
-def _name(entry: Owned) -> str:
-    name = entry.weight.name.replace("{layer}", str(entry.layers[0]) if entry.layers else "0")
-    return name.replace("{expert}", "0")
-
-
-def _block(weight_format: WeightFormat) -> tuple[int, int] | None:
-    """Rows and columns of a format's blocks, where it has such."""
-    group = weight_format.group
-    return (group[1], group[2]) if group is not None and group[0] == "block" else None

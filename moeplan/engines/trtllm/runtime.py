@@ -11,24 +11,15 @@ from typing import assert_never
 
 from moeplan.core.deployment import Constant, Serving, Settings
 from moeplan.core.ledger import Line, Why, line
+from moeplan.core.mixers import mixers_of, projected_elements
 from moeplan.core.model import (
     CompressedAttention,
-    CrossAttention,
     DenseFfn,
-    GatedDelta,
     GroupedAttention,
-    KimiDelta,
     LatentAttention,
-    LightningAttention,
-    Mamba1,
-    Mamba2,
-    Mixer,
     MoeFfn,
-    RoutedAttention,
-    ShortConvolution,
 )
 from moeplan.core.placement import RankView
-from moeplan.engines.trtllm.cache import mixers_of
 from moeplan.engines.trtllm.kernels import expert_backend
 from moeplan.engines.trtllm.settings import TOKENS
 
@@ -59,7 +50,7 @@ def _activations(serving: Serving, settings: Settings, rank: RankView) -> Line:
     Logits are of the last token of each prompt alone: a few rows. Half to double, for what is alive at once was not read.
     """
     tokens = settings.count(TOKENS)
-    widest = max([0, *(sum(_mixer_widths(mixer, rank.division.attention)) for mixer in mixers_of(rank.spec))])
+    widest = max([0, *(projected_elements(mixer, rank.division.attention) for mixer in mixers_of(rank.spec))])
     for ffn in dict.fromkeys(ffn for layer in rank.spec.layers for ffn in layer.ffns):
         if isinstance(ffn, DenseFfn):
             widest = max(widest, (3 if ffn.gated else 2) * -(-ffn.width // rank.division.dense_mlp))
@@ -115,7 +106,7 @@ def _attention_workspace(serving: Serving, settings: Settings, rank: RankView) -
     tokens, widest = settings.count(TOKENS), 0
     for mixer in mixers_of(rank.spec):
         if isinstance(mixer, GroupedAttention | LatentAttention | CompressedAttention):
-            queries, keys_values = _mixer_widths(mixer, rank.division.attention)
+            queries, keys_values = _attention_widths(mixer, rank.division.attention)
             widest = max(widest, queries + 2 * keys_values)
     if not widest:
         return None
@@ -148,8 +139,8 @@ def _all_reduce(serving: Serving, settings: Settings) -> Line | None:
     )  # fmt: skip
 
 
-def _mixer_widths(mixer: Mixer, ranks: int) -> tuple[int, int]:
-    """Elements per token on one rank: queries (or what stands for them), and keys with values."""
+def _attention_widths(mixer: GroupedAttention | LatentAttention | CompressedAttention, ranks: int) -> tuple[int, int]:
+    """Elements per token on one rank: queries, and keys with values."""
     match mixer:
         case GroupedAttention():
             kv = max(1, -(-mixer.num_kv_heads // ranks)) * (mixer.key_head_dim + mixer.value_head_dim)
@@ -159,25 +150,6 @@ def _mixer_widths(mixer: Mixer, ranks: int) -> tuple[int, int]:
             return heads * key, heads * (key + mixer.v_head_dim)
         case CompressedAttention():
             return -(-mixer.num_heads // ranks) * mixer.head_dim, 2 * mixer.head_dim
-        case CrossAttention():
-            width = -(-mixer.num_heads // ranks) * mixer.head_dim
-            return width, 2 * width
-        case RoutedAttention():
-            width = -(-mixer.num_kv_heads // ranks) * mixer.head_dim
-            return mixer.experts_per_token * width, 2 * width
-        case GatedDelta():
-            key = -(-mixer.num_key_heads // ranks) * mixer.key_head_dim
-            return key, key + 2 * -(-mixer.num_value_heads // ranks) * mixer.value_head_dim
-        case KimiDelta() | LightningAttention():
-            width = -(-mixer.num_heads // ranks) * mixer.head_dim
-            return width, 3 * width
-        case Mamba1():
-            return 0, 2 * -(-mixer.inner_size // ranks)
-        case Mamba2():
-            inner = -(-mixer.num_heads // ranks) * mixer.head_dim
-            return inner, inner + 2 * mixer.num_groups * mixer.state_size // ranks
-        case ShortConvolution():
-            return 0, 3 * -(-mixer.channels // ranks)
         case _:
             assert_never(mixer)
 

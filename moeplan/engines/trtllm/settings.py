@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from moeplan.core.deployment import Option, Origin, Serving, Settings, Value
 from moeplan.core.kv_cache import cache_cost, cache_rows
 from moeplan.core.ledger import Line, total_bytes
+from moeplan.core.mixers import mixers_of
 from moeplan.core.model import LatentAttention
 from moeplan.core.placement import stage_spec, stages
-from moeplan.engines.trtllm.cache import cache_rules, mixers_of
+from moeplan.engines.trtllm.cache import cache_rules
 
 FRACTION = "--kv_cache_free_gpu_memory_fraction"
 BATCH = "--max_batch_size"

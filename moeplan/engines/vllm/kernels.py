@@ -40,9 +40,8 @@ def expert_format(serving: Serving) -> str | None:
     """The format that the first layer's experts are in: it decides on their kernels. None for a dense model."""
     for entry in serving.owned:
         if entry.weight.role == "routed_experts" and entry.part == "text" and entry.weight.linear:
-            name = entry.weight.name.replace("{layer}", str(entry.layers[0]) if entry.layers else "0")
             weight = entry.weight
-            return serving.quantisation.format_of(name.replace("{expert}", "0"), weight.role, linear=True).name
+            return serving.quantisation.format_of(entry.first_name, weight.role, linear=True).name
     return None
 
 

@@ -10,7 +10,7 @@ from moeplan.core.deployment import Refusal, Serving, Settings
 from moeplan.core.layout import Layout
 from moeplan.core.mixers import divided_units, mixers_of
 from moeplan.core.model import CompressedAttention, DenseFfn, GroupedAttention, LatentAttention, ModelSpec, MoeFfn
-from moeplan.core.quant import WeightFormat
+from moeplan.core.quant import block_shape
 
 DROPPED = {"arctic": "0.28", "grok": "0.24", "minimax": "0.23"}
 """Families that vLLM served until this release (model_executor/models/registry.py:_PREVIOUSLY_SUPPORTED_MODELS)."""
@@ -207,7 +207,7 @@ def _broken_blocks(serving: Serving) -> list[Refusal]:
     (fused_moe: validate_fp8_block_shape_moe).
     """
     quantisation, tp = serving.quantisation, serving.layout.tp
-    if not any(_block(rule.format) for rule in quantisation.rules):
+    if not any(block_shape(rule.format) for rule in quantisation.rules):
         return []
     expert_ranks = 1 if serving.layout.ep > 1 else tp * serving.layout.dp
     strict = not serving.constants.at_least(REFINES_EXPERT_BLOCKS)
@@ -220,10 +220,10 @@ def _broken_blocks(serving: Serving) -> list[Refusal]:
             continue
         ranks = expert_ranks if routed else tp
         side = {"column": 0, "row": 1}.get(weight.split)
-        name = weight.name.replace("{layer}", str(entry.layers[0]) if entry.layers else "0").replace("{expert}", "0")
+        name = entry.first_name
         if side is None or len(weight.shape) != 2 or weight.shape[side] % ranks:
             continue
-        block = _block(quantisation.format_of(name, weight.role, linear=True))
+        block = block_shape(quantisation.format_of(name, weight.role, linear=True))
         if block is not None and weight.shape[side] // ranks % block[side]:
             module = name.rpartition(".")[0]
             size = weight.shape[side]
@@ -232,9 +232,3 @@ def _broken_blocks(serving: Serving) -> list[Refusal]:
             way = f"--tp {best} keeps them whole" + (", or --enable-expert-parallel" if routed else "")
             return [Refusal("block-not-divisible", f"{told}; {way}")]
     return []
-
-
-def _block(weight_format: WeightFormat) -> tuple[int, int] | None:
-    """Rows and columns of a format's blocks, where it has such."""
-    group = weight_format.group
-    return (group[1], group[2]) if group is not None and group[0] == "block" else None
