@@ -23,8 +23,8 @@ import random
 from collections import Counter
 from typing import NamedTuple
 
-DRAWS = 20
-GROUPED_DRAWS = 5
+DRAWS = 60
+GROUPED_DRAWS = 10
 GROUPS, GROUPS_KEPT = 8, 4
 
 

@@ -70,8 +70,9 @@ class Deployment(NamedTuple):
     """Share of the device's memory that the engine may use; None is the engine's default."""
     stated: Mapping[str, Value] = {}
     """Settings of the engine that somebody stated, by its own flag."""
-    command: str = ""
-    """The flags behind `--` as they were typed, for ways out in the user's own words."""
+    flags: Mapping[str, str] = {}
+    """What was stated behind `--`, by what it sets (`context_tokens`, `tp`), with the engine's own flag for it: ways out
+    are written in the user's own words."""
 
     def with_context(self, context_tokens: int) -> "Deployment":
         """The same at another context, as if the user had typed it."""

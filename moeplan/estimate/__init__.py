@@ -134,7 +134,7 @@ def estimate(
         kv_dtype=asked,
         utilization_fraction=share,
         stated=stated.settings,
-        command=stated.command,
+        flags=stated.flags,
     )
     memory = usable(hardware) if hardware else None
     if num_devices is None and hardware is not None and stated.layout == AskedLayout():

@@ -31,7 +31,8 @@ class Stated(NamedTuple):
     quantization: str | None
     """What `--quantization` of the engine says."""
     notes: tuple[Remark, ...]
-    command: str
+    flags: Mapping[str, str]
+    """The engine's own flag for each thing that was stated behind `--`."""
 
 
 def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str], model: str) -> Stated:
@@ -43,9 +44,10 @@ def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str], 
     _check_degrees(values)
     settings: Mapping[str, Value] = {}
     notes: list[Remark] = []
-    quantization, shown = None, ""
+    quantization: str | None = None
+    flags: dict[str, str] = {}
     if words:
-        command = _read_command(engine, words)
+        command, names = _read_command(engine, words)
         settings = command.settings
         if command.engine not in (None, engine):
             told = f"the command line begins with a program of {command.engine}; its flags were read as {engine}'s"
@@ -65,12 +67,13 @@ def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str], 
                 )
             else:
                 values[field] = value
-        shown = " ".join(command.shown)
+                flags[field] = names.get(field, "")
     layout = AskedLayout(**{name: values.pop(name) for name in AskedLayout._fields if name in values})  # type: ignore[arg-type]
-    return Stated(values, layout, settings, quantization, tuple(notes), shown)
+    return Stated(values, layout, settings, quantization, tuple(notes), flags)
 
 
-def _read_command(engine: str, words: Sequence[str]) -> "Command":
+def _read_command(engine: str, words: Sequence[str]) -> "tuple[Command, dict[str, str]]":
+    """What the words say, and the engine's flag for each thing that all engines share."""
     from importlib import import_module
 
     if engine == "transformers":
@@ -85,7 +88,8 @@ def _read_command(engine: str, words: Sequence[str]) -> "Command":
     command = read_command(table.FLAGS, words)
     # llama.cpp states one length for all sequences together, and types of keys and values apart.
     common = getattr(table, "common_fields", None)
-    return command if common is None else command._replace(fields=common(command.fields, command.settings))
+    names = {flag.field: flag.name for flag in reversed(table.FLAGS) if flag.field is not None}
+    return command if common is None else command._replace(fields=common(command.fields, command.settings)), names
 
 
 def engine_of(words: Sequence[str]) -> str | None:

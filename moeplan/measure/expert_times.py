@@ -63,51 +63,48 @@ def plan(
     Without dtypes: bfloat16, and float8 too on a GPU beyond the quick effort. Too large a shape gets fewer experts.
     """
     on_gpu = device.kind in ("cuda", "rocm")
-    for dtype in dtypes or (("bfloat16", "float8_e4m3fn") if on_gpu and effort != "quick" else ("bfloat16",)):
+    chosen = dtypes or (("bfloat16", "float8_e4m3fn") if on_gpu and effort != "quick" else ("bfloat16",))
+    for dtype in chosen:
         told: set[str] = set()
         for whole in shapes:
             shape = fitted(whole, effort, 1 if dtype.startswith("float8") else 4 if dtype == "float32" else 2, device)
             for backend in experts.BACKENDS:
-                cases = list(_cases(effort, backend, shape, on_gpu))
+                cases = list(_cases(effort, backend, shape, on_gpu, brief=dtype != chosen[0]))
                 if experts.load(backend).available(device, dtype) is not None:
                     cases = [] if backend in told else cases[:1]
                     told.add(backend)
                 for num_tokens, routing, part in cases:
                     case: dict[str, CaseValue] = {"tokens": num_tokens, "routing": routing, "part": part}
-                    yield Task("experts", backend, dtype, {**shape_case(shape), **case}, 0.3 if on_gpu else 0.5)
+                    yield Task("experts", backend, dtype, {**shape_case(shape), **case}, 0.2 if on_gpu else 0.4)
 
 
-def _cases(effort: Effort, backend: str, shape: MoeShape, on_gpu: bool) -> Iterator[tuple[int, str, str]]:
-    """(tokens, routing, part) of one backend: all of it for the fast ones, a few points for the plain ones."""
+def _cases(
+    effort: Effort, backend: str, shape: MoeShape, on_gpu: bool, *, brief: bool
+) -> Iterator[tuple[int, str, str]]:
+    """(tokens, routing, part) of one backend: a few points for the plain ones, and only tokens in a second dtype."""
     tokens = _TOKENS[effort] if on_gpu else _HOST_TOKENS[effort]
     num_experts, top_k = shape.num_experts, shape.experts_per_token
-    if backend == "loop" and on_gpu:  # its time is that of its launches
-        yield from (
-            (each, "uniform", "routed") for each in tokens if each in ((64,) if effort != "full" else (1, 64, 4096))
-        )
-        return
-    if backend in ("batched", "loop"):
-        yield from ((each, "uniform", "routed") for each in tokens if each not in (4, 16) or effort == "full")
-        return
+    if backend in ("batched", "loop") and on_gpu:
+        tokens = (64,) if effort != "full" else (1, 64, 1024) if backend == "loop" else (1, 16, 64, 256, 1024)
     yield from ((each, "uniform", "routed") for each in tokens)
+    if brief or backend in ("batched", "loop"):
+        return
+    forced = _FORCED_TOKENS
+    few = [each for each in tokens if each in (64, 256, 4096)]
     if shape.shared_width or shape.latent_size:
-        yield from ((each, "uniform", "layer") for each in tokens if each in (1, 64, 256, 4096))
-    yield from (
-        (each, skewed, "routed") for skewed in _SKEWED[effort] for each in tokens if each in (16, 64, 256, 4096)
-    )
-    forced = sorted({max(top_k, num_experts >> power) for power in range(_HALVES[effort])})
-    reached = [each for each in forced if each <= _FORCED_TOKENS * top_k]
-    yield from ((_FORCED_TOKENS, f"distinct:{each}", "routed") for each in reached)  # distinct experts at fixed tokens
+        yield from ((each, "uniform", "layer") for each in few)
+    yield from ((each, skewed, "routed") for skewed in _SKEWED[effort] for each in few if each != 256)
+    halves = {max(top_k, num_experts >> power) for power in range(_HALVES[effort])}
+    reached = [each for each in sorted(halves) if each <= forced * top_k]
+    yield from ((forced, f"distinct:{each}", "routed") for each in reached)  # distinct experts at fixed tokens
     if effort != "quick":
         middle = max(top_k, num_experts // 2)
         more = (16, 256, 1024) if on_gpu else (16, 256)
         yield from (
             (each, f"distinct:{middle}", "routed") for each in more if each * top_k >= middle
         )  # and the other way
-        if _FORCED_TOKENS * top_k >= middle > top_k:
-            yield from (
-                (_FORCED_TOKENS, f"distinct:{middle}/zipf:{skew}", "routed") for skew in ("0.5", "1")
-            )  # skew alone
+        if forced * top_k >= middle > top_k:
+            yield from ((forced, f"distinct:{middle}/zipf:{skew}", "routed") for skew in ("0.5", "1"))  # skew alone
 
 
 def measure(task: Task, session: Session) -> Point:
@@ -137,7 +134,7 @@ def _measure(task: Task, session: Session) -> Point:
     drawn = _draws(task, shape, num_tokens, session.seed, num_calls)
     busiest = max(each.busiest for each in drawn)
     rows_bytes = num_tokens * (shape.hidden_size + (shape.latent_size or 0)) * 4 * value_bytes
-    rows_bytes += backend.workspace_bytes(shape, value_bytes, num_tokens, busiest)
+    rows_bytes += 2 * backend.workspace_bytes(shape, value_bytes, num_tokens, busiest)  # a graph has memory of its own
     stored_bytes = shape.num_experts * expert_params(shape) * weight_bytes
     made_bytes = (shape.num_experts * expert_params(shape) + around) * value_bytes
     session.need(rows_bytes + made_bytes + (stored_bytes if dtype != value_dtype else 0))

@@ -146,33 +146,37 @@ def _prepare(
 ) -> tuple[Callable[[], object], Callable[[], bool]]:
     """The collective over `numel` elements on this rank's device, and whether its first result is right.
 
-    Rank r puts in r + 1, and where each rank gets another part, part p tells both; bfloat16 keeps these numbers exactly up
-    to 256. Reduced in place again and again they grow until they are infinite, which takes a link no longer.
+    Small whole numbers that tell rank and part are put in, so that bfloat16 keeps them, and their sums to 256, exactly.
+    Reduced in place again and again they grow until they are infinite, which takes a link no longer.
     """
     rank, share = dist.get_rank(), numel // world
     options = {"dtype": session.torch_dtype(dtype), "device": session.torch_device}
-    parts = torch.arange(world, **options).repeat_interleave(share)
+    ranks = torch.arange(world)
+    codes_sum = int((ranks % 3).sum())
+
+    def parts(codes: torch.Tensor) -> torch.Tensor:
+        return codes.to(**options).repeat_interleave(share)
+
     if kind == "all_reduce":
-        data = torch.full((numel,), rank + 1.0, **options)
-        return lambda: dist.all_reduce(data), lambda: _is_filled(data, world * (world + 1) // 2)
+        data = torch.full((numel,), rank % 3, **options)
+        return lambda: dist.all_reduce(data), lambda: _is_filled(data, codes_sum)
     if kind == "all_gather":
-        mine, gathered = torch.full((share,), rank + 1.0, **options), torch.empty(numel, **options)
+        mine, gathered = torch.full((share,), rank % 251, **options), torch.empty(numel, **options)
         gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # renamed in torch 2.13
-        return lambda: gather(gathered, mine), lambda: bool((gathered == parts + 1).all())
+        return lambda: gather(gathered, mine), lambda: bool((gathered == parts(ranks % 251)).all())
     if kind == "reduce_scatter":
-        whole, scattered = parts + (rank + 1), torch.empty(share, **options)
-        want = world * (world + 1) // 2 + world * rank
+        whole, scattered = parts(ranks % 3 + rank % 3), torch.empty(share, **options)
         scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
-        return lambda: scatter(scattered, whole), lambda: _is_filled(scattered, want)
-    # Not symmetric in sender and part, so that data that stayed where it was would show.
-    sent, expected = ((3 * rank + 5 * parts.long()) % 251).to(parts), ((3 * parts.long() + 5 * rank) % 251).to(parts)
-    received = torch.empty(numel, **options)
-    return lambda: dist.all_to_all_single(received, sent), lambda: bool((received == expected).all())
+        return lambda: scatter(scattered, whole), lambda: _is_filled(scattered, codes_sum + world * (rank % 3))
+    # Not symmetric in sender and receiver, so that data that stayed where it was would show.
+    sent, received = parts((3 * rank + 5 * ranks) % 251), torch.empty(numel, **options)
+    expected = (3 * ranks + 5 * rank) % 251
+    return lambda: dist.all_to_all_single(received, sent), lambda: bool((received == parts(expected)).all())
 
 
 def _is_filled(data: torch.Tensor, want: int) -> bool:
-    # A sum beyond 256 is rounded on its way in bfloat16, at most once for each rank.
-    return bool(((data.float() - want).abs() <= (0 if want <= 256 else want / 64)).all())
+    # Beyond 256 bfloat16 rounds a sum at each step on its way.
+    return bool(((data - want).abs() <= (0 if want <= 256 else want / 16)).all())
 
 
 def _samples(call: Callable[[], object], session: Session) -> tuple[list[float], Any]:
@@ -187,7 +191,7 @@ def _samples(call: Callable[[], object], session: Session) -> tuple[list[float],
     run()
     mine = []
     for _ in range(count):
-        dist.barrier()  # on Gloo: ranks start together, and none runs ahead by a sample
+        _all(True)  # ranks start together, and none runs ahead by a sample
         mine.append(_batch_seconds(run, calls, session) / (several if graph is not None else 1))
     return _most(mine), "host" if not session.has_graphs else "graph" if graph is not None else "events"
 

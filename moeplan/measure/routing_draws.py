@@ -90,7 +90,7 @@ def draw(distribution: str, num_tokens: int, num_experts: int, top_k: int, seed:
         )
     generator = torch.Generator().manual_seed(seed)
     if kind in ("uniform", "zipf", "lognormal"):
-        experts = _draw_gates(_log_gates(kind, value, num_experts, generator), num_tokens, top_k, generator)
+        experts = _draw_gates(_gates(kind, value, num_experts, generator), num_tokens, top_k, generator)
     else:
         total = num_tokens * top_k
         if kind == "balanced":
@@ -112,26 +112,26 @@ def expected_distinct(num_experts: int, top_k: int, num_tokens: int) -> float:
 # Independent tokens --------------------------------------------------------------------------------------------
 
 
-def _log_gates(kind: str, value: float, num_experts: int, generator: torch.Generator) -> Tensor:
-    """[E] logarithms of the weights by which tokens draw."""
+def _gates(kind: str, value: float, num_experts: int, generator: torch.Generator) -> Tensor:
+    """[E] weights by which tokens draw; of any sum."""
     if kind == "lognormal":
-        return value * torch.randn(num_experts, generator=generator)
+        return (value * torch.randn(num_experts, generator=generator)).exp()
     exponent = value if kind == "zipf" else 0.0
     ranks = torch.arange(1, num_experts + 1, dtype=torch.float32)
-    return (-exponent * ranks.log())[torch.randperm(num_experts, generator=generator)]
+    return ranks.pow(-exponent)[torch.randperm(num_experts, generator=generator)]
 
 
-def _draw_gates(log_gates: Tensor, num_tokens: int, top_k: int, generator: torch.Generator) -> Tensor:
+def _draw_gates(gates: Tensor, num_tokens: int, top_k: int, generator: torch.Generator) -> Tensor:
     """[T, K]: each token draws K experts without repetition, in proportion to the gates that are left.
 
-    The K largest of log weight plus Gumbel noise are such a draw (Yellott 1977); the noise is -log of an exponential.
-    In blocks of tokens, so that 16,384 tokens of 512 experts stay in the cache.
+    The K largest of log(u) / gate, u even between 0 and 1, are such a draw (Efraimidis and Spirakis 2006); between equal
+    gates the largest u are. In blocks of tokens, so that 16,384 tokens of 512 experts stay in the cache.
     """
+    equal = bool((gates == gates[0]).all())
     drawn = []
     for begin in range(0, num_tokens, 1024):
-        rows = min(1024, num_tokens - begin)
-        waiting = torch.empty(rows, len(log_gates)).exponential_(generator=generator)
-        drawn.append((log_gates - waiting.log()).topk(top_k, dim=-1).indices)
+        keys = torch.rand(min(1024, num_tokens - begin), len(gates), generator=generator)
+        drawn.append((keys if equal else keys.log() / gates).topk(top_k, dim=-1).indices)
     return torch.cat(drawn)
 
 

@@ -27,7 +27,7 @@ SCOUT = MoeShape("llama-4-scout", 5120, 8192, 16, 1, "topk_sigmoid", shared_widt
 
 _SHAPES: dict[Effort, tuple[MoeShape, ...]] = {
     "quick": (FEW_FAT, MANY_THIN),
-    "default": (FEW_FAT, MANY_THIN, OLMOE, GPT_OSS, SHARED, V3_TP8, LATENT),
+    "default": (FEW_FAT, MANY_THIN, OLMOE, GPT_OSS, V3_TP8, LATENT),
     "full": (FEW_FAT, MANY_THIN, OLMOE, GPT_OSS, SHARED, V3_TP8, V3_EP8, V3, LATENT, SCOUT),
 }
 
