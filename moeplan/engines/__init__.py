@@ -77,7 +77,14 @@ class Engine(Protocol):
     def load_peak_bytes(self, serving: Serving, settings: Settings, rank: RankView) -> int | None:
         """Most bytes while weights are loaded, before there is a cache; None where it is not known."""
 
-    def budget_bytes(self, serving: Serving, settings: Settings, memory_bytes: int, lines: tuple[Line, ...]) -> int:
+    def budget_bytes(
+        self,
+        serving: Serving,
+        settings: Settings,
+        memory_bytes: int,
+        lines: tuple[Line, ...],
+        rank: RankView | None = None,
+    ) -> int:
         """Bytes that weights, runtime and cache may take together on a device that reports `memory_bytes` as total.
 
         `lines` are those of weights and runtime: some engines set aside a share of what these leave.

@@ -83,7 +83,9 @@ def window_accountings(serving: Serving, rules: CacheRules) -> dict[Accounting, 
     return {"transformers": rules}
 
 
-def budget_bytes(serving: Serving, settings: Settings, memory_bytes: int, lines: tuple[Line, ...]) -> int:
+def budget_bytes(
+    serving: Serving, settings: Settings, memory_bytes: int, lines: tuple[Line, ...], rank: RankView | None = None
+) -> int:
     """What the device reports, times the share."""
     return -int(-memory_bytes * settings.share("memory_fraction") // 1)
 

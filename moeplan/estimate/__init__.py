@@ -44,6 +44,8 @@ from moeplan.sources.models import find_model
 
 __all__ = ["Estimate", "estimate"]
 
+ONLINE_FORMATS = {"fp8": "fp8-tensor", "fp8_per_tensor": "fp8-tensor", "fp8_per_channel": "fp8-channel", "mxfp8": "mxfp8"}
+"""What engines make of a plain checkpoint while they load it, by their `--quantization`, and our name for it."""
 UNCERTAIN = (QUANTISER_UNKNOWN, "not-verified", "family-unknown", "provenance-class-default", "provenance-rebuilt")
 """Notes on the model after which a verdict is not certain."""
 
@@ -119,8 +121,9 @@ def estimate(
     quant = _online_format(stated.quantization, loaded, notes) if quant is None else quant
     spec, resident, checkpoint = read_formats(loaded, engine, hardware, values.get("dtype"), quant, notes)
     limits, origins = read_limits(
-        spec, values.get("context_tokens"), values.get("concurrency"), encoder_tokens, notes, strict=strict
-    )
+        spec, values.get("context_tokens"), values.get("concurrency"), encoder_tokens, notes,
+        strict=strict, commanded=engine if words else None,
+    )  # fmt: skip
     matched = None
     if loaded.checkpoint is not None:
         from moeplan.estimate.headers import match_headers
@@ -150,6 +153,7 @@ def estimate(
         use_headers=quant is None,
     )
     notes += question.doubts
+    notes += _unheeded(question)
     origins |= {
         "quant": "stated" if quant else "inferred",
         "kv_dtype": "stated" if asked else "inferred",
@@ -189,6 +193,14 @@ def estimate(
     )
 
 
+def _unheeded(question: Question) -> list[Remark]:
+    """Flags that were read and that matter to memory, but that this engine's arithmetic does not look at."""
+    heeded = {option.flag for option in question.engine.settle(question.serving).options}
+    left = [flag for flag in question.deployment.stated if flag not in heeded]
+    told = "moeplan reads this flag, but what it does to memory is not modelled"
+    return [Remark("flag-not-modelled", "warning", f"{flag}: {told}") for flag in left]
+
+
 def _check_texts(**given: object) -> None:
     for name, value in given.items():
         if isinstance(value, str) or (value is None and name != "model") or isinstance(value, Path):
@@ -201,9 +213,13 @@ def _online_format(asked: str | None, loaded: LoadedModel, notes: list[Remark]) 
     """The format that the engine's `--quantization` makes of a plain checkpoint; for others it names what is stored."""
     if asked is None:
         return None
-    if loaded.quantisation is None and asked == "fp8":
-        notes.append(Remark("quantization-online", "info", "--quantization fp8: weights are quantised while loading"))
-        return asked
+    if loaded.quantisation is None and asked in ONLINE_FORMATS:
+        notes.append(Remark("quantization-online", "info", f"--quantization {asked}: weights are quantised while loading"))
+        return ONLINE_FORMATS[asked]
+    if loaded.quantisation is None:
+        told = f"--quantization {asked}: the checkpoint states no such format, so its weights are taken as they are"
+        notes.append(Remark("quantization-unknown", "warning", f"{told}; --quant says what if they were another"))
+        return None
     told = f"--quantization {asked} is taken as the name of what the checkpoint stores; --quant says what if it were another"
     notes.append(Remark("quantization-named", "info", told))
     return None

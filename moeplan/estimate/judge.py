@@ -221,7 +221,7 @@ def _fits(question: Question, settings: Settings, rank: RankLedger) -> bool:
     serving, view = question.serving, rank.view
     runtime = runtime_lines(question, settings, view)
     assert serving.memory is not None
-    budget = question.engine.budget_bytes(serving, settings, serving.memory.bytes, rank.weights + runtime)
+    budget = question.engine.budget_bytes(serving, settings, serving.memory.bytes, rank.weights + runtime, view)
     asked = question.deployment
     cache = managed_bytes(question, settings, view, asked.context_tokens, asked.sequences_per_rank)
     return cache + total_bytes(runtime) + total_bytes(rank.weights) <= budget

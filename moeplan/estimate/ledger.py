@@ -143,9 +143,9 @@ def _rank(
         runtime=runtime,
         cache=_cache_lines(question, settings, view),
         cost=rank_cost(question, view),
-        budget_bytes=engine.budget_bytes(serving, settings, memory.bytes, weights + runtime),
-        budget_low_bytes=engine.budget_bytes(serving, settings, memory.low_bytes, high_lines),
-        budget_high_bytes=engine.budget_bytes(serving, settings, memory.high_bytes, low_lines),
+        budget_bytes=engine.budget_bytes(serving, settings, memory.bytes, weights + runtime, view),
+        budget_low_bytes=engine.budget_bytes(serving, settings, memory.low_bytes, high_lines, view),
+        budget_high_bytes=engine.budget_bytes(serving, settings, memory.high_bytes, low_lines, view),
     )
 
 

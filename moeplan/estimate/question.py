@@ -150,13 +150,18 @@ def read_limits(
     notes: list[Remark],
     *,
     strict: bool,
+    commanded: str | None = None,
 ) -> tuple[Deployment, dict[str, Origin]]:
-    """Context, concurrency and encoder length as numbers, with their origins; remarks on how they were read."""
+    """Context, concurrency and encoder length as numbers, with their origins; remarks on how they were read.
+
+    `commanded` names the engine whose command line was given: without a length it takes the model's own.
+    """
     origins: dict[str, Origin] = {}
     most = spec.max_context_tokens
     values = {}
+    whole = most if commanded is not None and most is not None else DEFAULT_CONTEXT_TOKENS
     defaults = {
-        "context": min(DEFAULT_CONTEXT_TOKENS, most or DEFAULT_CONTEXT_TOKENS),
+        "context": min(whole, most or DEFAULT_CONTEXT_TOKENS),
         "concurrency": 1,
         "encoder-tokens": 0,
     }
@@ -176,12 +181,13 @@ def read_limits(
             )
         values[name] = count.value
     if context is None:
-        limit = "the model's maximum" if most and most <= DEFAULT_CONTEXT_TOKENS else "moeplan's default"
-        notes.append(
-            Remark(
-                "context-default", "info", f"context {values['context']:,} tokens: {limit}; say --context for another"
-            )
-        )
+        if commanded is not None and most is not None:
+            told = f"the command states no length, so {commanded} takes the model's own {most:,} tokens"
+            notes.append(Remark("context-of-engine", "warning", told))
+        else:
+            limit = "the model's maximum" if most and most <= DEFAULT_CONTEXT_TOKENS else "moeplan's default"
+            told = f"context {values['context']:,} tokens: {limit}; say --context for another"
+            notes.append(Remark("context-default", "info", told))
     if most is not None and values["context"] > most:
         message = f"context {values['context']:,} is beyond the model's maximum of {most:,} tokens"
         if strict:
@@ -226,6 +232,11 @@ def find_layout(engine: Engine, serving: Serving, asked: AskedLayout, num_device
             f"pipeline partition {stated}: {len(asked.pp_layers)} stages of {sum(asked.pp_layers)} layers, but the layout "
             f"has {layout.pp} and the model {len(spec.layers)}",
             hint="give one number of layers per stage, which sum to the model's layers",
+        )
+    if asked.num_nodes is not None and asked.num_nodes > layout.num_gpus:
+        raise InputError(
+            f"--nodes {asked.num_nodes}: the layout uses {layout.num_gpus} GPUs, at most one node for each",
+            hint=f"say --nodes {layout.num_gpus} or fewer, or leave it out",
         )
     if asked.num_nodes is None and hardware is not None and hardware.node_sizes:
         layout = layout._replace(num_nodes=max(layout.num_nodes, -(-layout.num_gpus // max(hardware.node_sizes))))

@@ -102,7 +102,7 @@ def _experts(weight: Callable[..., torch.Tensor]) -> Callable[[torch.Tensor], to
         tokens = state.shape[0]
         shares, chosen = torch.softmax((state @ gate.t()).float(), -1).topk(CHOSEN, -1)
         shares = (shares / shares.sum(-1, keepdim=True)).to(state.dtype)
-        rows = state.repeat_interleave(CHOSEN, 0).unsqueeze(-1)
+        rows = state[:, None].expand(tokens, CHOSEN, HIDDEN).reshape(-1, HIDDEN, 1)
         flat = chosen.reshape(-1)
         left, right = torch.bmm(up[flat], rows).chunk(2, 1)
         mixed = torch.bmm(down[flat], functional.silu(left) * right).view(tokens, CHOSEN, HIDDEN)

@@ -97,12 +97,17 @@ def build(config: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -
 
 
 def cache_tensors(cache: Any) -> list[torch.Tensor]:
-    """Keys, values and states that a cache of the library holds; its counters are left out."""
+    """Keys, values and states that a cache of the library holds, in its layers or beside them; counters are left out."""
     found: list[torch.Tensor] = []
-    for layer in getattr(cache, "layers", (cache,)):
-        for value in vars(layer).values():
-            members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else (value,)
-            found += [each for each in members if isinstance(each, torch.Tensor) and each.is_floating_point()]
+    waiting: list[Any] = [vars(cache)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            found += [value] if value.is_floating_point() else []
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += [vars(each) if type(each).__name__.endswith("Layer") else each for each in value]
     return found
 
 

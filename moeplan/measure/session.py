@@ -37,6 +37,8 @@ class Session:
     """
 
     def __init__(self, torch_device: torch.device, seed: int) -> None:
+        if torch_device.type == "cuda":
+            torch.cuda.set_device(torch_device)
         self.torch_device = torch_device
         self.device: MeasuredDevice = describe_device(torch_device)
         self.seed = seed
@@ -47,8 +49,7 @@ class Session:
         """Why the device answers no more, once an error has broken its context."""
         self.stream: Any = torch.cuda.Stream(torch_device) if torch_device.type == "cuda" else None
         """Where graphs are captured: one for all, since libraries keep a workspace for each stream."""
-        if torch_device.type == "cuda":
-            torch.cuda.set_device(torch_device)
+        if self.stream is not None:
             self._remark_others()
 
     @property

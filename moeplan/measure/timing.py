@@ -12,7 +12,7 @@ import torch  # noqa: TID253
 
 from moeplan.core.measurement import Spread
 from moeplan.core.units import MIB
-from moeplan.measure.session import Clock, Session, reason
+from moeplan.measure.session import Session, reason
 
 Call = Callable[[], object]
 
@@ -208,6 +208,3 @@ def _time_events(calls: Sequence[Call], session: Session, least_samples: int, bu
     once_s = max(sample(), 1e-6)
     count = sample_count(once_s, least_samples, budget_s)
     return spread_of([sample() / len(calls) for _ in range(count)])
-
-
-__all__ = ["COLD_FACTOR", "Call", "Clock", "rotations", "sample_count", "spread_of", "time_calls", "time_on_host"]

@@ -56,6 +56,7 @@ def test_our_words_and_the_engines_give_the_same(run: Run) -> None:
             "8",
             "-tp=1",
             "--enable_expert_parallel",
+            "--max-model-len=32768",
         )
     )
     assert ours["ranks"] == theirs["ranks"]

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from moeplan.core.deployment import Option, Origin, Serving, Settings, Value
 from moeplan.core.ledger import Line
 from moeplan.core.model import ModelSpec
+from moeplan.core.placement import RankView
 from moeplan.engines.llamacpp.cache_types import TYPE_NAMES
 
 BATCH_TOKENS, UBATCH_TOKENS = 2048, 512
@@ -120,7 +121,9 @@ def loaded_dtype(dtype: str, capability: str | None) -> str:
     return "bfloat16" if dtype == "float32" else dtype
 
 
-def budget_bytes(serving: Serving, settings: Settings, memory_bytes: int, lines: tuple[Line, ...]) -> int:
+def budget_bytes(
+    serving: Serving, settings: Settings, memory_bytes: int, lines: tuple[Line, ...], rank: RankView | None = None
+) -> int:
     """There is no target: all that the device reports."""
     return int(memory_bytes * settings.share("memory_fraction"))
 

@@ -27,7 +27,9 @@ WITHIN_SHARE = ("multimodal_cache", *CODES)
 MOST_TOKENS = "--max-total-tokens"
 
 
-def budget_bytes(serving: Serving, settings: Settings, memory_bytes: int, lines: tuple[Line, ...]) -> int:
+def budget_bytes(
+    serving: Serving, settings: Settings, memory_bytes: int, lines: tuple[Line, ...], rank: RankView | None = None
+) -> int:
     """The share of what is free at first, and all that lies outside of it; never more than the card has.
 
     `--max-total-tokens` makes the pool smaller. (Recurrent states are sized before it is heeded, so with these it is not.)

@@ -10,7 +10,7 @@ from moeplan.core.kv_cache import cache_cost, cache_rows
 from moeplan.core.ledger import Line, total_bytes
 from moeplan.core.mixers import mixers_of
 from moeplan.core.model import LatentAttention
-from moeplan.core.placement import stage_spec, stages
+from moeplan.core.placement import RankView, stage_spec, stages
 from moeplan.engines.trtllm.cache import cache_rules
 
 FRACTION = "--kv_cache_free_gpu_memory_fraction"
@@ -82,7 +82,9 @@ def block_tokens(serving: Serving) -> int:
     return int(serving.constants.of("latent_block_tokens" if wide else "block_tokens").value)
 
 
-def budget_bytes(serving: Serving, settings: Settings, memory_bytes: int, lines: tuple[Line, ...]) -> int:
+def budget_bytes(
+    serving: Serving, settings: Settings, memory_bytes: int, lines: tuple[Line, ...], rank: RankView | None = None
+) -> int:
     """What is used, and the fraction of what that leaves; `max_tokens` and `max_gpu_total_bytes` cap the cache.
 
     (total - peak of the profiling pass + cache allocated for it) x free_gpu_memory_fraction, where the peak holds

@@ -1,6 +1,7 @@
 """vLLM, as read in its 0.33.0 sources; constants by version in `profiles/engines/vllm.yaml`.
 
-settings    what steers memory, what each setting is when nobody sets it, and the share of the card
+settings    what steers memory, and what each setting is when nobody sets it
+budget      the share of the card, or what a stated pool makes of it
 layout      degrees, and over how many ranks each part is divided
 cache       how the cache is stored
 blocks      what the block manager hands out, and what the engine prints of it
@@ -13,6 +14,7 @@ doubts      what is not modelled
 """
 
 from moeplan.engines.vllm.blocks import managed_cache_bytes, prints
+from moeplan.engines.vllm.budget import budget_bytes
 from moeplan.engines.vllm.cache import cache_rules, window_accountings
 from moeplan.engines.vllm.copies import weight_lines
 from moeplan.engines.vllm.doubts import doubts, leaves_out
@@ -21,7 +23,7 @@ from moeplan.engines.vllm.kernels import expert_backend
 from moeplan.engines.vllm.layout import division, resolve_layout
 from moeplan.engines.vllm.refusals import refusals
 from moeplan.engines.vllm.runtime import runtime_lines
-from moeplan.engines.vllm.settings import budget_bytes, loaded_dtype, loads_drafts, settle
+from moeplan.engines.vllm.settings import loaded_dtype, loads_drafts, settle
 
 __all__ = [
     "budget_bytes",

@@ -9,10 +9,10 @@ from moeplan.core.ledger import Line, Why, line, total_bytes
 from moeplan.core.model import Weight
 from moeplan.core.placement import RankView
 from moeplan.core.units import GIB
+from moeplan.engines.vllm.settings import SWAPS_UNTIL
 
 SWAP_BYTES = 4 * GIB
 """Default of `--swap-space` per GPU in the V0 engine; the flag went away with it."""
-V1_ONLY = "0.11"
 
 
 def host_share(serving: Serving, settings: Settings) -> Callable[[Weight, int | None], float] | None:
@@ -29,7 +29,7 @@ def host_lines(serving: Serving, settings: Settings) -> tuple[Line, ...]:
         why = Why("cpu_offload_gb x GPUs, pinned", {"num_gpus": ranks}, "vLLM 0.33.0 config/offload.py")
         found.append(line("host.offloaded", "weights kept in host memory", ranks * offloaded, "derived", why))
     swap = settings.value("--swap-space")
-    if swap is not None or not serving.constants.at_least(V1_ONLY):
+    if not serving.constants.at_least(SWAPS_UNTIL):
         size = settings.count("--swap-space") if swap is not None else SWAP_BYTES
         why = Why("swap_space x GPUs", {"num_gpus": ranks}, "vLLM before 0.11: 4 GiB per GPU where nobody says another")
         found.append(line("host.swap", "swap space of the cache", ranks * size, "derived", why))

@@ -8,6 +8,8 @@ from moeplan.core.mixers import mixers_of, projected_elements
 from moeplan.core.model import DenseFfn, LatentAttention, ModelSpec, MoeFfn
 from moeplan.core.placement import RankView
 from moeplan.engines.vllm.kernels import expert_backend, expert_format
+from moeplan.engines.vllm.layout import is_moe
+from moeplan.engines.vllm.settings import captures_graphs
 
 ACTIVATION_ELEMENT_BYTES = 2
 """Activations are 16-bit whatever the weights are stored in."""
@@ -33,7 +35,7 @@ def runtime_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple
         else None,
         _deepep(serving, settings),
         _constant("cuda_graphs", "CUDA graphs", constants.of("cuda_graphs_bytes"))
-        if not settings.on("--enforce-eager")
+        if captures_graphs(settings)
         else None,
         _constant("device_context", _context_label(serving), constants.of(_non_torch(serving, settings))),
     )
@@ -53,7 +55,8 @@ def _non_torch(serving: Serving, settings: Settings) -> str:
     layout, hardware = serving.layout, serving.hardware
     if layout.num_gpus == 1:
         return "non_torch_one_gpu_bytes"
-    if layout.tp == 1 and layout.ep == 1:
+    # Experts are shared out over data-parallel ranks too, with or without expert parallelism: these ranks talk.
+    if layout.tp == 1 and (layout.dp == 1 or not is_moe(serving.spec)):
         return "non_torch_pipeline_bytes"
     fast = hardware is None or hardware.scale_up is not None
     if not fast or settings.on("--disable-custom-all-reduce"):

@@ -1,4 +1,4 @@
-"""vLLM's settings that steer memory, with their defaults by card, and the share of the card that they add up to."""
+"""vLLM's settings that steer memory, with their defaults by card."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Mapping
 
 from moeplan.core.deployment import Option, Origin, Serving, Settings, Value
 from moeplan.core.hardware import usable
-from moeplan.core.ledger import Line, total_bytes
 from moeplan.core.units import GIB
 
 PASSED_ON = (
     "--block-size", "--kv-cache-memory-bytes", "--num-gpu-blocks-override", "--enforce-eager",
     "--enable-prefix-caching", "--async-scheduling", "--disable-hybrid-kv-cache-manager", "--moe-backend",
-    "--all2all-backend", "--attention-backend", "--cpu-offload-gb", "--swap-space", "--kv-offloading-size",
-    "--enable-lora", "--max-loras", "--max-lora-rank", "--speculative-config", "--max-cudagraph-capture-size",
+    "--all2all-backend", "--cpu-offload-gb", "--kv-offloading-size", "--enable-lora", "--max-loras",
+    "--max-lora-rank", "--speculative-config", "--compilation-config", "--optimization-level",
     "--disable-custom-all-reduce", "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS",
 )  # fmt: skip
-"""Settings without a default worth a row: shown when they are stated."""
-GRAPHS_IN_BUDGET = "0.21"
-"""Since this release the estimate of the graph pool is taken out of the share (v1/worker/gpu_worker.py)."""
+"""Settings without a default worth a row: shown when they are stated. All of them are heeded by the arithmetic; what is
+stated beyond these is told in a note."""
+SWAPS_UNTIL = "0.11"
+"""From this release on there is no swap space (`--swap-space` went with the V0 engine)."""
 
 
 def settle(serving: Serving) -> Settings:
@@ -48,7 +48,16 @@ def settle(serving: Serving) -> Settings:
         Option("--tensor-parallel-size", serving.layout.tp, "inferred"),
     ]
     options += [Option(flag, stated[flag], "stated") for flag in PASSED_ON if flag in stated]
+    if "--swap-space" in stated and not serving.constants.at_least(SWAPS_UNTIL):
+        options.append(Option("--swap-space", stated["--swap-space"], "stated"))
     return Settings(tuple(options))
+
+
+def captures_graphs(settings: Settings) -> bool:
+    """False where CUDA graphs are off: eager, optimisation level 0, or a compilation without graphs."""
+    mode = _parsed(settings.value("--compilation-config")).get("cudagraph_mode", "stated nowhere")
+    level = settings.value("--optimization-level")
+    return not settings.on("--enforce-eager") and level != 0 and str(mode).upper() not in ("NONE", "0", "FALSE")
 
 
 def draft_tokens(settings: Settings) -> int:
@@ -75,30 +84,6 @@ def loads_drafts(stated: Mapping[str, Value]) -> bool:
     """True for the methods that run the model's own draft layers: `mtp` and its names by family."""
     method = str(_parsed(stated.get("--speculative-config")).get("method", ""))
     return "mtp" in method
-
-
-def budget_bytes(serving: Serving, settings: Settings, memory_bytes: int, lines: tuple[Line, ...]) -> int:
-    """The share of the card's total; or what `--kv-cache-memory-bytes` makes of it.
-
-    Until 0.21 graphs came on top of the share, as far as the card has room: they are a line here, so the budget grows by
-    them. Sources: vLLM 0.33.0 v1/worker/gpu_worker.py:determine_available_memory, v1/worker/utils.py:request_memory.
-    """
-    pool = settings.count("--kv-cache-memory-bytes")
-    if pool:
-        return min(memory_bytes, total_bytes(lines) + pool)
-    requested = -int(-memory_bytes * settings.share("--gpu-memory-utilization") // 1)
-    if graphs_in_budget(serving, settings):
-        return requested
-    graphs = sum(entry.bytes for entry in lines if entry.code == "cuda_graphs")
-    return min(memory_bytes, requested + graphs)
-
-
-def graphs_in_budget(serving: Serving, settings: Settings) -> bool:
-    """Whether the engine takes its graph pool out of the share."""
-    stated = settings.text("VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS")
-    if stated is not None:
-        return stated.lower() in ("1", "true")
-    return serving.constants.at_least(GRAPHS_IN_BUDGET)
 
 
 def loaded_dtype(dtype: str, capability: str | None) -> str:
