@@ -8,17 +8,19 @@ from moeplan.cli.completion import engine_names, gpu_names, model_names
 from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, show, showing
 from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN, InputError
 
+MODEL_HELP = "Folder, config.json, .gguf, org/name, hf://org/name@revision, Hub URL, or catalogue name."
+
 
 def estimate(
     context_of_call: typer.Context,
     model: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="MODEL",
             autocompletion=model_names,
-            help="Folder, config.json, .gguf, org/name, hf://org/name@revision, Hub URL, or catalogue name.",
+            help=MODEL_HELP,
         ),
-    ],
+    ] = None,
     gpu: Annotated[
         str | None,
         typer.Option("--gpu", "-g", help="Accelerator and number: h100, 4xH100, H100:4.", autocompletion=gpu_names),
@@ -96,6 +98,8 @@ def estimate(
     $ moeplan estimate ./my-model/config.json --quant fp8 --gpu rtx-4090 --require-fit
     $ moeplan estimate deepseek-v3 --gpu 8xh200 -- --tensor-parallel-size 8 --enable-expert-parallel
     """  # noqa: D301 - typer reads the character, not the escape
+    if model is None and not context_of_call.obj:
+        raise InputError("moeplan estimate needs MODEL", hint=f"MODEL: {MODEL_HELP[:1].lower()}{MODEL_HELP[1:]}")
     how = showing(format, json=json, output=output, quiet=quiet, color=color)
     from moeplan.estimate import estimate as verb
     from moeplan.report.progress import watching

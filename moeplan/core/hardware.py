@@ -80,6 +80,8 @@ class Hardware(NamedTuple):
     architecture: str | None = None
     compute_capability: str | None = None
     memory_kind: str | None = None
+    slice: bool = False
+    """True for a part of a card (MIG): slices do not reach each other's memory, so they form no group."""
     unified_memory: bool = False
     """True where the CPU uses the same memory."""
     nominal_bytes: int | None = None

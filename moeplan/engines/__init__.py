@@ -27,6 +27,12 @@ ENGINES: dict[str, str] = {
 }
 """Name to module; the first is the default."""
 
+ALSO_CALLED = {
+    "llama.cpp": "llamacpp", "llama-cpp": "llamacpp", "llama-server": "llamacpp", "ollama": "llamacpp",
+    "tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm", "hf": "transformers",
+}  # fmt: skip
+"""Other names that people write."""
+
 
 class Engine(Protocol):
     """What every engine module offers. All sizes are bytes of one rank."""

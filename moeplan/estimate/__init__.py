@@ -21,7 +21,7 @@ from moeplan.core.model import ModelSpec, MoeFfn, Remark
 from moeplan.core.quant import Holding, fold_bytes, holdings
 from moeplan.core.units import gib, params
 from moeplan.core.weights import Parameters, count_parameters, inventory, parameters
-from moeplan.engines import ENGINES, load
+from moeplan.engines import ALSO_CALLED, ENGINES, load
 from moeplan.estimate.judge import judge
 from moeplan.estimate.question import Question, base_basis, make_question, read_formats, read_kv_dtype, read_limits
 from moeplan.estimate.result import (
@@ -35,7 +35,7 @@ from moeplan.estimate.result import (
     WeightBytes,
     WindowCost,
 )
-from moeplan.estimate.stated import engine_of, read_stated
+from moeplan.estimate.stated import Stated, engine_of, read_stated
 from moeplan.estimate.ways_out import ways_out
 from moeplan.sources.engine_constants import read_constants
 from moeplan.sources.hardware_profiles import find_hardware
@@ -44,14 +44,19 @@ from moeplan.sources.models import find_model
 
 __all__ = ["Estimate", "estimate"]
 
-ONLINE_FORMATS = {"fp8": "fp8-tensor", "fp8_per_tensor": "fp8-tensor", "fp8_per_channel": "fp8-channel", "mxfp8": "mxfp8"}
+ONLINE_FORMATS = {
+    "fp8": "fp8-tensor",
+    "fp8_per_tensor": "fp8-tensor",
+    "fp8_per_channel": "fp8-channel",
+    "mxfp8": "mxfp8",
+}
 """What engines make of a plain checkpoint while they load it, by their `--quantization`, and our name for it."""
 UNCERTAIN = (QUANTISER_UNKNOWN, "not-verified", "family-unknown", "provenance-class-default", "provenance-rebuilt")
 """Notes on the model after which a verdict is not certain."""
 
 
 def estimate(
-    model: str | Path,
+    model: str | Path | None = None,
     *,
     gpu: str | None = None,
     engine: str | None = None,
@@ -83,17 +88,17 @@ def estimate(
 ) -> Estimate:
     """Estimate what `model` needs: parameters, weights, cache, memory of every GPU, and whether it fits `gpu`.
 
-    `context` and `concurrency` are numbers or texts such as `32k`. `engine_args` is the engine's own command line, as a
+    `model` may be left out where `engine_args` names it. `context` and `concurrency` are numbers or texts such as `32k`. `engine_args` is the engine's own command line, as a
     text or in words; what it says and a keyword says too must agree. `headers` reads the checkpoint's headers from the
     Hub also for a model that the catalogue knows; `file` names one of several models in a repository or folder;
     `progress` is told how many headers of how many are read. Raises the errors of `moeplan.core.errors`.
     """
     words = shlex.split(engine_args) if isinstance(engine_args, str) else list(engine_args)
-    asked_engine = engine_of(words) if engine is None else engine
+    asked_engine = engine_of(words) if engine is None else ALSO_CALLED.get(engine.lower(), engine)
     engine = next(iter(ENGINES)) if asked_engine is None else asked_engine
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}", hint=f"known engines: {', '.join(ENGINES)}")
-    _check_texts(model=model, gpu=gpu, dtype=dtype, quant=quant, kv_dtype=kv_dtype, revision=revision, file=file)
+    _check_texts(model=model or "", gpu=gpu, dtype=dtype, quant=quant, kv_dtype=kv_dtype, revision=revision, file=file)
     constants, told = read_constants(engine, engine_version)
     named = {
         "tp": tp, "pp": pp, "dp": dp, "ep": ep, "dp_attention": dp_attention, "dcp": dcp,
@@ -101,14 +106,15 @@ def estimate(
         "num_nodes": nodes, "utilization_fraction": utilization, "context_tokens": context, "concurrency": concurrency,
         "dtype": dtype, "kv_dtype": kv_dtype, "revision": revision,
     }  # fmt: skip
-    stated = read_stated(engine, named, words, str(model))
+    stated = read_stated(engine, named, words)
+    model = _model(model, stated)
     values: Mapping[str, Any] = stated.values
     share = values.get("utilization_fraction")
     if share is not None and not (isinstance(share, int | float) and 0 < share <= 1):
         raise InputError(f"utilization {share} must be above 0 and at most 1", hint="for instance --utilization 0.9")
     folders = tuple(Path(folder) for folder in ([profiles] if isinstance(profiles, str | Path) else profiles))
     loaded = find_model(str(model), Asked(values.get("revision"), offline, headers, file, folders, progress))
-    notes = [*loaded.remarks, *told, *stated.notes]
+    notes = [*loaded.remarks, *told, *stated.notes, *_other_model(stated, str(model), loaded)]
     if asked_engine is None and gpu is not None:
         others = ", ".join(name for name in ENGINES if name != engine)
         notes.append(
@@ -193,6 +199,26 @@ def estimate(
     )
 
 
+def _model(given: str | Path | None, stated: Stated) -> str | Path:
+    """The model as given, else as the engine's command line names it."""
+    if given is not None:
+        return given
+    if stated.model is None:
+        raise InputError("no model was named", hint="name it: moeplan estimate MODEL --gpu h100")
+    return stated.model
+
+
+def _other_model(stated: Stated, given: str, loaded: LoadedModel) -> list[Remark]:
+    """A note where the command line names another model than the one that is estimated."""
+    if stated.model is None:
+        return []
+    names = {name.rstrip("/").rpartition("/")[2].lower() for name in (given, loaded.id, stated.model)}
+    if len(names) == 1 or stated.model.lower() == loaded.id.lower():
+        return []
+    told = f"the engine's command line names {stated.model}; the estimate is of {loaded.id}"
+    return [Remark("model-differs", "warning", told)]
+
+
 def _unheeded(question: Question) -> list[Remark]:
     """Flags that were read and that matter to memory, but that this engine's arithmetic does not look at."""
     heeded = {option.flag for option in question.engine.settle(question.serving).options}
@@ -214,7 +240,9 @@ def _online_format(asked: str | None, loaded: LoadedModel, notes: list[Remark]) 
     if asked is None:
         return None
     if loaded.quantisation is None and asked in ONLINE_FORMATS:
-        notes.append(Remark("quantization-online", "info", f"--quantization {asked}: weights are quantised while loading"))
+        notes.append(
+            Remark("quantization-online", "info", f"--quantization {asked}: weights are quantised while loading")
+        )
         return ONLINE_FORMATS[asked]
     if loaded.quantisation is None:
         told = f"--quantization {asked}: the checkpoint states no such format, so its weights are taken as they are"

@@ -75,7 +75,29 @@ def _refusals(question: Question, settings: Settings) -> tuple[Refusal, ...]:
             f"{product} = {layout.num_gpus} GPUs, but {devices} were named; name {layout.num_gpus}, or lower a degree"
         )
         found += (Refusal("gpus-too-few", told),)
-    return found
+    hardware = question.serving.hardware
+    if hardware is not None and hardware.slice and layout.num_gpus > 1:
+        told = f"slices of a card do not reach each other's memory, so {layout.num_gpus} of them form no group; use one"
+        found += (Refusal("slices-apart", f"{told}, or whole cards"),)
+    return found + _host_shortage(question, settings)
+
+
+def _host_shortage(question: Question, settings: Settings) -> tuple[Refusal, ...]:
+    """What stays in host memory and does not fit there; files being read are in the page cache, which gives way."""
+    room = _host_room(question)
+    needed = total_bytes(entry for entry in host_lines(question, settings) if entry.code != "host.loading")
+    if room is None or needed <= room:
+        return ()
+    told = f"host memory: {gib(needed)} stay there, and the profile tells of {gib(room)}"
+    return (Refusal("host-memory-too-small", f"{told}; keep fewer weights there, or a smaller format"),)
+
+
+def _host_room(question: Question) -> int | None:
+    """Host memory of all nodes together; None where the profile does not tell."""
+    hardware = question.serving.hardware
+    if hardware is None or hardware.host_bytes is None:
+        return None
+    return hardware.host_bytes * question.deployment.layout.num_nodes
 
 
 def _shortage(question: Question, found: Ledger, worst: RankLedger, capacity: Capacity | None) -> list[Refusal]:
@@ -137,8 +159,7 @@ def _host(question: Question, settings: Settings) -> tuple[Rank, ...]:
     lines = host_lines(question, settings)
     if not lines:
         return ()
-    hardware = question.serving.hardware
-    room = hardware.host_bytes if hardware is not None else None
+    room = _host_room(question)
     low, high = band_bytes(lines)
     weights = tuple(entry for entry in lines if entry.code.startswith("weights."))
     return (

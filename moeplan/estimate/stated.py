@@ -28,6 +28,8 @@ class Stated(NamedTuple):
     layout: AskedLayout
     settings: Mapping[str, Value]
     """The engine's further settings, by its own flag."""
+    model: str | None
+    """As the engine's command line names it."""
     quantization: str | None
     """What `--quantization` of the engine says."""
     notes: tuple[Remark, ...]
@@ -35,7 +37,7 @@ class Stated(NamedTuple):
     """The engine's own flag for each thing that was stated behind `--`."""
 
 
-def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str], model: str) -> Stated:
+def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str]) -> Stated:
     """Options of moeplan (`named`, None where not given) joined with the engine's command line.
 
     Raises InputError for values that are none, and where both state different values of one thing.
@@ -45,17 +47,20 @@ def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str], 
     settings: Mapping[str, Value] = {}
     notes: list[Remark] = []
     quantization: str | None = None
+    model: str | None = None
     flags: dict[str, str] = {}
     if words:
         command, names = _read_command(engine, words)
         settings = command.settings
         if command.engine not in (None, engine):
-            told = f"the command line begins with a program of {command.engine}; its flags were read as {engine}'s"
-            notes.append(Remark("engine-differs", "warning", told))
+            raise InputError(
+                f"--engine {engine}, but the command behind `--` is one of {command.engine}",
+                hint="leave --engine out, or name the engine whose command it is",
+            )
         notes += command.notes
         for field, value in command.fields.items():
             if field == "model":
-                notes += _model_note(str(value), model)
+                model = str(value)
             elif field == "quantization":
                 quantization = str(value)
             elif value in (None, "auto"):
@@ -69,7 +74,7 @@ def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str], 
                 values[field] = value
                 flags[field] = names.get(field, "")
     layout = AskedLayout(**{name: values.pop(name) for name in AskedLayout._fields if name in values})  # type: ignore[arg-type]
-    return Stated(values, layout, settings, quantization, tuple(notes), flags)
+    return Stated(values, layout, settings, model, quantization, tuple(notes), flags)
 
 
 def _read_command(engine: str, words: Sequence[str]) -> "tuple[Command, dict[str, str]]":
@@ -121,11 +126,3 @@ def _differ(mine: object, theirs: object) -> bool:
         except InputError:
             return True
     return mine != theirs
-
-
-def _model_note(named: str, model: str) -> list[Remark]:
-    mine, theirs = (name.rstrip("/").rpartition("/")[2].lower() for name in (model, named))
-    if mine == theirs:
-        return []
-    told = f"the engine's command line names {named}; the estimate is of {model}"
-    return [Remark("model-differs", "warning", told)]

@@ -14,6 +14,7 @@ from moeplan.report.words import (
     active_words,
     band_words,
     explained_ranks,
+    further_reasons,
     ledger_words,
     rank_rows,
     reach_words,
@@ -30,6 +31,11 @@ def estimate_markdown(estimate: Estimate, *, explain: bool = False) -> str:
     blocks = [
         f"## {escaped(estimate.model.id)}",
         f"**{escaped(verdict_words(estimate))}**",
+        *(
+            ["\n".join(f"- {escaped(reason)}" for reason in further_reasons(estimate))]
+            if further_reasons(estimate)
+            else []
+        ),
         f"{escaped(shape_words(estimate.model))}. {params(estimate.parameters.total)} parameters, {active_words(estimate.parameters)}.",
         escaped(" · ".join(setting_words(estimate))),
         _parameters(estimate),

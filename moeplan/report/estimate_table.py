@@ -29,6 +29,7 @@ from moeplan.report.words import (
     active_words,
     band_words,
     explained_ranks,
+    further_reasons,
     ledger_words,
     rank_rows,
     reach_words,
@@ -96,6 +97,8 @@ def _head(page: Console, estimate: Estimate) -> None:
     page.print(f"{params(counts.total)} parameters · {active_words(counts)}", style="bold")
     _parts(page, setting_words(estimate))
     page.print(verdict_words(estimate), style=_STYLES[estimate.verdict.fits], overflow="fold")
+    for reason in further_reasons(estimate):
+        print_prose(page, reason, "  also: ")
     page.print()
 
 

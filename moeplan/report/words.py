@@ -10,6 +10,7 @@ from moeplan.core.weights import Parameters
 from moeplan.estimate.judge import ranks_words
 from moeplan.estimate.result import Estimate, ModelFacts, Rank
 
+MEMORY_REASONS = ("does-not-fit", "request-does-not-fit")
 NAIVE = "naive-active"
 """The note on what the sum over active parameters would give; it stands beside the ledger, not among the notes."""
 
@@ -109,9 +110,11 @@ def verdict_words(estimate: Estimate) -> str:
     assert worst.free_bytes is not None
     each = _where(estimate, worst)
     if not verdict.fits:
-        # Memory may suffice where the engine refuses for another reason: that is no matter of fitting.
-        lead = "DOES NOT FIT" if worst.free_bytes < 0 else "WOULD NOT START"
-        return f"{lead}: " + "; ".join(reason.message for reason in verdict.reasons)
+        first, *others = verdict.reasons
+        more = f" (and {len(others)} more {'reason' if len(others) == 1 else 'reasons'})" if others else ""
+        # What the engine refuses comes before any question of fitting.
+        lead = "DOES NOT FIT" if first.code in MEMORY_REASONS else "WOULD NOT START"
+        return f"{lead}: {first.message}{more}"
     sure = "FITS" if verdict.certain else "FITS, PROBABLY"
     spread = (
         ""
@@ -119,6 +122,11 @@ def verdict_words(estimate: Estimate) -> str:
         else f" (between {gib_signed(worst.free_low_bytes or 0)} and {gib_signed(worst.free_high_bytes or 0)})"
     )
     return f"{sure}: {gib_floor(worst.free_bytes)} left{each}{spread}"
+
+
+def further_reasons(estimate: Estimate) -> list[str]:
+    """The reasons behind the first, each a sentence."""
+    return [reason.message for reason in estimate.verdict.reasons[1:]]
 
 
 def worst_rank(estimate: Estimate) -> Rank | None:

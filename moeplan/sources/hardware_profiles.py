@@ -54,6 +54,7 @@ def read_hardware(path: Path) -> Hardware:
         architecture=top.text("architecture"),
         compute_capability=_capability(top),
         memory_kind=memory.text("kind"),
+        slice=top.flag("slice") or False,
         unified_memory=memory.flag("unified") or False,
         nominal_bytes=memory.integer("nominal_bytes", minimum=1),
         visible_bytes=memory.integer("visible_bytes", minimum=1),
