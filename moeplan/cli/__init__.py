@@ -141,14 +141,21 @@ def _usage(error: Any, asked: str | None, words: list[str]) -> tuple[str, str]:
                 f"no such option {option} before the command",
                 f"options stand behind it: moeplan {behind} ... {option}",
             )
-        return f"no such option {option}", f"{_did_you_mean(option, error.possibilities or ())}{hint}"
+        near = _did_you_mean(option, error.possibilities or ())
+        return f"no such option {option}", f"{near}{hint}{_behind_dashes(asked, option)}"
     if type(error).__name__ == "MissingParameter" and error.param is not None:
         name, told = error.param.name.upper(), error.param.help
         return f"{command} needs {name}", f"{name}: {told[:1].lower()}{told[1:]}" if told else hint
     if asked is not None and asked not in COMMANDS:
         return f"no such command {asked!r}", f"{_did_you_mean(asked, COMMANDS)}commands: {', '.join(COMMANDS)}"
     message = " ".join(str(error.format_message()).split()).rstrip(".")
-    return message[:1].lower() + message[1:], hint
+    behind_dashes = _behind_dashes(asked, "vllm serve ...") if "extra argument" in message else ""
+    return message[:1].lower() + message[1:], f"{hint}{behind_dashes}"
+
+
+def _behind_dashes(asked: str | None, typed: str) -> str:
+    """Where an engine's own words belong, for the commands that take them."""
+    return f"; an engine's own flags stand behind `--`: {asked} ... -- {typed}" if asked in TAKE_ENGINE_WORDS else ""
 
 
 def _did_you_mean(typed: str, known: Iterable[str]) -> str:

@@ -51,7 +51,7 @@ def _measure(task: Task, session: Session) -> Point:
     session.need(size * (2 if what == "copy" else 1))
     if size < COLD_FACTOR * (session.device.l2_bytes or 0):
         session.remark(f"bandwidth over {size // MIB} MiB is partly that of the cache")
-    spread = time_calls([_call(task.backend, random_bytes(size, session))], session, budget_s=0.5)
+    spread = time_calls([_call(task.backend, random_bytes(size, session))], session)
     moved = size * (2 if what == "copy" else 1)
     return Point(*task[:4], spread=spread, values={"bytes_per_s": moved / spread.median_s})
 

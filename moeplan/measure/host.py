@@ -74,10 +74,10 @@ def _host_memory(task: Task, session: Session) -> Point:
     if reads:
         matrix = source.view(-1, _ROW_BYTES // 4)
         vector, out = matrix[0].clone(), torch.empty_like(matrix[:, 0])
-        spread = time_on_host([lambda: torch.mv(matrix, vector, out=out)], budget_s=0.5)
+        spread = time_on_host([lambda: torch.mv(matrix, vector, out=out)], budget_s=session.budget_s)
     else:
         target = torch.empty_like(source)
-        spread = time_on_host([lambda: target.copy_(source)], budget_s=0.5)
+        spread = time_on_host([lambda: target.copy_(source)], budget_s=session.budget_s)
     session.clock = "host"
     return Point(*task[:4], spread=spread, values={"bytes_per_s": size * (1 if reads else 2) / spread.median_s})
 

@@ -33,7 +33,6 @@ _SIZES: dict[Effort, tuple[int, ...]] = {
 _MOST_GLOO_BYTES = 64 * MIB
 _GLOO_QUICK = (16 * KIB, MIB)
 _TIMEOUT = dt.timedelta(seconds=120)
-_BUDGET_S = 0.3
 _BATCH_S = 1e-3  # calls between two readings of the clock
 _MOST_CALLS = 64
 
@@ -186,7 +185,7 @@ def _samples(call: Callable[[], object], session: Session) -> tuple[list[float],
     once_s = max(*_most([_batch_seconds(call, 1, session)]), 1e-7)
     several = max(1, min(_MOST_CALLS, int(_BATCH_S / once_s)))
     graph = _graph(call, several, session) if session.has_graphs else None
-    count = sample_count(once_s * several, 20, _BUDGET_S)
+    count = sample_count(once_s * several, 20, session.budget_s)
     run, calls = (call, several) if graph is None else (graph.replay, 1)
     run()
     mine = []

@@ -42,6 +42,8 @@ class Session:
         self.torch_device = torch_device
         self.device: MeasuredDevice = describe_device(torch_device)
         self.seed = seed
+        self.budget_s = 0.3
+        """Seconds that one case is timed for, about; less makes a quicker and a rougher profile."""
         self.remarks: list[str] = []
         self.clock: Clock | None = None
         """What the last timing was taken with; None before the first of a case."""
@@ -122,6 +124,8 @@ class Session:
             with torch.no_grad():
                 point = body()
                 self.synchronize()
+        except NotMeasuredError as error:
+            return self.failed(task, str(error))
         except Exception as error:  # noqa: BLE001 - any failure of a kernel is a result of this case alone
             problem = reason(error)
         else:

@@ -29,7 +29,12 @@ _HOST_SAMPLE_S = 1e-4  # long beside the reading of the host's clock
 
 
 def time_calls(
-    calls: Sequence[Call], session: Session, *, least_samples: int = 20, budget_s: float = 0.3, graph: bool = True
+    calls: Sequence[Call],
+    session: Session,
+    *,
+    least_samples: int = 20,
+    budget_s: float | None = None,
+    graph: bool = True,
 ) -> Spread:
     """Seconds of one call, from rounds over `calls`, which do the same work on other data (see `rotations`).
 
@@ -38,11 +43,13 @@ def time_calls(
     clock is read around each call, or around several that are too short for it. Calls warm up first; they must not draw
     random numbers, and what they return is dropped.
 
-    Takes `least_samples` at least, more as far as `budget_s` reaches; calls so slow that this would take ten budgets get
-    fewer, three at least, as `Spread.samples` tells. `session.clock` says which clock it was. Raises what the calls raise.
+    Takes `least_samples` at least, more as far as `budget_s` (else the session's) reaches; calls so slow that this would
+    take ten budgets get fewer, three at least, as `Spread.samples` tells. `session.clock` says which clock it was. Raises
+    what the calls raise.
     """
     if not calls:
         raise ValueError("nothing to time")
+    budget_s = session.budget_s if budget_s is None else budget_s
     with torch.no_grad():
         if not session.has_graphs:
             session.clock = "host"

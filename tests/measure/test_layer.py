@@ -10,7 +10,9 @@ from moeplan.measure.session import Session, open_session
 
 @pytest.fixture
 def session() -> Session:
-    return open_session("cpu", 0)
+    session = open_session("cpu", 0)
+    session.budget_s = 0.01  # what is timed here is not the point
+    return session
 
 
 @pytest.mark.parametrize("kind", layer.KINDS)
@@ -36,23 +38,13 @@ def test_a_router_and_experts_take_more_kernels_than_a_dense_feed_forward(sessio
 
 
 def test_views_are_no_operations_and_writes_are() -> None:
-    data, target = torch.ones(4, 4), torch.zeros(16)
+    data, target = torch.ones(4, 4), torch.zeros(4, 4)
 
     def run() -> torch.Tensor:
-        target.copy_(data.t().reshape(16))  # a transposed view is copied once to be reshaped, and once into the target
-        return data.view(16)[2:] + 1
+        target.copy_(data.t())  # a view, and a write
+        return data.view(16)[2:] + 1  # two views, and a sum
 
-    assert layer.count_operations(run) == 3 + _extra_allocations(run)
-
-
-def _extra_allocations(run: layer.Layer) -> int:
-    """`reshape` of a transposed view is a clone in one call; torch versions that split it would count one more."""
-    from torch.profiler import profile
-
-    with profile() as recorded:
-        run()
-    names = [event.key for event in recorded.key_averages()]
-    return 0 if "aten::clone" in names else 1
+    assert layer.count_operations(run) == 2
 
 
 def test_without_graphs_nothing_is_planned_for_them(session: Session) -> None:

@@ -76,7 +76,7 @@ def test_two_processes_on_one_machine(tmp_path: Path) -> None:
         assert point["problem"] is None
         assert point["backend"] == "gloo"
         seconds, size, kind = point["spread"]["median_s"], point["case"]["bytes"], point["case"]["what"]
-        assert point["spread"]["samples"] >= 20
+        assert point["spread"]["samples"] >= 3
         assert point["values"]["bytes_per_s"] * seconds == pytest.approx(size)
         # n = 2: an all-reduce moves its message once over a link, the others half of it.
         moved = size if kind == "all_reduce" else size / 2

@@ -41,7 +41,7 @@ def test_half_of_the_free_host_memory_may_be_taken(session: Session) -> None:
     free = host_free_bytes()
     assert free is not None
     assert session.free_bytes() == pytest.approx(free / 2, rel=0.2)
-    with pytest.raises(NotMeasuredError, match="needs 1048576.00 GiB"):
+    with pytest.raises(NotMeasuredError, match=r"needs 1048576\.00 GiB"):
         session.need(2**50)
 
 
@@ -85,7 +85,7 @@ def test_random_data_has_the_dtype_and_the_spread_that_was_asked_for(session: Se
     assert float(drawn.double().std()) == pytest.approx(want, abs=tolerance)
 
 
-@pytest.mark.parametrize("dtype", ["tf32", "float4", "Tensor", ""])
+@pytest.mark.parametrize("dtype", ["tf32", "float4", "Tensor"])
 def test_a_dtype_that_the_device_lacks_is_a_reason(session: Session, dtype: str) -> None:
     with pytest.raises(NotMeasuredError, match=dtype):
         session.torch_dtype(dtype)
@@ -182,7 +182,7 @@ def test_a_cuda_device_tells_what_it_is() -> None:
     assert device.total_bytes == torch.cuda.mem_get_info()[1]
     assert device.compute_capability == ".".join(map(str, torch.cuda.get_device_capability()))
     assert device.l2_bytes
-    assert 0 < session.free_bytes() < device.total_bytes
+    assert 0 < session.free_bytes() < (device.total_bytes or 0)
 
     def too_large() -> Point:
         torch.empty(2**50, dtype=torch.uint8, device="cuda")
