@@ -158,8 +158,8 @@ def estimate(
         matched,
         use_headers=quant is None,
     )
+    question = question._replace(doubts=question.doubts + tuple(_unheeded(question)))
     notes += question.doubts
-    notes += _unheeded(question)
     origins |= {
         "quant": "stated" if quant else "inferred",
         "kv_dtype": "stated" if asked else "inferred",
@@ -167,6 +167,8 @@ def estimate(
         "engine": "default" if asked_engine is None else "stated",
     }
     answer = judge(question)
+    if "context_tokens" in stated.left_open and context is None:
+        question, answer = _longest(question, answer, notes)
     verdict = answer.verdict
     if verdict.fits is False and gpu is not None:
         verdict = verdict._replace(ways_out=ways_out(question, gpu, answer.capacity))
@@ -225,6 +227,20 @@ def _unheeded(question: Question) -> list[Remark]:
     left = [flag for flag in question.deployment.stated if flag not in heeded]
     told = "moeplan reads this flag, but what it does to memory is not modelled"
     return [Remark("flag-not-modelled", "warning", f"{flag}: {told}") for flag in left]
+
+
+def _longest(question: Question, answer: Answer, notes: list[Remark]) -> tuple[Question, Answer]:
+    """The same with the longest context that fits, where the length is left to the engine and the model's does not fit.
+
+    Source: vLLM 0.33.0 v1/core/kv_cache_planning.py (_auto_fit_max_model_len).
+    """
+    longest = answer.capacity.max_context_tokens
+    if not longest or longest >= question.deployment.context_tokens:
+        return question, answer
+    told = f"the length is left to the engine: {longest:,} tokens are the longest that fit"
+    notes.append(Remark("context-fitted", "info", told))
+    question = question.at(question.deployment.with_context(longest))
+    return question, judge(question)
 
 
 def _check_texts(**given: object) -> None:

@@ -180,22 +180,28 @@ def _host(question: Question, settings: Settings) -> tuple[Rank, ...]:
 
 
 def _open(question: Question, reason: Refusal) -> Answer:
+    """Memory has no answer; what the engine refuses on any GPU is one."""
+    settings = question.engine.settle(question.serving)
+    refused = question.engine.refusals(question.serving, settings)
     return Answer(
-        _layout(question, Settings(())),
+        _layout(question, settings),
         (),
         Capacity(None, None, None, None, _per(question), None),
-        Verdict(None, False, None, None, None, (reason,), ()),
+        Verdict(False if refused else None, bool(refused), None, None, None, refused or (reason,), ()),
     )
 
 
 def _layout(question: Question, settings: Settings) -> LayoutUsed:
     layout, asked = question.deployment.layout, question.deployment
+    stated = set(asked.flags.values())
     return LayoutUsed(
         engine=asked.engine,
         engine_version=question.serving.constants.version,
         version_origin=question.version_origin,
         expert_backend=question.engine.expert_backend(question.serving, settings),
-        options=settings.options,
+        options=tuple(
+            option._replace(origin="stated") if option.flag in stated else option for option in settings.options
+        ),
         tp=layout.tp,
         pp=layout.pp,
         pp_layers=layout.pp_layers if layout.pp > 1 else None,
@@ -210,7 +216,8 @@ def _layout(question: Question, settings: Settings) -> LayoutUsed:
 
 
 def _per(question: Question) -> str:
-    return "attention_dp_rank" if question.deployment.layout.dp > 1 else "engine"
+    layout = question.deployment.layout
+    return "attention_dp_rank" if layout.dp > 1 and layout.dp_attention else "engine"
 
 
 def _capacity(question: Question, found: Ledger) -> Capacity:

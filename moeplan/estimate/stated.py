@@ -19,6 +19,9 @@ SPELLED = {
 }  # fmt: skip
 """moeplan's own option for each thing that engines have a flag for."""
 
+MOST_RANKS = 65_536
+"""No deployment has more ranks of a kind than the largest clusters have devices."""
+
 
 class Stated(NamedTuple):
     """What somebody stated."""
@@ -35,6 +38,8 @@ class Stated(NamedTuple):
     notes: tuple[Remark, ...]
     flags: Mapping[str, str]
     """The engine's own flag for each thing that was stated behind `--`."""
+    left_open: frozenset[str]
+    """What is left to the engine by name (`--max-model-len auto`)."""
 
 
 def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str]) -> Stated:
@@ -49,6 +54,7 @@ def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str]) 
     quantization: str | None = None
     model: str | None = None
     flags: dict[str, str] = {}
+    left_open: set[str] = set()
     if words:
         command, names = _read_command(engine, words)
         settings = command.settings
@@ -64,7 +70,7 @@ def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str]) 
             elif field == "quantization":
                 quantization = str(value)
             elif value in (None, "auto"):
-                continue
+                left_open.add(field)
             elif field in values and _differ(values[field], value):
                 raise InputError(
                     f"{SPELLED.get(field, field)} {values[field]} and {value} behind `--` contradict each other",
@@ -73,8 +79,9 @@ def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str]) 
             else:
                 values[field] = value
                 flags[field] = names.get(field, "")
+        _check_degrees(values)
     layout = AskedLayout(**{name: values.pop(name) for name in AskedLayout._fields if name in values})  # type: ignore[arg-type]
-    return Stated(values, layout, settings, model, quantization, tuple(notes), flags)
+    return Stated(values, layout, settings, model, quantization, tuple(notes), flags, frozenset(left_open))
 
 
 def _read_command(engine: str, words: Sequence[str]) -> "tuple[Command, dict[str, str]]":
@@ -114,6 +121,9 @@ def _check_degrees(values: Mapping[str, object]) -> None:
             raise InputError(
                 f"{option} {value} must be a whole number of {least} or more", hint=f"for instance {option} 2"
             )
+        if value is not None and value > MOST_RANKS:
+            option = SPELLED[name]
+            raise InputError(f"{option} {value} is more than {MOST_RANKS:,}", hint=f"for instance {option} 8")
 
 
 def _differ(mine: object, theirs: object) -> bool:

@@ -28,8 +28,8 @@ from moeplan.measure.timing import rotations, time_calls
 
 TOLERANCES = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 2e-2, "float8_e4m3fn": 0.1}
 """Largest error relative to the norm against the loop in float32 that still counts as right. In 16 bits rows are rounded
-four times on their way (bfloat16 by up to 0.4 %); float8 rounds both operands of both matmuls, each by about 2.6 % in the
-mean of squares, so that 5 % is what a right kernel shows."""
+four times on their way (bfloat16 by up to 0.4 %); float8 rounds both operands of three matmuls, each by about 2.6 % in the
+mean of squares: sqrt(6) x 2.6 % = 6.4 % is what a right kernel shows."""
 
 _CHECKED_TOKENS = 128
 _MOST_CALLS = 32  # of one round: each has a routing of its own
@@ -60,10 +60,10 @@ def plan(
 ) -> Iterator[Task]:
     """Shapes by dtypes by backends by (tokens, routing); a backend that cannot run is one case, which will say why.
 
-    Without dtypes: bfloat16, and float8 too on a GPU beyond the quick effort. Too large a shape gets fewer experts.
+    Without dtypes: bfloat16, and float8 too on CUDA beyond the quick effort. Too large a shape gets fewer experts.
     """
     on_gpu = device.kind in ("cuda", "rocm")
-    chosen = dtypes or (("bfloat16", "float8_e4m3fn") if on_gpu and effort != "quick" else ("bfloat16",))
+    chosen = dtypes or (("bfloat16", "float8_e4m3fn") if device.kind == "cuda" and effort != "quick" else ("bfloat16",))
     for dtype in chosen:
         told: set[str] = set()
         for whole in shapes:

@@ -42,6 +42,9 @@ _SMALL_SHAPES: dict[Effort, tuple[MoeShape, ...]] = {
 }
 
 ROUTER_SHAPES = (
+    FEW_FAT,
+    GPT_OSS,
+    V3,
     MoeShape("deepseek-v2", 5120, 1536, 160, 6, "group_limited_greedy", shared_width=3072),
     MoeShape("minimax-m2.5", 3072, 1536, 256, 8, "sigmoid_bias"),
     MoeShape("deepseek-v4-flash", 4096, 2048, 256, 6, "sqrtsoftplus_bias", shared_width=2048),
@@ -51,7 +54,7 @@ ROUTER_SHAPES = (
     MoeShape("phi-3.5-moe", 4096, 6400, 16, 2, "sparsemixer"),
     SCOUT,
 )
-"""One model of each routing function that is not among the others. Longcat's 768 are 512 experts and 256 zero experts."""
+"""One model of each routing function. Longcat's 768 are 512 experts and 256 zero experts."""
 
 _CPU_BYTES: dict[Effort, int] = {"quick": 64 * MIB, "default": 256 * MIB, "full": 1024 * MIB}
 

@@ -28,10 +28,14 @@ class KernelFit(NamedTuple):
 
     backend: str
     dtype: str
+    bandwidth_bytes_per_s: float
+    """Best of this machine; constants are shares of it."""
+    flops_per_s: float
+    """Best of this machine in this dtype."""
     constants: dict[str, float]
     num_fitted: int
     num_held: int
-    """Points that took no part in the fit."""
+    """Points that were predicted by a fit which they took no part in."""
     median_error: float | None
     """On the points that were held back: |predicted / measured - 1|."""
     worst_error: float | None

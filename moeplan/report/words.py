@@ -105,16 +105,16 @@ def verdict_words(estimate: Estimate) -> str:
     verdict = estimate.verdict
     if verdict.fits is None:
         return f"NOT JUDGED: {verdict.reasons[0].message}"
-    worst = worst_rank(estimate)
-    assert worst is not None
-    assert worst.free_bytes is not None
-    each = _where(estimate, worst)
     if not verdict.fits:
         first, *others = verdict.reasons
         more = f" (and {len(others)} more {'reason' if len(others) == 1 else 'reasons'})" if others else ""
         # What the engine refuses comes before any question of fitting.
         lead = "DOES NOT FIT" if first.code in MEMORY_REASONS else "WOULD NOT START"
         return f"{lead}: {first.message}{more}"
+    worst = worst_rank(estimate)
+    assert worst is not None
+    assert worst.free_bytes is not None
+    each = _where(estimate, worst)
     sure = "FITS" if verdict.certain else "FITS, PROBABLY"
     spread = (
         ""

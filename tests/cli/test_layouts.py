@@ -144,3 +144,52 @@ def test_ranks_that_differ_are_listed_and_the_fullest_is_named(run: Run) -> None
     assert "ranks 8-15, the fullest" in outcome.out
     assert "\nranks 0-7 " in outcome.out
     assert "TP 8 x PP 2 (31 or 30 layers)" in outcome.out
+
+
+def test_refusals_need_no_gpu(run: Run) -> None:
+    found = answer(run("estimate", "deepseek-v3", "--tp", "7", "--json", "--offline"))
+    assert (found["verdict"]["fits"], found["verdict"]["certain"]) == (False, True)
+    assert "attention heads" in found["verdict"]["reasons"][0]["message"]
+    shown = run("estimate", "deepseek-v3", "--tp", "7", "--offline")
+    assert "WOULD NOT START" in shown.out
+
+
+def test_options_tell_who_stated_them(run: Run) -> None:
+    words = ("--json", "--offline", "--", "--tensor-parallel-size", "8", "--max-model-len", "8192")
+    found = answer(run("estimate", "deepseek-v3", "-g", "8xh200", *words))
+    origins = {option["flag"]: option["origin"] for option in found["layout"]["options"]}
+    assert origins["--tensor-parallel-size"] == origins["--max-model-len"] == "stated"
+    plain = answer(run("estimate", "deepseek-v3", "-g", "8xh200", "--json", "--offline"))
+    origins = {option["flag"]: option["origin"] for option in plain["layout"]["options"]}
+    assert origins["--tensor-parallel-size"] == origins["--max-model-len"] == "inferred"
+
+
+def test_a_length_left_to_the_engine_is_the_longest_that_fits(run: Run) -> None:
+    shape = ("estimate", "qwen3-30b-a3b-instruct-2507", "-g", "h100", "--json", "--offline")
+    found = answer(run(*shape, "--", "--max-model-len", "auto"))
+    assert found["verdict"]["fits"] is True
+    longest = found["request"]["context_tokens"]
+    assert 0 < longest < 262_144
+    assert any(note["code"] == "context-fitted" for note in found["notes"])
+    longer = answer(run(*shape, "--", "--max-model-len", str(longest + 64)))
+    assert longer["verdict"]["fits"] is False
+
+
+def test_what_is_not_modelled_leaves_no_verdict_certain(run: Run) -> None:
+    shape = ("estimate", "deepseek-v3", "-g", "16xh200", "--json", "--offline", "--", "-tp", "8", "--max-model-len", "8192")
+    assert answer(run(*shape))["verdict"]["certain"] is True
+    found = answer(run(*shape, "--prefill-context-parallel-size", "2"))
+    assert found["verdict"]["certain"] is False
+    assert any(note["code"] == "flag-not-modelled" for note in found["notes"])
+
+
+@pytest.mark.parametrize("option", ["--tp", "--pp", "--dp", "--ep", "--dcp", "--nodes"])
+def test_absurd_degrees_are_an_error(run: Run, option: str) -> None:
+    wrong, way = said(run("estimate", "mixtral", "-g", "h100", "--offline", option, "1000000000"))
+    assert wrong == f"{option} 1000000000 is more than 65,536"
+    assert way == f"for instance {option} 8"
+
+
+def test_a_stage_without_layers_is_no_crash(run: Run) -> None:
+    shape = ("deepseek-v4-flash", "-e", "sglang", "-g", "3xh100", "--tp", "5", "--pp", "100", "--offline")
+    assert answer(run("estimate", *shape, "--json"))["verdict"]["fits"] is False

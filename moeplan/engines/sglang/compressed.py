@@ -52,9 +52,11 @@ def compressed_pool(serving: Serving, settings: Settings, rank: RankView, contex
     return -int(-tokens * found.slot_bytes() // 1) + found.fixed_bytes
 
 
-def compressed_tokens(serving: Serving, settings: Settings, rank: RankView, pool_bytes: int) -> int:
-    """`max_total_num_tokens` of a pool."""
+def compressed_tokens(serving: Serving, settings: Settings, rank: RankView, pool_bytes: int) -> int | None:
+    """`max_total_num_tokens` of a pool; None on a stage without a layer that caches."""
     found = _pools(serving, settings, rank)
+    if not found.slot_bytes():
+        return None
     tokens = max(0, int((pool_bytes - found.fixed_bytes) // found.slot_bytes()))
     most = settings.count("--max-total-tokens")
     tokens = min(tokens, most) if most else tokens

@@ -117,6 +117,8 @@ def prints(
     """`max_total_num_tokens` of a pool; the engine prints no concurrency."""
     if is_compressed(serving.spec):
         tokens = compressed_tokens(serving, settings, rank, pool_bytes)
+        if tokens is None:
+            return None
         return EnginePrints(tokens, None, "pool less states // bytes of a token in all its pools, whole pages")
     found = pools(serving, settings, rank, rules)
     if not found.slot_bytes():

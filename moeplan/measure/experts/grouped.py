@@ -37,8 +37,8 @@ def available(device: MeasuredDevice, dtype: str) -> str | None:
 
 
 def captures(device: MeasuredDevice, dtype: str) -> bool:
-    """On CUDA only the fast path does: bfloat16 on 9.0 or newer. Elsewhere torch loops over experts on the host."""
-    return device.kind != "cuda" or (dtype == "bfloat16" and capability(device) >= (9, 0))
+    """On a GPU only the fast path does: bfloat16 on 9.0 or newer. Elsewhere torch loops over experts on the host."""
+    return device.kind == "cpu" or (dtype == "bfloat16" and capability(device) >= (9, 0))
 
 
 def workspace_bytes(shape: MoeShape, value_bytes: int, num_tokens: int, busiest: int) -> int:

@@ -72,7 +72,8 @@ def run(prepared: Prepared, x_TD: Tensor, routing: Routing) -> Tensor:
     """y_TD in the dtype of x (bfloat16): tokens quantised once, rows between the matmuls once more."""
     way = permute(routing.experts_TK, prepared.w13_EDG.shape[0])
     x8_TD, scale_T = quantise_rows(x_TD)
-    up_AG = _matmul(x8_TD[way.token_A], scale_T[way.token_A], prepared.w13_EDG, prepared.w13_scale_EG, way.ends_E)
+    rows_AD = x8_TD.view(torch.uint8)[way.token_A].view(x8_TD.dtype)  # not every device gathers float8
+    up_AG = _matmul(rows_AD, scale_T[way.token_A], prepared.w13_EDG, prepared.w13_scale_EG, way.ends_E)
     h8_AF, scale_A = quantise_rows(activate(up_AG, prepared.gated))
     out_AD = _matmul(h8_AF, scale_A, prepared.w2_EFD, prepared.w2_scale_ED, way.ends_E)
     return combine(out_AD, way.row_TK, routing.gate_TK)
