@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from moeplan.estimate import estimate as estimate
     from moeplan.inspect import gpus as gpus
     from moeplan.inspect import models as models
+    from moeplan.profile import profile as profile
     from moeplan.validate import validate as validate
 
 _HOMES = {
@@ -25,6 +26,7 @@ _HOMES = {
     "estimate": "moeplan.estimate",
     "gpus": "moeplan.inspect",
     "models": "moeplan.inspect",
+    "profile": "moeplan.profile",
     "validate": "moeplan.validate",
 }
 """Public names and the modules that they come from."""

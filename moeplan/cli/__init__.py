@@ -18,6 +18,7 @@ from moeplan.version import __version__
 COMMANDS: dict[str, str] = {
     "estimate": "What one model needs, line by line, and whether it fits a GPU.",
     "validate": "The estimate beside what an engine said at start, line by line.",
+    "profile": "Measure this machine, for later estimates.",
     "gpus": "The accelerators that moeplan knows, or one of them with its sources.",
     "models": "The models that moeplan knows without the network.",
 }
@@ -118,7 +119,7 @@ def _report(message: str, hint: str, code: int) -> int:
 
 
 def _interrupted() -> int:
-    return _report("interrupted", "what was read of the Hub is kept; run it again", EXIT_INTERRUPTED)
+    return _report("interrupted", "what was done is kept; run it again", EXIT_INTERRUPTED)
 
 
 def _unheard() -> int:

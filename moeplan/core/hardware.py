@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from moeplan.core.ledger import Basis, Why
+from moeplan.core.profiled import total_bytes
 
 GIB = 2**30
 
@@ -136,6 +137,7 @@ def usable(hardware: Hardware) -> Usable | None:
 
     The first rule that applies:
 
+    0. the total that the runtime reported to `moeplan profile` on this very device (basis `measured`);
     1. the total that engines or PyTorch report for this device (`reported_bytes`; basis `measured`: it was read in
        logs), with the file's band or else plus and minus `REPORT_SPREAD_BYTES`;
     2. memory shared with the CPU: three quarters of the nominal size, from two thirds to 0.95 (`assumed`);
@@ -144,6 +146,11 @@ def usable(hardware: Hardware) -> Usable | None:
 
     This is the total, before an engine's own share of it and before what other processes hold.
     """
+    profiled = total_bytes(hardware)
+    if profiled is not None:
+        why = Why("total that the device reported", {"total_bytes": profiled.bytes}, profiled.source)
+        certain = not hardware.unified_memory
+        return Usable(profiled.bytes, profiled.low_bytes, profiled.high_bytes, "measured", certain, why)
     nominal, visible, reported = hardware.nominal_bytes, hardware.visible_bytes, hardware.reported_bytes
     if reported is not None:
         low, high = hardware.reported_low_bytes, hardware.reported_high_bytes

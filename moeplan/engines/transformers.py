@@ -13,6 +13,7 @@ from moeplan.core.layout import AskedLayout, Division, Layout
 from moeplan.core.ledger import Line, Why, line, total_bytes
 from moeplan.core.model import DenseFfn, ModelSpec, MoeFfn, Remark, Weight
 from moeplan.core.placement import RankView, even_stages
+from moeplan.core.profiled import context_bytes
 
 DTYPES = ("bfloat16", "float16", "float32")
 """Dtypes that the library's own cache can have: those of a model."""
@@ -124,7 +125,7 @@ def weight_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple[
 
 def runtime_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple[Line, ...]:
     """Activations of one prefill of the whole batch, and the device context."""
-    spec, deployment, constants = serving.spec, serving.deployment, serving.constants
+    spec, deployment = serving.spec, serving.deployment
     tokens = deployment.concurrency * deployment.context_tokens
     widest = 0
     for ffn in dict.fromkeys(ffn for layer in spec.layers for ffn in layer.ffns):
@@ -136,7 +137,6 @@ def runtime_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple
             case _:
                 assert_never(ffn)
     elements = tokens * (4 * spec.hidden_size + widest) + 2 * deployment.concurrency * spec.vocab_size
-    context = constants.of("device_context_bytes")
     return (
         line(
             "activations",
@@ -151,10 +151,23 @@ def runtime_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple
             low_bytes=elements,
             high_bytes=4 * elements,
         ),
-        line(
-            "device_context", "CUDA context and libraries", context.value, "assumed", Why("constant", {}, context.source),
-            low_bytes=context.low, high_bytes=context.high,
-        ),
+        _context(serving),
+    )
+
+
+def _context(serving: Serving) -> Line:
+    """What the process takes before it holds a tensor: as measured on this device, else a constant."""
+    measured = context_bytes(serving.hardware)
+    if measured is not None:
+        why = Why("bytes of a process that holds no tensor", {}, measured.source)
+        return line(
+            "device_context", "context and libraries", measured.bytes, "measured", why,
+            low_bytes=measured.low_bytes, high_bytes=measured.high_bytes,
+        )  # fmt: skip
+    context = serving.constants.of("device_context_bytes")
+    return line(
+        "device_context", "CUDA context and libraries", context.value, "assumed", Why("constant", {}, context.source),
+        low_bytes=context.low, high_bytes=context.high,
     )  # fmt: skip
 
 

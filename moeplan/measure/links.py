@@ -44,6 +44,11 @@ def world_size() -> int:
     return int(text) if started else 1
 
 
+def rank() -> int:
+    """Number of this process among those that torchrun started; 0 without it."""
+    return int(os.environ["RANK"]) if world_size() > 1 else 0
+
+
 def plan(
     effort: Effort, shapes: tuple[MoeShape, ...], dtypes: tuple[str, ...], device: MeasuredDevice
 ) -> Iterator[Task]:

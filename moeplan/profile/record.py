@@ -6,9 +6,8 @@ import gzip
 import json
 import os
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from moeplan.core.errors import InputError
 from moeplan.core.measurement import SECTIONS, MeasuredDevice, Point, Spread
@@ -19,12 +18,21 @@ MOST_BYTES = 256 * 2**20
 """No record is larger than this when it is unpacked; a file that claims to be is none of ours."""
 
 
-def write_points(path: Path, device: MeasuredDevice, points: Iterable[Point]) -> None:
-    """Replace the file by these points. Raises InputError where it cannot be written."""
+class Record(NamedTuple):
+    """What a file holds."""
+
+    device: MeasuredDevice
+    seed: int
+    points: tuple[Point, ...]
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Replace the file. Raises InputError where it cannot be written."""
     content = {
         "schema": SCHEMA,
-        "device": device._asdict(),
-        "points": [_plain(point) for point in points],
+        "device": record.device._asdict(),
+        "seed": record.seed,
+        "points": [_plain(point) for point in record.points],
     }
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     try:
@@ -34,28 +42,43 @@ def write_points(path: Path, device: MeasuredDevice, points: Iterable[Point]) ->
             file.write(gzip.compress(text.encode(), mtime=0))
         os.replace(file.name, path)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error})", hint="name a folder that you can write"
-        ) from None
+        raise _unwritable(path, error) from None
 
 
-def read_points(path: Path) -> tuple[MeasuredDevice, tuple[Point, ...]]:
-    """The device and its points. Raises InputError for a file that is no record of points."""
+def check_writable(path: Path) -> None:
+    """Raises InputError where a record could not be written; to be asked before anything is measured."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path}: cannot be written ({error.strerror or error})",
+        hint="name a folder that you can write with --profiles",
+    )
+
+
+def read_record(path: Path) -> Record:
+    """Raises InputError for a file that is no record of points."""
     foreign = InputError(
-        f"{path} is no record of a profile", hint="name a file that `moeplan profile` wrote, or leave --resume out"
+        f"{path} is no record of a profile", hint="name the profile that `moeplan profile` wrote, or leave --resume out"
     )
     try:
         with gzip.open(path, "rb") as file:
             content: Any = json.loads(file.read(MOST_BYTES))
         if content["schema"] != SCHEMA:
             raise foreign
-        device = MeasuredDevice(**content["device"])
-        points = tuple(_point(each) for each in content["points"])
+        return Record(
+            MeasuredDevice(**content["device"]), int(content["seed"]), tuple(_point(each) for each in content["points"])
+        )
     except FileNotFoundError:
-        raise InputError(f"there is no {path}", hint="run without --resume first") from None
+        raise InputError(f"there is no {path} to go on with", hint="leave --resume out") from None
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
         raise foreign from None
-    return device, points
 
 
 def _plain(point: Point) -> dict[str, Any]:

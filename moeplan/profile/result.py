@@ -75,6 +75,8 @@ class Profile(NamedTuple):
     seed: int
     date: str
     tool: str
+    rank: int
+    """Of this process under torchrun; 0 without it."""
     complete: bool
     """False where it was interrupted: what was measured is kept."""
     num_points: int
@@ -87,3 +89,8 @@ class Profile(NamedTuple):
     points_path: str | None
     changes: tuple[Change, ...] | None
     notes: tuple[Remark, ...]
+
+    @property
+    def first(self) -> bool:
+        """True for the process that tells and writes: rank 0 of a torchrun, and the only one without."""
+        return self.rank == 0

@@ -25,7 +25,11 @@ class Ran(NamedTuple):
 
 
 def planned(
-    effort: Effort, shapes: tuple[MoeShape, ...], dtypes: tuple[str, ...], device: MeasuredDevice, sections: Iterable[Section]
+    effort: Effort,
+    shapes: tuple[MoeShape, ...],
+    dtypes: tuple[str, ...],
+    device: MeasuredDevice,
+    sections: Iterable[Section],
 ) -> list[Task]:
     """Every case of these sections."""
     from moeplan.measure import load

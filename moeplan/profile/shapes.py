@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moeplan.core.errors import InputError
 from moeplan.core.measurement import MoeShape
-from moeplan.core.model import MoeFfn, ModelSpec
+from moeplan.core.model import ModelSpec, MoeFfn
 
 ROUTERS = {
     "deepseek_v2": "group_limited_greedy",

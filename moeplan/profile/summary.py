@@ -3,49 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from moeplan.core.measurement import Point
 from moeplan.profile.result import Figure, Problem
 
-RATES = {
-    # section and case key: name, label
-    ("bandwidth", "read"): ("read_bytes_per_s", "memory, read"),
-    ("bandwidth", "copy"): ("copy_bytes_per_s", "memory, copy (read and written)"),
-    ("bandwidth", "write"): ("write_bytes_per_s", "memory, write"),
-    ("host", "to_device_pinned"): ("host_to_device_pinned_bytes_per_s", "host to device, pinned"),
-    ("host", "to_device_pageable"): ("host_to_device_pageable_bytes_per_s", "host to device, pageable"),
-    ("host", "from_device_pinned"): ("device_to_host_pinned_bytes_per_s", "device to host, pinned"),
-    ("host", "from_device_pageable"): ("device_to_host_pageable_bytes_per_s", "device to host, pageable"),
-    ("host", "memory_copy"): ("host_copy_bytes_per_s", "host memory, copy"),
-}
-"""Bandwidths: the best case of each kind counts, for it is what the link can do."""
+
+class Rate(NamedTuple):
+    """Which points make up a figure, and what it is called."""
+
+    section: str
+    what: str | None
+    """`what` of the case; None takes all."""
+    pinned: bool | None
+    name: str
+    label: str
+
+
+RATES = (
+    Rate("bandwidth", "read", None, "read_bytes_per_s", "memory, read"),
+    Rate("bandwidth", "copy", None, "copy_bytes_per_s", "memory, copy (read and written)"),
+    Rate("host", "host_to_device", True, "host_to_device_pinned_bytes_per_s", "host to device, pinned"),
+    Rate("host", "host_to_device", False, "host_to_device_pageable_bytes_per_s", "host to device, pageable"),
+    Rate("host", "device_to_host", True, "device_to_host_pinned_bytes_per_s", "device to host, pinned"),
+    Rate("host", "device_to_host", False, "device_to_host_pageable_bytes_per_s", "device to host, pageable"),
+    Rate("host", "host_read", None, "host_read_bytes_per_s", "host memory, read"),
+    Rate("host", "host_copy", None, "host_copy_bytes_per_s", "host memory, copy"),
+    Rate("attention", None, None, "attention_bytes_per_s", "decode attention, cache read"),
+    Rate("links", "all_reduce", None, "all_reduce_bytes_per_s", "all-reduce"),
+    Rate("links", "all_gather", None, "all_gather_bytes_per_s", "all-gather"),
+    Rate("links", "reduce_scatter", None, "reduce_scatter_bytes_per_s", "reduce-scatter"),
+    Rate("links", "all_to_all", None, "all_to_all_bytes_per_s", "all-to-all"),
+)
+"""The best case of each counts, for it is what the part can do."""
 
 
 def figures(points: Sequence[Point]) -> tuple[Figure, ...]:
-    """Bandwidths, matrix rates, decode attention, the fixed time of a layer, and memory beside tensors."""
-    found = [
-        _best(points, section, kind, name, label, "bytes_per_s", "bytes/s") for (section, kind), (name, label) in RATES.items()
-    ]
-    dtypes = dict.fromkeys(point.dtype for point in points if point.section == "matmul")
-    found += [
-        _best(
-            [point for point in points if point.dtype == dtype], "matmul", None,
-            f"matmul_{dtype}_flops_per_s", f"matmul, {dtype}", "flops_per_s", "flop/s",
-        )
-        for dtype in dtypes
-    ]  # fmt: skip
-    found.append(
-        _best(points, "attention", None, "attention_bytes_per_s", "decode attention, cache read", "bytes_per_s", "bytes/s")
-    )
-    found.append(_layer(points))
-    found += [_value(points, "memory", name, label, unit) for name, label, unit in MEMORY]
+    """Bandwidths, matrix rates, decode attention, links, the fixed time of a layer, and what a process takes."""
+    found = [_best(_of(points, rate), rate.name, rate.label, "bytes_per_s", "bytes/s") for rate in RATES]
+    for dtype in dict.fromkeys(point.dtype for point in points if point.section == "matmul"):
+        mine = [point for point in points if point.section == "matmul" and point.dtype == dtype]
+        found.append(_best(mine, f"matmul_{dtype}_flops_per_s", f"matmul, {dtype}", "flops_per_s", "flop/s"))
+    experts = [point for point in points if point.section == "experts"]
+    found.append(_best(experts, "experts_bytes_per_s", "experts, weights read", "bytes_per_s", "bytes/s"))
+    found.append(_best(experts, "experts_flops_per_s", "experts, computed", "flops_per_s", "flop/s"))
+    found += [_layer(points), _context(points)]
     return tuple(figure for figure in found if figure is not None)
 
 
-MEMORY = (
-    ("device_context_bytes", "device context and libraries", "bytes"),
-    ("allocator_waste_fraction", "allocator, reserved beyond tensors", "fraction"),
-)
+def _of(points: Iterable[Point], rate: Rate) -> list[Point]:
+    return [
+        point
+        for point in points
+        if point.section == rate.section
+        and (rate.what is None or point.case.get("what") == rate.what)
+        and (rate.pinned is None or point.case.get("pinned") == rate.pinned)
+    ]
 
 
 def problems(points: Iterable[Point]) -> tuple[Problem, ...]:
@@ -62,15 +75,9 @@ def case_words(point: Point) -> str:
     return ", ".join(f"{name} {value}" for name, value in point.case.items() if value is not None)
 
 
-def _best(
-    points: Iterable[Point], section: str, kind: str | None, name: str, label: str, value: str, unit: str
-) -> Figure | None:
+def _best(points: Iterable[Point], name: str, label: str, value: str, unit: str) -> Figure | None:
     """The highest rate, with the rates of its slow and its fast repeats."""
-    mine = [
-        point
-        for point in points
-        if point.section == section and value in point.values and (kind is None or point.case.get("kind") == kind)
-    ]
+    mine = [point for point in points if value in point.values and point.problem is None]
     if not mine:
         return None
     best = max(mine, key=lambda point: point.values[value])
@@ -82,19 +89,27 @@ def _best(
 
 
 def _layer(points: Iterable[Point]) -> Figure | None:
-    timed = [point for point in points if point.section == "layer" and "seconds_per_layer" in point.values]
+    """Seconds of an MoE layer that has next to nothing to do, in a graph where there is one."""
+    timed = [
+        (point.spread, point)
+        for point in points
+        if point.section == "layer" and point.case.get("what") == "moe_layer" and point.spread is not None
+    ]
     if not timed:
         return None
-    least = min(timed, key=lambda point: point.values["seconds_per_layer"])
-    values = [point.values["seconds_per_layer"] for point in timed]
+    spread, least = min(timed, key=lambda pair: pair[0].median_s)
     source = f"{least.backend}, {least.dtype}, {case_words(least)}"
-    return Figure("layer_fixed_s", "fixed time of a layer", "s", min(values), min(values), max(values), source)
+    return Figure(
+        "layer_fixed_s", "fixed time of an MoE layer", "s", spread.median_s, spread.low_s, spread.high_s, source
+    )
 
 
-def _value(points: Iterable[Point], section: str, name: str, label: str, unit: str) -> Figure | None:
-    values = [(point.values[name], point) for point in points if point.section == section and name in point.values]
-    if not values:
-        return None
-    sizes = sorted(value for value, _ in values)
-    middle, point = sorted(values, key=lambda pair: pair[0])[len(values) // 2]
-    return Figure(name, label, unit, middle, sizes[0], sizes[-1], f"{point.backend}, {case_words(point)}")
+def _context(points: Iterable[Point]) -> Figure | None:
+    """What a process takes on the device before it holds a tensor."""
+    for point in points:
+        if point.section == "memory" and "context_bytes" in point.values:
+            size = point.values["context_bytes"]
+            return Figure(
+                "context_bytes", "context and libraries", "bytes", size, size, size, f"{point.backend}, one process"
+            )
+    return None

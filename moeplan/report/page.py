@@ -20,7 +20,7 @@ LEAST_NAME_COLUMNS = 16
 """The first column of a listing is never narrower."""
 LEAST_PROSE_COLUMNS = 20
 
-_ASCII = str.maketrans({"·": "-", "█": "#", "▌": "=", "–": "-", "×": "x", "─": "-", "…": "~"})
+_ASCII = str.maketrans({"·": "-", "█": "#", "▌": "=", "–": "-", "×": "x", "─": "-", "…": "~", "µ": "u", "²": "2"})
 
 
 class Column(NamedTuple):

@@ -28,6 +28,28 @@ def watching(what: str = "reading headers", *, quiet: bool = False) -> Iterator[
         bar.close()
 
 
+@contextmanager
+def working(what: str, *, quiet: bool = False) -> Iterator[Callable[[float, float, str], None] | None]:
+    """A function to be told seconds done of seconds expected, and what runs now; None where nobody watches.
+
+    The bar shows the time that is left. It is gone when the block ends.
+    """
+    if quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
+        task = drawn.add_task(what)
+
+        def told(done_s: float, total_s: float, now: str) -> None:
+            drawn.update(task, completed=done_s, total=total_s, description=now or what)
+
+        yield told
+
+
 class _Bar:
     """Drawn by rich, which is loaded only once it is needed.
 

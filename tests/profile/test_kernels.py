@@ -1,0 +1,81 @@
+"""Constants that a profile refits, from points that the latency model itself made: they must come back, errors must be told."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from moeplan.core.latency import Device, ExpertShape, Load, seconds, work
+from moeplan.core.latency_fit import START
+from moeplan.core.measurement import MoeShape, Point, Spread
+from moeplan.profile.kernels import FEWEST, MOST_FITTED, kernel_fits
+
+DEVICE = Device(4e12, 8e14)
+TRUTH = START._replace(fixed_s=30e-6, memory_fraction=0.7, compute_fraction=0.4, traffic_factor=3.0, routing_factor=0.0)
+SHAPES = (MoeShape("fat", 4096, 14336, 8, 2), MoeShape("thin", 2048, 768, 128, 8))
+
+
+def points(tokens: list[int], noise: float = 0.0) -> list[Point]:
+    """Bandwidth and rate of the device, and experts of both shapes over tokens, and over distinct experts at 64 tokens."""
+    drawn = random.Random(0)  # noqa: S311 - noise of a test
+    found = [
+        Point(
+            "bandwidth",
+            "torch.copy_",
+            "float32",
+            {"what": "copy"},
+            values={"bytes_per_s": DEVICE.bandwidth_bytes_per_s},
+        ),
+        Point("matmul", "torch.matmul", "bfloat16", {"m": 8192}, values={"flops_per_s": DEVICE.flops_per_s}),
+    ]
+    for shape in SHAPES:
+        cases = [(count, "uniform", min(shape.num_experts, count * shape.experts_per_token)) for count in tokens]
+        cases += [(64, f"distinct:{each}", each) for each in (2, 4, 8) if each >= shape.experts_per_token]
+        cases += [(64, f"distinct:{each}", each) for each in (16, 64, 128) if each <= shape.num_experts]
+        for count, routing, distinct in cases:
+            experts = ExpertShape(
+                shape.hidden_size,
+                shape.expert_width,
+                shape.num_experts,
+                shape.num_experts,
+                shape.experts_per_token,
+                2.0,
+            )
+            took = seconds(TRUTH, DEVICE, work(experts, Load(count, distinct, count * shape.experts_per_token)))
+            took *= 1 + noise * drawn.uniform(-1, 1)
+            case = {"shape": shape.name, **shape._asdict(), "tokens": count, "routing": routing, "part": "routed"}
+            del case["name"]
+            values = {"distinct": float(distinct)}
+            found.append(Point("experts", "torch.grouped_mm", "bfloat16", case, Spread(took, took, took, 20), values))
+    return found
+
+
+def test_constants_come_back() -> None:
+    (fit,) = kernel_fits(points([1, 4, 16, 64, 256, 1024, 4096, 16384]))
+    assert fit.constants["memory_fraction"] == pytest.approx(0.7, rel=0.03)
+    assert fit.constants["fixed_s"] == pytest.approx(30e-6, rel=0.1)
+    assert fit.constants["compute_fraction"] == pytest.approx(0.4, rel=0.05)
+    assert fit.median_error is not None
+    assert fit.median_error < 0.02
+    assert fit.r_squared_distinct is not None
+    assert fit.r_squared_distinct > 0.98
+    assert (fit.bandwidth_bytes_per_s, fit.flops_per_s) == DEVICE[:2]
+
+
+def test_errors_are_those_of_points_that_took_no_part() -> None:
+    tokens = [2**power for power in range(14)] + [3 * 2**power for power in range(12)]
+    (fit,) = kernel_fits(points(tokens, noise=0.2))
+    routed = len(points(tokens)) - 2
+    assert fit.num_fitted == MOST_FITTED
+    assert fit.num_held == routed - MOST_FITTED
+    assert fit.median_error is not None
+    assert 0.03 < fit.median_error < 0.2  # noise of up to 20 % cannot be foreseen
+
+
+def test_too_few_points_are_not_fitted() -> None:
+    assert kernel_fits(points([1])[: FEWEST + 1]) == ()
+
+
+def test_without_a_bandwidth_nothing_is_fitted() -> None:
+    assert kernel_fits([point for point in points([1, 64, 4096, 16384]) if point.section == "experts"]) == ()

@@ -1,0 +1,212 @@
+"""`moeplan profile` on the CPU: what it writes, and that a later estimate uses it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch")
+
+import moeplan  # noqa: E402
+from moeplan.core.errors import InputError, UnknownError  # noqa: E402
+from moeplan.core.ledger import Line  # noqa: E402
+from moeplan.estimate import Estimate  # noqa: E402
+from moeplan.profile import Profile, profile  # noqa: E402
+from moeplan.profile.record import read_record  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    # Two threads on shared cores make tiny tensors twenty times slower.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("profiles")
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> Profile:
+    return profile(effort="quick", device="cpu", name="this-cpu", profiles=folder)
+
+
+def line_of(answer: Estimate, code: str) -> Line:
+    (line,) = (line for line in answer.ranks[0].lines if line.code == code)
+    return line
+
+
+def test_every_section_gave_figures(found: Profile) -> None:
+    assert found.complete
+    assert found.device.kind == "cpu"
+    names = {figure.name for figure in found.figures}
+    assert names >= {
+        "read_bytes_per_s", "copy_bytes_per_s", "host_copy_bytes_per_s", "matmul_bfloat16_flops_per_s",
+        "attention_bytes_per_s", "experts_bytes_per_s", "layer_fixed_s", "context_bytes",
+    }  # fmt: skip
+    assert all(figure.low <= figure.value <= figure.high for figure in found.figures)
+    assert all(figure.value > 0 for figure in found.figures)
+    # What cannot run here says so, and nothing else failed.
+    assert {problem.backend for problem in found.problems} <= {
+        "torch.scaled_grouped_mm",
+        "vllm.fused_moe",
+        "torch.grouped_mm",
+    }
+
+
+def test_a_later_estimate_uses_what_was_measured(found: Profile, folder: Path) -> None:
+    asked: dict[str, Any] = {"engine": "transformers", "context": 2048, "offline": True, "profiles": folder}
+    before = moeplan.estimate("olmoe-1b-7b", gpu="cpu-2ch-ddr5-5600", **asked)
+    assert before.verdict.fits is None  # nobody knows that machine's memory
+    after = moeplan.estimate("olmoe-1b-7b", gpu="this-cpu", **asked)
+    context = line_of(after, "device_context")
+    (measured,) = (figure for figure in found.figures if figure.name == "context_bytes")
+    assert (context.basis, context.bytes) == ("measured", measured.value)
+    assert "moeplan" in context.why.source
+    assert after.hardware is not None
+    assert after.hardware.usable_basis == "measured"
+    assert after.hardware.usable_bytes == found.device.total_bytes
+
+
+def test_the_newest_block_counts(found: Profile, folder: Path, tmp_path: Path) -> None:
+    assert found.path is not None
+    content = yaml.safe_load(Path(found.path).read_text(encoding="utf-8"))
+    newer = content["measured"][0] | {"date": "2999-01-01"}
+    newer["figures"] = newer["figures"] | {"context_bytes": {"value": 1000, "low": 900, "high": 1100}}
+    content["measured"].append(newer)
+    (tmp_path / "hardware").mkdir()
+    (tmp_path / "hardware" / "this-cpu.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    answer = moeplan.estimate(
+        "olmoe-1b-7b", gpu="this-cpu", engine="transformers", context=2048, offline=True, profiles=tmp_path
+    )
+    context = line_of(answer, "device_context")
+    assert (context.low_bytes, context.bytes, context.high_bytes) == (900, 1000, 1100)
+
+
+def test_the_block_says_who_measured_what_and_when(found: Profile) -> None:
+    assert found.path is not None
+    assert found.points_path is not None
+    (block,) = yaml.safe_load(Path(found.path).read_text(encoding="utf-8"))["measured"]
+    assert block["kind"] == "profile"
+    assert block["device"]["torch_version"] == torch.__version__
+    assert (block["seed"], block["num_points"]) == (0, found.num_points)
+    assert block["tool"].startswith("moeplan ")
+    record = read_record(Path(found.points_path))
+    assert record.device == found.device
+    assert len(record.points) == found.num_points
+    experts = [point for point in record.points if point.section == "experts" and point.spread is not None]
+    assert all({"distinct", "busiest", "relative_error", "seed"} <= set(point.values) for point in experts)
+
+
+def test_going_on_measures_only_what_is_missing(found: Profile, folder: Path) -> None:
+    again = profile(effort="quick", device="cpu", name="this-cpu", profiles=folder, resume=True, against="this-cpu")
+    assert [figure.value for figure in again.figures] == [figure.value for figure in found.figures]
+    assert again.changes is not None
+    assert len(again.changes) == len(found.figures)
+    assert not any(change.beyond_noise for change in again.changes)
+
+
+def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
+    def stop(done_s: float, total_s: float, now: str) -> None:
+        if now.startswith("layer"):
+            raise KeyboardInterrupt
+
+    asked: dict[str, Any] = {
+        "effort": "quick", "device": "cpu", "name": "cut", "profiles": tmp_path, "sections": ("matmul", "layer"),
+    }  # fmt: skip
+    cut = profile(**asked, progress=stop)
+    assert (cut.complete, cut.path) == (False, None)
+    assert cut.points_path is not None
+    record = read_record(Path(cut.points_path))
+    assert {point.section for point in record.points} == {"matmul"}
+    whole = profile(**asked, resume=True)
+    assert whole.complete
+    kept = [point for point in read_record(Path(cut.points_path)).points if point.section == "matmul"]
+    assert kept == list(record.points)
+
+
+def test_shapes_of_a_model(tmp_path: Path) -> None:
+    config = Path(__file__).parent / "tiny-moe.json"
+    got = profile(
+        config, effort="quick", device="cpu", name="model", profiles=tmp_path, sections=("experts",), offline=True
+    )
+    assert got.points_path is not None
+    shapes = {point.case["hidden_size"]: point.case for point in read_record(Path(got.points_path)).points}
+    assert set(shapes) == {64}
+    assert (shapes[64]["expert_width"], shapes[64]["num_experts"], shapes[64]["experts_per_token"]) == (32, 8, 2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "words"),
+    [
+        ({"sections": ("kitchen",)}, InputError, "'kitchen' is no section"),
+        ({"effort": "heroic"}, InputError, "effort 'heroic'"),
+        ({"dtypes": ("float13",)}, InputError, "dtype 'float13'"),
+        ({"device": "abacus"}, InputError, "device 'abacus'"),
+        ({"name": "No Name"}, InputError, "'No Name' is no name of a profile"),
+        ({"model": "llama-3.1-8b"}, InputError, "has no experts"),
+        ({"against": "h100"}, InputError, "holds no block"),
+        ({"resume": True}, InputError, "to go on with"),
+    ],
+)
+def test_what_is_asked_wrongly(asked: dict[str, Any], error: type[Exception], words: str, tmp_path: Path) -> None:
+    everything: dict[str, Any] = {"device": "cpu", "profiles": tmp_path, "offline": True, "effort": "quick"} | asked
+    with pytest.raises(error, match=words):
+        profile(**everything)
+    assert list(tmp_path.rglob("*.yaml")) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UnknownError, match="device cuda is not there"):
+        profile(device="cuda", profiles=tmp_path)
+
+
+def test_a_profile_of_another_device_is_not_added_to(tmp_path: Path) -> None:
+    (tmp_path / "hardware").mkdir()
+    text = "schema: 1\nname: Other\nmeasured:\n- {kind: profile, date: '2026-01-01', device: {name: Other device}}\n"
+    path = tmp_path / "hardware" / "other.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="was measured on Other device"):
+        profile(device="cpu", name="other", profiles=tmp_path, effort="quick")
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_two_processes_measure_their_links(tmp_path: Path) -> None:
+    words = [
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "moeplan",
+        "profile",
+        "--device",
+        "cpu",
+        "--quick",
+        "--section",
+        "links",
+        "--section",
+        "layer",
+        "--name",
+        "two",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MOEPLAN_DEBUG": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", *words, "--profiles", str(tmp_path)],
+        capture_output=True, text=True, timeout=180, check=False, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("MEASURED") == 1
+    points = read_record(tmp_path / "hardware" / "two.points.json.gz").points
+    links = {point.case["what"] for point in points if point.section == "links" and "bytes_per_s" in point.values}
+    assert links == {"all_reduce", "all_gather", "reduce_scatter", "all_to_all"}
+    assert any(point.section == "layer" for point in points)

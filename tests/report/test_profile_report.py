@@ -1,0 +1,125 @@
+"""A profile as JSON, table and Markdown: the schema describes it, tables stay within their width, units are the field's."""
+
+from __future__ import annotations
+
+import pytest
+
+from moeplan.core.measurement import MeasuredDevice
+from moeplan.core.model import Remark
+from moeplan.profile import result
+from moeplan.profile.result import Change, Figure, KernelFit, Problem, Profile
+from moeplan.report.as_json import as_json
+from moeplan.report.profile_markdown import profile_markdown
+from moeplan.report.profile_table import profile_table
+from moeplan.report.profile_words import amount, outcome_words
+from tests.report.schemas import Schema, changed, without
+
+SCHEMA = Schema("profile")
+FOUND = Profile(
+    schema=result.SCHEMA,
+    device=MeasuredDevice(
+        "cuda",
+        "A GPU",
+        "2.11.0",
+        "13.0",
+        "580.1",
+        "9.0",
+        150 * 2**30,
+        149 * 2**30,
+        2**26,
+        132,
+        1980,
+        3201,
+        700.0,
+        2**40,
+        None,
+    ),
+    effort="full",
+    seed=0,
+    date="2026-11-25",
+    tool="moeplan 0",
+    rank=0,
+    complete=True,
+    num_points=1234,
+    figures=(
+        Figure("copy_bytes_per_s", "memory, copy", "bytes/s", 4.1e12, 4.0e12, 4.2e12, "torch.copy_, float32, bytes 1"),
+        Figure(
+            "matmul_bfloat16_flops_per_s", "matmul, bfloat16", "flop/s", 7.1e14, 7.0e14, 7.2e14, "torch.matmul, m 8192"
+        ),
+        Figure("layer_fixed_s", "fixed time of a layer", "s", 21e-6, 20e-6, 22e-6, "torch.graph, tokens 1"),
+        Figure("context_bytes", "context and libraries", "bytes", 5e8, 5e8, 5e8, "torch, one process"),
+    ),
+    kernels=(KernelFit("torch.grouped_mm", "bfloat16", 4e12, 7e14, {"fixed_s": 2e-5}, 40, 160, 0.051, 0.31, 0.991),),
+    problems=(
+        Problem("experts", "vllm.fused_moe", "tokens 1", "vllm is not installed"),
+        Problem("memory", "vllm.fused_moe", "tokens 64", "vllm is not installed"),
+    ),
+    profile="a-gpu",
+    path="/x/a-gpu.yaml",
+    points_path="/x/a-gpu.points.json.gz",
+    changes=(Change("copy_bytes_per_s", "memory, copy", "bytes/s", 4e12, 4.1e12, 0.025, False),),
+    notes=(Remark("measured", "warning", "others use this device"),),
+)
+
+
+def test_the_schema_describes_the_answer() -> None:
+    assert SCHEMA.complaints(as_json(FOUND)) == []
+    for path, record in (
+        ((), result.Profile),
+        (("device",), MeasuredDevice),
+        (("figures", "*"), result.Figure),
+        (("kernels", "*"), result.KernelFit),
+        (("problems", "*"), result.Problem),
+        (("changes", "*"), result.Change),
+    ):
+        SCHEMA.must_describe(path, record)
+
+
+def test_the_schema_refuses_what_is_not_so() -> None:
+    text = as_json(FOUND)
+    assert SCHEMA.complaints(without(text, "device"))
+    assert SCHEMA.complaints(changed(text, ("surprise",), 1))
+    assert SCHEMA.complaints(changed(text, ("figures", 0, "unit"), "GB"))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_tables_stay_within_their_width(width: int) -> None:
+    text = profile_table(FOUND, width=width, color=False, unicode=True)
+    assert max(map(len, text.splitlines())) <= width
+    assert "4,100.0 GB/s" in text
+
+
+def test_what_the_table_says() -> None:
+    text = profile_table(FOUND, width=120, color=False, unicode=False)
+    assert text.isascii()
+    assert "MEASURED: 1,234 cases, 2 of them without a figure (1 reason), effort full, seed 0" in text
+    assert "710.00 TFLOP/s" in text
+    assert "vllm.fused_moe (experts, memory, 2 cases): vllm is not installed" in text
+    assert "5.1%" in text
+    assert "0.991" in text
+    assert "+2.5%" in text
+    assert "--gpu a-gpu uses it" in text
+    assert "others use this device" in text
+
+
+def test_markdown_has_the_same_tables() -> None:
+    text = profile_markdown(FOUND)
+    assert "| memory, copy | 4,100.0 GB/s | 4,000.0 GB/s to 4,200.0 GB/s | torch.copy\\_ |" in text
+    assert "**Warning:** others use this device" in text
+
+
+def test_an_interrupted_run_says_how_to_go_on() -> None:
+    assert outcome_words(FOUND._replace(complete=False)).startswith("INTERRUPTED after 1,234 cases")
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "words"),
+    [
+        (1.5e9, "bytes/s", "1.5 GB/s"),
+        (2e12, "flop/s", "2.00 TFLOP/s"),
+        (2**30, "bytes", "1.00 GiB"),
+        (1e-6, "s", "1.0 µs"),
+    ],
+)
+def test_amounts(value: float, unit: str, words: str) -> None:
+    assert amount(value, unit) == words
