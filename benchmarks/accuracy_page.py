@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from benchmarks import latency
 from benchmarks.memory import Outcome, not_judged, outcomes, passes, summary, terms
 from moeplan.sources.engine_constants import engine_constants
 
@@ -25,13 +26,20 @@ for tokens, or the other way round: it checks the rules of blocks and records ap
 pool from nothing but model, card and flags: all errors of weights, activations, graphs and context at once. No constant
 was tuned to a model: what was fitted is named, here and in `profiles/engines/`."""
 
+LATENCY = """The latency model of `moeplan/core/latency.py` against public measurements of expert kernels (sources in
+`benchmarks/data/moe-latency.md`) on A100, H100, B200 and L40S, each row predicted by constants and bands that were fitted
+without its model shape; kernels of three shapes and more, up to 8 expert ranks. `in band` is the share of rows within the
+90 % band, `high/low` the median width of it. By kernel, and what is shown without counting: `python benchmarks/accuracy.py
+latency`. No estimate uses these times yet."""
+
 NOT_MEASURED = """## Not yet measured
 
 - **TensorRT-LLM**: not yet measured. Its rules are read in its sources; its fixed costs are borrowed from other engines, with wide bands.
 - **Our own runs on a GPU**: none. Everything above comes from public logs and reports.
 - **Fixed costs on other cards than the H100**, of several nodes, of DeepEP's low-latency mode: constants with bands.
 - **CUDA under llama.cpp**: its buffers are held against logs above; the device context is a constant with a band.
-- **Speed**: not estimated yet.
+- **Speed**: no estimate tells it yet; the times of expert kernels above are the first part of it.
+- **Kernels on our own machines**: `moeplan profile` has run on CPUs alone.
 """
 
 
@@ -66,6 +74,9 @@ def page(params_agree: tuple[int, int], kv_agree: tuple[int, int]) -> str:
             ],
         ),
         "Configs against checkpoint headers: `python benchmarks/accuracy.py weights`. All three run in the tests as well.",
+        "## Times of expert kernels",
+        LATENCY,
+        _latency(),
         NOT_MEASURED.strip(),
     ]
     return "\n\n".join(blocks) + "\n"
@@ -136,6 +147,18 @@ def _fitted() -> str:
             if constant.rows:
                 rows.append((engine, f"`{name}`", ", ".join(constant.rows), constant.error or ""))
     return _table(["engine", "constant", "rows", "error"], rows)
+
+
+def _latency() -> str:
+    some = latency.counted()
+    rows = [*latency.by_range(some).items(), ("all", latency.score(some))]
+    return _table(
+        ["tokens", "rows", "mean error", "median error", "in band", "high/low"],
+        [
+            (name, f"{each.rows:,}", f"{each.mean:.1%}", f"{each.median:.1%}", f"{each.covered:.1%}", f"{each.ratio:.2f}")
+            for name, each in rows
+        ],
+    )
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

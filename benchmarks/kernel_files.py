@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import NamedTuple
 
-from benchmarks.latency_rows import PROFILES, RANGES, Group
+from benchmarks.latency_rows import PROFILES, RANGES, Group, hardware_of
 from moeplan.core.latency import Band, KernelConstants
-from moeplan.sources.hardware_profiles import read_hardware
-from moeplan.sources.profile_folders import builtin_folder
 
 SOURCE = (
     "ai-dynamo/aiconfigurator, aic-core/src/aiconfigurator_core/systems/data (commit 095f58a5, 2026-08-21), Apache-2.0, "
@@ -59,14 +57,13 @@ def kernel_files(found: Sequence[Fitted]) -> dict[str, str]:
 
 def _file(sets: Sequence[Fitted]) -> str:
     group = sets[0].group
-    profile = PROFILES[group.system]
-    hardware = read_hardware(builtin_folder("hardware") / f"{profile}.yaml")
+    hardware = hardware_of(group.system)
     lines = [
         f"# The latency model's constants for experts under {group.backend} {group.version} on {hardware.name}. Written by",
         "# benchmarks/fit_latency.py; what each constant means stands in moeplan/core/latency.py. `band` is measured over",
         "# predicted: nine of ten rows of unseen shapes lie in it, up to a number of tokens.",
         "schema: 1",
-        f"hardware: {profile}",
+        f"hardware: {hardware.profile}",
         f"architecture: {hardware.architecture}",
         f'compute_capability: "{hardware.compute_capability}"',
         f"backend: {group.backend}",
@@ -106,7 +103,7 @@ def borrowing_file(widths: Sequence[Width]) -> str:
     lines = [
         "# By how much a band widens where the constants are those of something else. Written by benchmarks/fit_latency.py.",
         "# Where rows and error are given, `band` is measured over predicted of 90 % of the rows, and takes the place of the",
-        "# set's own band; else it is an assumption and multiplies that. Several kinds multiply.",
+        "# set's own band; else it is an assumption and comes on top of that. Several add up as independent errors do.",
         "schema: 1",
         "kinds:",
     ]
@@ -127,9 +124,9 @@ def _bands(bands: Sequence[Band], indent: str) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """Four digits, as YAML reads a number."""
-    text = f"{value:.4g}"
-    return text if "e" not in text or "." in text else text.replace("e", ".0e")
+    """Four digits. YAML reads an exponent as one only behind a point."""
+    mantissa, sign, exponent = f"{value:.4g}".partition("e")
+    return (mantissa if "." in mantissa or not sign else f"{mantissa}.0") + sign + exponent
 
 
 def reaches() -> list[float]:

@@ -11,9 +11,10 @@ import csv
 import gzip
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from benchmarks.collector_routing import Case, Routed
+from benchmarks.collector_routing import Case, Routed, Router, router_of
+from moeplan.core.hardware import Hardware
 from moeplan.core.latency import Device, ExpertShape, Load, Work, device_of, work
 from moeplan.sources.hardware_profiles import read_hardware
 from moeplan.sources.profile_folders import builtin_folder
@@ -21,7 +22,12 @@ from moeplan.sources.profile_folders import builtin_folder
 DATA = Path(__file__).resolve().parent / "data"
 ROWS, ROUTING = DATA / "moe-latency.txt.gz", DATA / "moe-routing.csv"
 
-PROFILES = {"a100_sxm": "nvidia-a100-sxm-80gb", "h100_sxm": "nvidia-h100-sxm", "b200_sxm": "nvidia-b200-sxm", "l40s": "nvidia-l40s"}  # fmt: skip
+PROFILES = {
+    "a100_sxm": "nvidia-a100-sxm-80gb",
+    "h100_sxm": "nvidia-h100-sxm",
+    "b200_sxm": "nvidia-b200-sxm",
+    "l40s": "nvidia-l40s",
+}
 """Hardware profile of each system."""
 
 BYTES_PER_WEIGHT = {
@@ -80,11 +86,6 @@ def range_of(tokens: int) -> str:
     return next(name for name, most in RANGES.items() if tokens <= most)
 
 
-def grouped(model: str, backend: str, version: str) -> bool:
-    """Whether the row ran through a router of limited groups (`collector_routing`)."""
-    return model.startswith("DeepSeek") and (backend, version) in {("vllm", "0.24.0"), ("sglang", "0.5.14")}
-
-
 @lru_cache(maxsize=1)
 def rows() -> tuple[Row, ...]:
     """All rows, in the order of the file."""
@@ -114,6 +115,7 @@ def rows() -> tuple[Row, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=1)
 def groups() -> dict[Group, list[Row]]:
     """Rows by kernel, expert groups of up to 8 ranks."""
     found: dict[Group, list[Row]] = {}
@@ -131,7 +133,12 @@ def models_of(rows_of_group: list[Row]) -> list[str]:
 @lru_cache(maxsize=64)
 def _device(system: str, dtype: str) -> Device:
     """The card by its profile. The collector replays one layer without a flush, so the cache is warm."""
-    return device_of(read_hardware(builtin_folder("hardware") / f"{PROFILES[system]}.yaml"), dtype, warm=True)
+    return device_of(hardware_of(system), dtype, warm=True)
+
+
+def hardware_of(system: str) -> Hardware:
+    """The profile of a system."""
+    return read_hardware(builtin_folder("hardware") / f"{PROFILES[system]}.yaml")
 
 
 def _shape(model: tuple[int, int, int, int], dtype: str, tp: int, ranks: int) -> ExpertShape:
@@ -143,9 +150,9 @@ def _load(
     model: tuple[int, int, int, int], group: Group, name: str, ranks: int, tokens: int, distribution: str
 ) -> Load:
     _, _, experts, chosen = model
-    limited = grouped(name, group.backend, group.version)
-    found = _routing()[Case(experts, chosen, limited, ranks, tokens, distribution)]
-    return Load(tokens, found.distinct, found.rows)
+    router = router_of(name, group.backend, group.version, ranks)
+    found = _routing()[Case(experts, chosen, router, ranks, tokens, distribution)]
+    return Load(found.tokens, found.distinct, found.rows)
 
 
 @lru_cache(maxsize=1)
@@ -153,8 +160,8 @@ def _routing() -> dict[Case, Routed]:
     with ROUTING.open(encoding="utf-8", newline="") as file:
         return {
             Case(
-                int(row["experts"]), int(row["experts_per_token"]), row["grouped"] == "1", int(row["ranks"]),
+                int(row["experts"]), int(row["experts_per_token"]), cast(Router, row["router"]), int(row["ranks"]),
                 int(row["tokens"]), row["distribution"],
-            ): Routed(float(row["distinct"]), float(row["rows"]))
+            ): Routed(float(row["tokens_seen"]), float(row["distinct"]), float(row["rows"]))
             for row in csv.DictReader(file)
         }  # fmt: skip

@@ -10,6 +10,7 @@ from moeplan.core.errors import InputError
 from moeplan.core.hardware import DenseRates, Hardware, Pcie, Price, ScaleUp, usable
 from moeplan.core.ledger import Why
 from moeplan.core.model import Remark
+from moeplan.core.residual import residuals
 from moeplan.sources.catalogue import Listed as ListedModel
 from moeplan.sources.catalogue import list_entries, name_key, near_names
 from moeplan.sources.hardware_profiles import find_hardware, list_hardware
@@ -107,12 +108,14 @@ class Models(NamedTuple):
 def gpus(name: str | None = None, profiles: str | Path | Sequence[str | Path] = ()) -> Gpus:
     """Every accelerator by vendor and memory, or the one that `name` means (as `--gpu` reads it).
 
-    `profiles` are folders with own `hardware/` profiles. Raises InputError for an unknown name, with the nearest.
+    `profiles` are folders with own `hardware/` profiles. Raises InputError for an unknown name, with the nearest, and for
+    one whose profile holds a block that was learned from a log and cannot be read.
     """
     folders = [profiles] if isinstance(profiles, str | Path) else profiles
     builtin = str(builtin_folder("hardware"))
     if name is not None:
         hardware, _ = find_hardware(name, folders)
+        residuals(hardware.measured, hardware.path)
         notes = tuple(Remark("gpu-reading", "info", text) for text in hardware.reading)
         return Gpus(GPUS_SCHEMA, (_gpu(hardware, builtin),), notes)
     listed = list_hardware(folders)

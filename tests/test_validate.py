@@ -1,13 +1,10 @@
-"""validate: a log beside the estimate, what passes and what does not, and what is learned."""
+"""validate: a log beside the estimate, line by line, what passes and what does not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 import moeplan
 from moeplan.core.errors import InputError, UnknownError
@@ -113,82 +110,3 @@ def test_tolerance_is_a_share() -> None:
     for wrong in (0.0, 1.0, -0.1):
         with pytest.raises(InputError, match="tolerance"):
             validate(tolerance=wrong)
-
-
-# Learning --------------------------------------------------------------------------------------------------
-
-
-def pool(gpu: str, folder: Path, version: str = "0.19.0", **asked: object) -> int:
-    found = moeplan.estimate(
-        "qwen3-30b-a3b", gpu=gpu, engine_version=version, utilization=0.95, context=8192, profiles=folder, offline=True,
-        **asked,  # type: ignore[arg-type]
-    )  # fmt: skip
-    assert found.capacity.kv_pool_bytes is not None
-    return found.capacity.kv_pool_bytes
-
-
-def test_what_was_learned_moves_the_next_estimate_onto_the_log(tmp_path: Path) -> None:
-    log = VLLM.replace("memory: 15.41 GiB", "memory: 14.00 GiB")
-    before = pool("h100", tmp_path)
-    learned = validate(log, profiles=tmp_path, learn="my-h100").learned
-    assert learned is not None
-    assert learned.residual_bytes == before - 14 * GIB
-    assert pool("my-h100", tmp_path) == 14 * GIB
-    assert pool("h100", tmp_path) == before  # the built-in profile is as it was
-    found = moeplan.estimate(
-        "qwen3-30b-a3b", gpu="my-h100", engine_version="0.19.0", utilization=0.95, context=8192, profiles=tmp_path,
-        offline=True,
-    )  # fmt: skip
-    line = next(entry for entry in found.ranks[0].lines if entry.code == "measured_residual")
-    assert line.basis == "measured"
-    assert "my-h100" in line.why.source
-    # The same log once more teaches the same: what is known already is not counted twice.
-    again = validate(log, gpu="my-h100", profiles=tmp_path, learn="my-h100").learned
-    assert again is not None
-    assert again.residual_bytes == learned.residual_bytes
-    assert pool("my-h100", tmp_path) == 14 * GIB
-
-
-def test_several_logs_give_a_median_and_a_band(tmp_path: Path) -> None:
-    for printed in ("15.00", "14.00", "14.50"):
-        validate(VLLM.replace("memory: 15.41 GiB", f"memory: {printed} GiB"), profiles=tmp_path, learn="my-h100")
-    assert pool("my-h100", tmp_path) == round(14.5 * GIB)
-    found = moeplan.estimate("qwen3-30b-a3b", gpu="my-h100", engine_version="0.19.0", profiles=tmp_path, offline=True)
-    line = next(entry for entry in found.ranks[0].lines if entry.code == "measured_residual")
-    assert line.high_bytes - line.low_bytes == GIB
-
-
-def test_other_engines_and_degrees_learn_nothing_from_it(tmp_path: Path) -> None:
-    validate(VLLM.replace("memory: 15.41 GiB", "memory: 14.00 GiB"), profiles=tmp_path, learn="my-h100")
-    others: list[dict[str, Any]] = [{"engine": "transformers"}, {"tp": 2}]
-    for asked in others:
-        found = moeplan.estimate("qwen3-30b-a3b", gpu="my-h100", profiles=tmp_path, offline=True, **asked)
-        assert not any(entry.code == "measured_residual" for rank in found.ranks for entry in rank.lines)
-
-
-def test_the_profile_keeps_its_comments_and_what_stands_behind(tmp_path: Path) -> None:
-    (tmp_path / "hardware").mkdir()
-    path = tmp_path / "hardware" / "mine.yaml"
-    text = (
-        'schema: 1\nname: Mine\nvendor: nvidia\ncompute_capability: "9.0"\nmeasured: []  # nothing yet\n'
-        "# the card in the corner\nmemory:\n  nominal_bytes: 85899345920\n  usable_bytes: 85029615043\n"
-    )
-    path.write_text(text, encoding="utf-8")
-    for _ in range(2):
-        validate(gpu="mine", profiles=tmp_path, learn="mine")
-    written = path.read_text(encoding="utf-8")
-    assert "# the card in the corner" in written
-    loaded = yaml.safe_load(written)
-    assert loaded["memory"]["usable_bytes"] == 85_029_615_043
-    assert len(loaded["measured"]) == 2
-    assert {block["kind"] for block in loaded["measured"]} == {"engine_residual"}
-    assert pool("mine", tmp_path)
-
-
-def test_a_log_without_a_pool_teaches_nothing(tmp_path: Path) -> None:
-    short = "\n".join(VLLM.splitlines()[:4]) + "\n"
-    with pytest.raises(InputError, match="nothing to learn"):
-        validate(short, profiles=tmp_path, learn="my-h100")
-    with pytest.raises(InputError, match="no name of a profile"):
-        validate(profiles=tmp_path, learn="../evil")
-    assert not list(tmp_path.rglob("*.yaml"))

@@ -57,7 +57,9 @@ def estimate(
     context: Annotated[
         str | None, typer.Option("--context", "-c", help="Tokens of one sequence: 32768, 32k (32,000), 32K (32,768).")
     ] = None,
-    concurrency: Annotated[str | None, typer.Option("--concurrency", help="Sequences at the same time, over all data-parallel ranks.")] = None,
+    concurrency: Annotated[
+        str | None, typer.Option("--concurrency", help="Sequences at the same time, over all data-parallel ranks.")
+    ] = None,
     encoder_tokens: Annotated[
         str | None, typer.Option("--encoder-tokens", help="Encoder length of an encoder-decoder model.")
     ] = None,

@@ -34,7 +34,7 @@ def validate(
     learn: Annotated[
         str | None,
         typer.Option(
-            "--learn", help="Keep what the engine held beyond the estimate in this hardware profile of yours."
+            "--learn", help="Keep what the engine held beyond the estimate in a hardware profile of yours: my-h100."
         ),
     ] = None,
     quant: Annotated[str | None, typer.Option("--quant", help="Format of the weights, as estimate takes it.")] = None,
@@ -56,7 +56,8 @@ def validate(
     """The estimate beside what an engine said at start, line by line, with signed error.
 
     Everything behind -- is read as the engine's own command line, where the log does not show it.
-    Exit 1 where an error is beyond the tolerance, 3 where nothing could be judged.
+    Exit 1 where an error is beyond the tolerance or the start went otherwise than estimated, 3 where nothing could be
+    judged.
 
     \b
     $ moeplan validate --log vllm.log
@@ -94,8 +95,14 @@ def validate(
 
 
 def share(text: str) -> float:
-    """`5%` or `0.05` as a fraction. Raises InputError for anything else."""
+    """`5%` or `0.05` as a fraction. Raises InputError for anything else, also for a `5` that was meant as per cent."""
+    number = text.removesuffix("%").strip()
     try:
-        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+        value = float(number) / 100 if text.endswith("%") else float(number)
     except ValueError:
         raise InputError(f"--tolerance {text!r} is no share", hint="for instance --tolerance 5%") from None
+    if not 0 < value < 1:
+        meant = f"did you mean {number}%? " if 1 <= value < 100 and not text.endswith("%") else ""
+        told = "as a share it must be above 0 and below 1 (or 100%)"
+        raise InputError(f"--tolerance {text}: {told}", hint=f"{meant}for instance --tolerance 5%")
+    return value

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from moeplan.core.model import ModelSpec
 from moeplan.core.placement import RankView, tensor_share, tensors_here
 from moeplan.core.weights import Owned
 
@@ -11,8 +12,10 @@ ROLES = ("attention", "dense_mlp", "shared_experts", "recurrent")
 """Modules that adapters are made for; routed experts apart."""
 
 
-def adapter_elements(owned: Iterable[Owned], rank: RankView, width: int) -> tuple[int, int]:
-    """Elements of one slot of rank `width` on this rank: of plain modules, and of routed experts.
+def adapter_elements(
+    owned: Iterable[Owned], rank: RankView, width: int, roles: Sequence[str] = ROLES
+) -> tuple[int, int]:
+    """Elements of one slot of rank `width` on this rank: of plain modules (those of `roles`), and of routed experts.
 
     Column splits keep A whole, row splits keep B whole. Sources: vLLM 0.33.0 lora/layers, SGLang 0.5.23
     srt/lora/mem_pool.py.
@@ -33,6 +36,16 @@ def adapter_elements(owned: Iterable[Owned], rank: RankView, width: int) -> tupl
             out_features = out_features * mine // of
         if weight.role == "routed_experts":
             experts += tensors * (in_features + out_features) * width
-        elif weight.role in ROLES:
+        elif weight.role in roles:
             plain += tensors * (in_features + out_features) * width
     return plain, experts
+
+
+def table_elements(spec: ModelSpec, rank: RankView, width: int) -> int:
+    """Elements of one slot of rank `width` for the input table and the head: both whole on every rank that has them.
+
+    A of the table is vocabulary x rank and B hidden x rank; of the head the other way round. The table stands on the
+    first stage, the head on the last. Source: vLLM 0.33.0 lora/layers/vocab_parallel_embedding.py, logits_processor.py.
+    """
+    stage = rank.place.stage
+    return (stage.is_first + stage.is_last) * (spec.vocab_size + spec.hidden_size) * width

@@ -23,7 +23,7 @@ NORMAL_FROM_ROWS = 32
 
 def distinct_uniform(experts: int, experts_per_token: int, tokens: float) -> float:
     """Expected distinct experts, all equally likely: E (1 - (1 - k/E)^n). Exact."""
-    return experts * (1 - (1 - experts_per_token / experts) ** tokens)
+    return experts * (1 - math.pow(1 - experts_per_token / experts, tokens))
 
 
 def distinct_weighted(inclusion: Sequence[float], tokens: float) -> float:
@@ -31,7 +31,7 @@ def distinct_weighted(inclusion: Sequence[float], tokens: float) -> float:
 
     The inclusions sum to k: a profile's tokens per expert over all tokens. Exact for independent tokens.
     """
-    return sum(1 - (1 - share) ** tokens for share in inclusion)
+    return sum(1 - math.pow(1 - share, tokens) for share in inclusion)
 
 
 def inclusion_of(weights: Sequence[float], experts_per_token: int) -> list[float]:
@@ -66,12 +66,12 @@ def zipf(experts: int, exponent: float) -> list[float]:
 
 def distinct_of_sequence(experts: int, experts_per_token: int, tokens: float, growth: float = SEQUENCE_GROWTH) -> float:
     """Distinct experts of neighbouring tokens of one sequence: min(E, k n^b). They share experts, so fewer than drawn."""
-    return min(float(experts), experts_per_token * tokens**growth)
+    return min(float(experts), experts_per_token * math.pow(tokens, growth))
 
 
 def distinct_of_batch(experts: int, distinct_per_sequence: float, sequences: float) -> float:
     """Distinct experts of independent sequences that touch so many each: E (1 - (1 - d/E)^B)."""
-    return experts * (1 - (1 - distinct_per_sequence / experts) ** sequences)
+    return experts * (1 - math.pow(1 - distinct_per_sequence / experts, sequences))
 
 
 def busiest_distinct(experts_on_rank: int, touched_fraction: float, ranks: int) -> float:

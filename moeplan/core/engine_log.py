@@ -86,6 +86,18 @@ class Reading(NamedTuple):
     """Of which part where there are several: `full` and `window` caches, `draft`, `prefill` graphs, `vision`."""
 
 
+FailureKind = Literal["memory", "busy", "other"]
+
+
+class Failure(NamedTuple):
+    """Why a start failed, by the line that says most of it."""
+
+    kind: FailureKind
+    """`memory` was too small for what was asked, `busy` was taken by others before; all the rest is `other`."""
+    text: str
+    line_number: int
+
+
 class EngineLog(NamedTuple):
     """The last start of an engine that a log holds."""
 
@@ -105,6 +117,8 @@ class EngineLog(NamedTuple):
     """False for a log that stops before the figures are all told; then there is a note `log-cut`."""
     quantization: str | None = None
     """As the engine settled it. Not among `arguments`: most often it was the checkpoint that said so, not a flag."""
+    failure: Failure | None = None
+    """Where `started` is False."""
 
     def told(self, quantity: Quantity) -> tuple[Reading, ...]:
         """All figures of one quantity."""

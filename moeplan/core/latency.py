@@ -16,7 +16,6 @@ Constants belong to one kernel on one device (`profiles/kernels`, read by `sourc
 the specification and seconds, so the same constants say something about another device too, with a wider band.
 """
 
-from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from moeplan.core.errors import InputError
@@ -92,7 +91,7 @@ class ExpertShape(NamedTuple):
 class Load(NamedTuple):
     """What one step asks of one rank."""
 
-    tokens: int
+    tokens: float
     """Of the whole expert group: every rank routes them all."""
     distinct: float
     """Experts of this rank with at least one row (`core/coverage`)."""
@@ -147,31 +146,6 @@ class Band(NamedTuple):
     most_tokens: float
     low: float
     high: float
-
-
-class KernelSet(NamedTuple):
-    """Constants of one kernel on one device, with what they were fitted to and how far off they are."""
-
-    hardware: str
-    """Name of the hardware profile that was measured."""
-    architecture: str
-    compute_capability: str
-    backend: str
-    version: str
-    kernel: str
-    """As the collector of the measurements names it."""
-    dtype: str
-    expert_parallel: bool | None
-    """True or False where the engine runs this kernel with or without expert parallelism alone."""
-    constants: KernelConstants
-    bands: tuple[Band, ...]
-    rows: Mapping[str, int]
-    """Measured rows by model shape."""
-    mean_error: float
-    median_error: float
-    judged: str
-    """What the errors were taken on."""
-    source: str
 
 
 class Latency(NamedTuple):

@@ -29,15 +29,17 @@ def fit(
     measured: Sequence[float],
     start: Sequence[float],
     spread: Sequence[float],
+    ceiling: Sequence[float],
     *,
     scale: float = SCALE,
 ) -> list[float]:
     """The constants that bring `predict(constants)` nearest to `measured`.
 
-    `start` are positive values, `spread` their expected deviations as natural logarithms. Predictions and measurements
-    are positive and in the same order; without measurements the start comes back.
+    `start` are positive values, `spread` their expected deviations as natural logarithms, `ceiling` what they may not
+    exceed. Predictions and measurements are positive and in the same order; without measurements the start comes back.
     """
     centre = [math.log(value) for value in start]
+    top = [math.log(value) for value in ceiling]
     targets = [math.log(value) for value in measured]
     pull = [1 / each**2 for each in spread]
 
@@ -60,7 +62,7 @@ def fit(
             for i, row in enumerate(damped):
                 row[i] *= 1 + damping
             step = _solve(damped, slope)
-            tried = [x + max(-1.0, min(1.0, move)) for x, move in zip(point, step, strict=True)]
+            tried = [min(most, x + max(-1.0, min(1.0, move))) for x, move, most in zip(point, step, top, strict=True)]
             tried_off = errors(tried)
             if (value := loss(tried, tried_off)) < best:
                 point, off, best = tried, tried_off, value

@@ -23,6 +23,7 @@ from moeplan.core.units import gib, params
 from moeplan.core.weights import Parameters, count_parameters, inventory, parameters
 from moeplan.engines import ALSO_CALLED, ENGINES, load
 from moeplan.estimate.judge import judge
+from moeplan.estimate.learned import learned_notes
 from moeplan.estimate.question import Question, base_basis, make_question, read_formats, read_kv_dtype, read_limits
 from moeplan.estimate.result import (
     SCHEMA,
@@ -160,6 +161,9 @@ def estimate(
     )
     question = question._replace(doubts=question.doubts + tuple(_unheeded(question)))
     notes += question.doubts
+    notes += learned_notes(
+        hardware, engine, question.serving.constants.version, question.deployment.layout.tp, loaded.id
+    )
     origins |= {
         "quant": "stated" if quant else "inferred",
         "kv_dtype": "stated" if asked else "inferred",

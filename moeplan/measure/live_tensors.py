@@ -7,7 +7,7 @@ kernel allocates inside (workspaces of cuBLAS, blocks of a fused attention) is n
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch  # noqa: TID253
@@ -17,22 +17,21 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: TID253
 
 
 class LiveTensors(TorchDispatchMode):  # type: ignore[misc]  # torch's classes are Any
-    """Counts the tensors of one kind of device that are made while it is on, each storage once.
+    """Counts the tensors of one kind of device that are made while it is on, each storage once; not those of before.
 
     Use under `torch.no_grad()`: in inference mode operations that are made of others arrive whole, and what these make
-    in between is missed. `known` are tensors that were there before and are left out.
+    in between is missed.
     """
 
-    def __init__(self, device_type: str, known: Iterable[Tensor] = ()) -> None:
+    def __init__(self, device_type: str) -> None:
         super().__init__()
         self.device_type = device_type
         self.now_bytes = 0
         """Of the tensors that are alive."""
         self.peak_bytes = 0
         """The most of it since `begin`."""
-        self._alive: dict[int, int] = {}
-        self._known = [each.untyped_storage() for each in known]  # kept, so that no other storage takes their place
-        self._left_out = {id(storage) for storage in self._known}
+        self._sizes: dict[int, int] = {}
+        """Storage to bytes that count; 0 for one that was there before, which shows when an operation is given it."""
 
     def begin(self) -> None:
         """The peak counts from here."""
@@ -42,24 +41,29 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[misc]  # torch's classes a
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Runs the operation and counts what it hands back."""
+        for storage in self._storages((*args, *(kwargs or {}).values())):
+            self._know(storage, 0)
         result = func(*args, **(kwargs or {}))
-        for each in result if isinstance(result, list | tuple) else (result,):
-            for tensor in each if isinstance(each, list | tuple) else (each,):
-                if isinstance(tensor, Tensor) and tensor.device.type == self.device_type:
-                    self._count(tensor.untyped_storage())
+        for storage in self._storages(result if isinstance(result, list | tuple) else (result,)):
+            self._know(storage, int(storage.nbytes()))
+        self.peak_bytes = max(self.peak_bytes, self.now_bytes)
         return result
 
-    def _count(self, storage: Any) -> None:
+    def _storages(self, values: Iterable[Any]) -> Iterator[Any]:
+        for value in values:
+            for each in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(each, Tensor) and each.device.type == self.device_type:
+                    yield each.untyped_storage()
+
+    def _know(self, storage: Any, size: int) -> None:
         key = id(storage)  # torch keeps one Python object for each storage as long as that lives
-        if key in self._alive or key in self._left_out:
-            return
-        self._alive[key] = size = storage.nbytes()
-        weakref.finalize(storage, self._forget, key).atexit = False
-        self.now_bytes += size
-        self.peak_bytes = max(self.peak_bytes, self.now_bytes)
+        if key not in self._sizes:
+            self._sizes[key] = size
+            self.now_bytes += size
+            weakref.finalize(storage, self._forget, key).atexit = False
 
     def _forget(self, key: int) -> None:
-        self.now_bytes -= self._alive.pop(key)
+        self.now_bytes -= self._sizes.pop(key)
 
 
 class FusedAttention(TorchFunctionMode):  # type: ignore[misc]  # torch's classes are Any

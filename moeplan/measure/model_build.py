@@ -128,9 +128,8 @@ def needs(config: Mapping[str, Any], dtype: torch.dtype, batch: int, prompt_toke
             layers[int(place[1])] += tensor_bytes([tensor])
         else:
             rest += tensor_bytes([tensor])
-    known = [*model.parameters(), *model.buffers()]
     try:
-        with torch.no_grad(), FusedAttention(), LiveTensors("meta", known) as live:
+        with torch.no_grad(), FusedAttention(), LiveTensors("meta") as live:
             result = prefill(model, torch.zeros(batch, prompt_tokens, dtype=torch.int64, device=meta))
             cache = tensor_bytes(cache_tensors(result.past_key_values))
     except (RuntimeError, NotImplementedError, TypeError, ValueError):

@@ -67,7 +67,7 @@ def plan(
 ) -> Iterator[Task]:
     """Two layers of each shape between plain attention: none when quick, the first by default, all when full."""
     on_host = device.kind == "cpu"
-    dtype = next((each for each in dtypes if each in ("bfloat16", "float16", "float32")), None)
+    dtype = next((each for each in dtypes or ("bfloat16",) if each in ("bfloat16", "float16", "float32")), None)
     if effort == "quick" or dtype is None:
         return
     prompt_tokens = 128 if on_host else 2048
@@ -118,13 +118,13 @@ def _measured(task: Task, session: Session) -> Point:
     torch.manual_seed(session.seed)
     steps = _Steps(session)
     steps.values.update({"layers": layers, "layers_of_model": whole})
-    found: dict[str, Any] = {"transformers": str(library.__version__)}
+    session.remark(f"models: transformers {library.__version__}")
     problem = None
     try:
-        _run(steps, found, built_config(config, layers), dtype, batch, prompt_tokens, decode_tokens)
+        _run(steps, built_config(config, layers), dtype, batch, prompt_tokens, decode_tokens)
     except Exception as error:  # noqa: BLE001 - what was read so far is worth keeping
         problem = reason(error)
-    return Point(task.section, task.backend, task.dtype, {**case, **found}, values=steps.values, problem=problem)
+    return Point(*task[:4], values=steps.values, problem=problem)
 
 
 def _read(text: object) -> dict[str, Any]:
@@ -139,7 +139,6 @@ def _read(text: object) -> dict[str, Any]:
 
 def _run(
     steps: _Steps,
-    found: dict[str, Any],
     config: dict[str, Any],
     dtype: torch.dtype,
     batch: int,
@@ -151,10 +150,8 @@ def _run(
     with steps.live:
         with steps.step("load"):
             model = build(config, dtype, session.torch_device)
-        found.update(
-            attention=getattr(model.config, "_attn_implementation", None),
-            experts=getattr(model.config, "_experts_implementation", None),
-        )
+        values["eager_attention"] = float(getattr(model.config, "_attn_implementation", None) == "eager")
+        values["grouped_experts"] = float(getattr(model.config, "_experts_implementation", None) == "grouped_mm")
         stored, buffers = model.state_dict(), dict(model.named_buffers())
         values["parameter_bytes"] = tensor_bytes(model.parameters())
         values["buffer_bytes"] = tensor_bytes(buffers[name] for name in buffers if name in stored)

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from moeplan.inspect import Gpu, Gpus
-from moeplan.report.gpus_words import GPU_LEGEND, gpu_columns, gpu_figures, gpu_line, numbered_sources, references
+from moeplan.report.gpus_words import (
+    GPU_LEGEND,
+    LEARNED,
+    gpu_columns,
+    gpu_figures,
+    gpu_line,
+    learned_words,
+    numbered_sources,
+    references,
+)
 from moeplan.report.markdown import columns_table, escaped, quoted_notes, table
 from moeplan.report.printable import printable_record
 
@@ -29,4 +38,7 @@ def _sheet(gpu: Gpu) -> list[str]:
         "\n".join(f"{number}. {escaped(source)}" for source, number in sources.items()),
         "\n".join(f"- {escaped(remark)}" for remark in gpu.remarks),
     ]
+    learned = learned_words(gpu)
+    if learned:
+        blocks += [f"{LEARNED}:", "\n".join(f"- {escaped(words)}" for words in learned)]
     return [block for block in blocks if block]

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from moeplan.inspect import Gpu, Gpus
 from moeplan.report.gpus_words import (
     GPU_LEGEND,
+    LEARNED,
     Figure,
     gpu_columns,
     gpu_figures,
     gpu_line,
+    learned_words,
     numbered_sources,
     references,
 )
@@ -66,6 +68,12 @@ def _sheet(page: Console, gpu: Gpu) -> None:
         print_prose(page, gpu.usable_why.formula, "as engines find it: ")
     for remark in gpu.remarks:
         print_prose(page, remark, "· ")
+    learned = learned_words(gpu)
+    if learned:
+        page.print()
+        page.print(f"{LEARNED}:", overflow="fold")
+    for words in learned:
+        print_prose(page, words, "· ")
 
 
 def _sheet_columns(width: int, figures: Sequence[Figure], sources: dict[str, int]) -> list[Column]:

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from moeplan.core.hardware import pcie_bytes_per_s
+from moeplan.core.residual import KIND, residuals
 from moeplan.core.units import gib
 from moeplan.inspect import Gpu
 from moeplan.report.page import UNKNOWN, Column
+
+LEARNED = "learned from logs on this machine"
 
 GPU_LEGEND = (
     "memory: nominal GiB; usable: GiB that an engine finds, ~ assumed; TB/s: of memory; bf16, fp8, fp4: dense TFLOPS; "
@@ -89,6 +92,20 @@ def gpu_figures(gpu: Gpu) -> list[Figure]:
         low, high = gpu.price.low_usd_per_hour, gpu.price.high_usd_per_hour
         figures.append(Figure("price per hour", f"{low:.2f} to {high:.2f} USD ({gpu.price.as_of})", gpu.price.sources))
     return [each if each.value != "unknown" else each._replace(sources=()) for each in figures]
+
+
+def learned_words(gpu: Gpu) -> list[str]:
+    """What engines' logs on this machine taught, one sentence per log, and how to undo it; empty where none did."""
+    found = residuals(gpu.measured, gpu.path or gpu.profile)
+    told = []
+    for each in found:
+        size = f"{gib(abs(each.residual_bytes), 2)} {'more' if each.residual_bytes >= 0 else 'less'}"
+        what = f"{each.engine} {each.engine_version}, TP {each.tp}: holds {size} than was estimated"
+        told.append(" · ".join(part for part in (what, each.model, each.source, each.date) if part))
+    if told:
+        path = gpu.path or f"profiles/hardware/{gpu.profile}.yaml"
+        told.append(f"to undo one, delete its block (kind: {KIND}) under `measured` in {path}")
+    return told
 
 
 def numbered_sources(figures: Iterable[Figure]) -> dict[str, int]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from moeplan.report.markdown import code, escaped, table
 from moeplan.report.printable import printable_record
-from moeplan.report.validate_words import HEADS, learned_words, outcome_words, rows, subject_words
+from moeplan.report.validate_words import (
+    HEADS,
+    command_words,
+    learned_words,
+    legend,
+    outcome_words,
+    rows,
+    subject_words,
+)
 from moeplan.validate.result import Validation
 
 
@@ -13,11 +21,13 @@ def validate_markdown(validation: Validation) -> str:
     validation = printable_record(validation)
     blocks = [f"## {escaped(validation.log.name)}", f"**{escaped(outcome_words(validation))}**"]
     blocks.append(escaped(subject_words(validation)))
-    if validation.command:
-        blocks.append(code(validation.command))
+    lead = command_words(validation)
+    if lead is not None:
+        blocks.append(f"{escaped(lead)} {code(validation.command)}")
     cells = [tuple(map(escaped, row)) for row in rows(validation)]
     if cells:
         blocks.append(table([*HEADS[:-1], "judged"], "<<>>>><", cells))
+        blocks += [escaped(words) for words in legend(validation)]
     learned = learned_words(validation)
     if learned is not None:
         blocks.append(escaped(learned))

@@ -1,57 +1,27 @@
 """Constants of the latency model from `profiles/kernels`: the set of a device, a backend and a format, or the nearest.
 
-A question for a device that was measured reads one file, `<hardware>-<backend>.yaml`. A device that was not borrows: first
-from its own architecture, then from the one that is built most alike, then from another backend, then from a format
-that moves like the one asked for. What is borrowed is said, and widens the band as `borrowing.yaml` tells.
+A question for a device that was measured reads one file, `<hardware>-<backend>.yaml`. One that was not asks all of them
+(`core/kernel_set` says which is nearest). What is borrowed is said, and widens the band as `borrowing.yaml` tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from moeplan.core.deployment import version_key
 from moeplan.core.hardware import Hardware
-from moeplan.core.latency import Band, KernelConstants, KernelSet, band_at
+from moeplan.core.kernel_set import HOSTS, KernelSet, choose
+from moeplan.core.latency import Band, KernelConstants, band_at
 from moeplan.core.model import Remark
 from moeplan.sources.profile_folders import builtin_folder
 from moeplan.sources.strict_yaml import Block, load
 
 SCHEMA = 1
 BORROWING = "borrowing.yaml"
-
-NEAREST = {
-    "7": ("8.0", "8.9", "9.0", "10.0"),
-    "8.0": ("8.9", "9.0", "10.0"),
-    "8": ("8.9", "8.0", "9.0", "10.0"),
-    "9": ("10.0", "8.0", "8.9"),
-    "10": ("9.0", "8.0", "8.9"),
-    "11": ("10.0", "9.0", "8.9", "8.0"),
-    "12": ("8.9", "10.0", "9.0", "8.0"),
-}
-"""Capabilities that were measured, the most alike first, by capability or by its first number. GeForce-like cards (8.6 to
-8.9, 12.0) share warp-level matrix units and GDDR memory with the L40S, whatever their generation; data centre cards
-from Hopper on share asynchronous copies and matrix units that read shared memory."""
-
-SAME = {"10.3": "10.0"}
-"""Capabilities whose kernels are those of another: from a B200 to a GB300 the error grows no more than to a new shape."""
-
-OTHER_VENDORS = ("9.0", "10.0", "8.0", "8.9")
-
-ALIKE = {
-    "fp8": ("fp8_block", "bfloat16"),
-    "fp8_block": ("fp8", "bfloat16"),
-    "nvfp4": ("fp8_block", "fp8", "bfloat16"),
-    "int4_wo": ("w4a16_mxfp4", "bfloat16"),
-    "w4a16_mxfp4": ("int4_wo", "bfloat16"),
-    "bfloat16": (),
-}
-"""Formats whose kernels are the next best guess. The bytes stay those of the format asked for."""
-
-HOSTS = ("x86-64",)
-"""Architectures whose kernels have nothing in common with those of an accelerator."""
 
 
 class Chosen(NamedTuple):
@@ -68,7 +38,7 @@ def kernel_set(
 ) -> Chosen | None:
     """The constants for experts of this format under this backend on this device.
 
-    `backend` is an engine's name; `dtype` one of `ALIKE` (anything else is taken as bfloat16). None for a CPU, of which
+    `backend` is an engine's name; `dtype` one of `kernel_set.ALIKE` (anything else is taken as bfloat16). None for a CPU, of which
     no kernel was measured. InputError for a file that is not as it should be.
     """
     if hardware.architecture in HOSTS:
@@ -81,42 +51,6 @@ def kernel_set(
             return _told(*found, hardware, backend, dtype, version)
     found = choose(all_sets(folder), hardware, backend, dtype, expert_parallel=expert_parallel)
     return None if found is None else _told(*found, hardware, backend, dtype, version)
-
-
-def choose(
-    sets: Sequence[KernelSet], hardware: Hardware, backend: str, dtype: str, *, expert_parallel: bool = False
-) -> tuple[KernelSet, tuple[str, ...]] | None:
-    """The nearest of `sets`, and which kinds of borrowing lie between it and the device.
-
-    The format is given up last and the backend before it: kernels of one format differ more between backends than
-    between architectures only where one of them is broken (kernels of MXFP4 by 2.3, others by 1.2 to 1.6).
-    """
-    if dtype not in ALIKE:
-        dtype = "bfloat16"
-    places = tuple(_places(sets, hardware))
-    for kind in (dtype, *ALIKE[dtype]):
-        for engines in ((backend,), tuple(sorted({each.backend for each in sets} - {backend}))):
-            for place, held in places:
-                fits = [each for each in held if each.dtype == kind and each.backend in engines]
-                if fits:
-                    best = next((each for each in fits if each.expert_parallel == expert_parallel), fits[0])
-                    other = (place, "other_backend" * (best.backend != backend), "other_dtype" * (kind != dtype))
-                    return best, tuple(name for name in other if name)
-    return None
-
-
-def _places(sets: Sequence[KernelSet], hardware: Hardware) -> Iterable[tuple[str, list[KernelSet]]]:
-    """Sets in the order in which a device asks for them: its own, its architecture's, and on to the most foreign."""
-    yield "", [each for each in sets if each.hardware == hardware.profile]
-    capability = hardware.compute_capability
-    if capability is None:
-        for near in OTHER_VENDORS:
-            yield "other_vendor", [each for each in sets if each.compute_capability == near]
-        return
-    kin = (capability, SAME.get(capability))
-    yield "same_architecture", [each for each in sets if each.compute_capability in kin]
-    for near in NEAREST.get(capability) or NEAREST.get(capability.partition(".")[0]) or OTHER_VENDORS:
-        yield "other_architecture", [each for each in sets if each.compute_capability == near]
 
 
 def _told(
@@ -141,7 +75,10 @@ def _told(
 
 
 def _wider(band: Band, width: Band) -> Band:
-    return Band(band.most_tokens, band.low * width.low, band.high * width.high)
+    """Both ends farther out, as independent errors add up: logarithms by their squares."""
+    low = math.hypot(min(0.0, math.log(band.low)), min(0.0, math.log(width.low)))
+    high = math.hypot(max(0.0, math.log(band.high)), max(0.0, math.log(width.high)))
+    return Band(band.most_tokens, math.exp(-low), math.exp(high))
 
 
 # Reading ------------------------------------------------------------------------------------------------------

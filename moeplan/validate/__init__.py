@@ -1,23 +1,34 @@
 """`moeplan validate`: the estimate beside what an engine said at start, line by line, with signed error.
 
-`result` holds the types, `compare` pairs figures, `learn` stores what is left over for later estimates.
+result          the types
+named           model and card as the log names them
+flags           the log's settings joined with the caller's
+contradictions  where the caller says one thing and the log another
+compare         figures paired; `pairs` says what each is held against, `buffers` is llama.cpp's
+outcome         whether the engine came up as the estimate says
+learn           what is left over, stored for later estimates
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from moeplan.core.deployment import Value
 from moeplan.core.engine_log import EngineLog
-from moeplan.core.errors import InputError, UnknownError
-from moeplan.core.model import Remark
+from moeplan.core.errors import InputError
+from moeplan.engines import ALSO_CALLED
 from moeplan.estimate import Estimate, estimate
+from moeplan.estimate.learned import learned_notes
 from moeplan.sources.engine_logs import read_log, read_log_lines
 from moeplan.validate.compare import compare
+from moeplan.validate.contradictions import contradictions
+from moeplan.validate.flags import joined
+from moeplan.validate.learn import Target
 from moeplan.validate.learn import learn as store
-from moeplan.validate.result import SCHEMA, Comparison, LogFacts, Validation
+from moeplan.validate.named import card_of, model_of
+from moeplan.validate.outcome import no_figures, start_agrees, start_notes
+from moeplan.validate.result import SCHEMA, Comparison, Learned, LogFacts, Validation
 
 __all__ = ["Comparison", "Validation", "validate"]
 
@@ -45,33 +56,30 @@ def validate(
 
     Model, engine, version, flags and card are taken from the log as far as it tells; what is given here comes first.
     `log` is a file, or lines of text. `tolerance` is the largest relative error that passes; `learn` names the hardware
-    profile that keeps what the engine held beyond the estimate. Raises the errors of `moeplan.core.errors`: UnknownError
-    where neither log nor caller says which model or card it was.
+    profile of the user's own that keeps what the engine held beyond the estimate, unless that would teach what is not so
+    (a note `not-learned` then says why). Raises the errors of `moeplan.core.errors`: UnknownError where neither log nor
+    caller says which model or card it was, InputError for a profile that cannot be learned into.
     """
     if not 0 < tolerance < 1:
         raise InputError(f"tolerance {tolerance} must be between 0 and 1", hint="for instance --tolerance 5%")
-    name = str(log) if isinstance(log, str | Path) else "standard input"
-    told = read_log(log, engine) if isinstance(log, str | Path) else read_log_lines(log, name, engine)
-    named = str(model) if model is not None else told.model
-    if named is None:
-        raise UnknownError(
-            f"{name} does not tell which model it served", hint="name it: moeplan validate MODEL --log ..."
-        )
-    card = gpu or told.gpu_name
-    if card is None:
-        raise UnknownError(
-            f"{name} does not tell which GPU it ran on", hint="name it with --gpu, for instance --gpu h100"
-        )
-    given = shlex.split(engine_args) if isinstance(engine_args, str) else list(engine_args)
-    words = [*_flags(told.arguments, given), *given]
+    path = str(log) if isinstance(log, str | Path) else "standard input"
+    engine = None if engine is None else ALSO_CALLED.get(engine.lower(), engine)
+    told = read_log(log, engine) if isinstance(log, str | Path) else read_log_lines(log, path, engine)
+    name = Path(path).name
+    folders = tuple(Path(each) for each in ([profiles] if isinstance(profiles, str | Path) else profiles))
+    flags = joined(told, shlex.split(engine_args) if isinstance(engine_args, str) else list(engine_args))
+    stated = flags.model if model is None else str(model)
+    named = model_of(told, path, folders) if stated is None else stated
+    card = card_of(told, gpu, path, folders)
+    target = Target(learn, card.hardware, folders) if learn is not None else None
 
     def estimated(*more: str) -> Estimate:
         return estimate(
             named,
-            gpu=card,
+            gpu=card.text,
             engine=told.engine,
             engine_version=engine_version or told.version,
-            engine_args=[*words, *more],
+            engine_args=[*flags.words, *more],
             quant=quant,
             revision=revision,
             offline=offline,
@@ -82,55 +90,52 @@ def validate(
 
     found = estimated()
     comparisons = compare(told, found, tolerance, lambda pool: _with_pool(told, pool, estimated))
+    doubts = flags.doubts + contradictions(
+        told, found, folders, version=engine_version, count=card.num_named, model_given=stated is not None
+    )
+    notes = [*told.notes, *flags.notes, *doubts, *start_notes(told, found)]
+    notes += [note for note in found.notes if note.severity == "warning"]
+    used = found.layout
+    notes += learned_notes(card.hardware, told.engine, used.engine_version, used.tp, found.model.id)
+    learned = None
+    if target is not None:
+        kept = store(target, told, found, name, comparisons, doubts)
+        learned = kept if isinstance(kept, Learned) else None
+        notes += [] if isinstance(kept, Learned) else [kept]
+    agrees = start_agrees(told, found)
     judged = [each for each in comparisons if each.judged]
-    kept = None
-    if learn is not None:
-        folders = tuple(Path(each) for each in ([profiles] if isinstance(profiles, str | Path) else profiles))
-        kept = store(learn, told, found, Path(name).name, folders)
+    passed = _passed(told, judged, agrees)
+    if passed is None:
+        notes.append(no_figures(told))
+    failed = told.failure.text if told.failure is not None else None
     return Validation(
         schema=SCHEMA,
-        log=LogFacts(Path(name).name, told.engine, told.version, told.model, told.started, told.complete),
+        log=LogFacts(name, told.engine, told.version, told.model, told.started, told.complete, failed),
         model=found.model.id,
         hardware=found.hardware.name if found.hardware else None,
-        command=shlex.join(words),
+        command=shlex.join(flags.words),
         tolerance=tolerance,
         comparisons=comparisons,
-        passed=all(each.within for each in judged) if judged else None,
+        passed=passed,
         worst_error=max((abs(each.error or 0) for each in judged), default=None),
-        learned=kept,
-        notes=tuple(dict.fromkeys((*told.notes, *_notes(told, found)))),
+        learned=learned,
+        notes=tuple(dict.fromkeys(notes)),
+        engine_version=used.engine_version,
+        version_stated=used.version_origin == "stated",
+        given=flags.given,
+        start_agrees=agrees,
     )
 
 
-def _flags(arguments: Mapping[str, Value], given: Sequence[str]) -> list[str]:
-    """The log's settings as words, less those that the caller states anew."""
-    stated = {word.partition("=")[0].replace("_", "-") for word in given if word.startswith("-")}
-    words: list[str] = []
-    for flag, value in arguments.items():
-        if flag in stated or value is None:
-            continue
-        if isinstance(value, bool):
-            words += [flag] if value else [f"--no-{flag.removeprefix('--')}"]
-        else:
-            words += [flag, str(value)]
-    return words
+def _passed(told: EngineLog, judged: Sequence[Comparison], agrees: bool | None) -> bool | None:
+    """A failed start that was foreseen is an answer too, where the log has no figure."""
+    if agrees is False:
+        return False
+    if judged:
+        return all(each.within for each in judged)
+    return True if agrees and told.started is False else None
 
 
 def _with_pool(told: EngineLog, pool_bytes: int, estimated: Callable[..., Estimate]) -> Estimate | None:
     """The same estimate with the pool that the log names: what the engine's rule makes of it, apart from the rest."""
     return estimated("--kv-cache-memory-bytes", str(pool_bytes)) if told.engine == "vllm" else None
-
-
-def _notes(told: EngineLog, found: Estimate) -> tuple[Remark, ...]:
-    """Warnings of the estimate, and a verdict that the log contradicts."""
-    notes = [note for note in found.notes if note.severity == "warning"]
-    if told.started and found.verdict.fits is False:
-        reasons = "; ".join(reason.message for reason in found.verdict.reasons)
-        notes.append(
-            Remark("log-contradicts", "warning", f"the engine started, but the estimate says it would not: {reasons}")
-        )
-    if told.started is False and found.verdict.fits:
-        notes.append(
-            Remark("log-contradicts", "warning", "the engine did not start, but the estimate says it would fit")
-        )
-    return tuple(notes)

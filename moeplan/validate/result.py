@@ -39,6 +39,8 @@ class LogFacts(NamedTuple):
     model: str | None
     started: bool | None
     complete: bool
+    failure: str | None = None
+    """The engine's own words where it did not start."""
 
 
 class Learned(NamedTuple):
@@ -58,11 +60,20 @@ class Validation(NamedTuple):
     model: str
     hardware: str | None
     command: str
-    """The engine's flags that the estimate was made with."""
+    """The engine's flags that the estimate was made with: those of the log, and those that were given."""
     tolerance: float
     comparisons: tuple[Comparison, ...]
     passed: bool | None
-    """None where nothing could be judged."""
+    """Whether all judged figures are within the tolerance and the start went as the estimate says; None where nothing
+    could be judged."""
     worst_error: float | None
     learned: Learned | None
     notes: tuple[Remark, ...]
+    engine_version: str = ""
+    """That the estimate was made with; `log.engine_version` is the log's word for it."""
+    version_stated: bool = False
+    """False where neither log nor caller told it, so that moeplan's default was taken."""
+    given: str = ""
+    """The part of `command` that the caller gave; the rest was read from the log."""
+    start_agrees: bool | None = None
+    """Whether the estimate says of the start what became of it; None where that is open."""

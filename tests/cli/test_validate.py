@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,51 @@ def test_what_is_missing_is_3_and_what_is_wrong_2(run: Run, log: Path, folder: P
     assert "no-such.log" in said(run(*WORDS, "--log", "no-such.log"))[0]
     assert "five" in said(run(*WORDS, "--log", str(log), "--tolerance", "five"))[0]
     said(run(*WORDS, "--log", str(folder)))
+    assert "name of the log is empty" in said(run(*WORDS, "--log", ""))[0]
+
+
+def test_a_tolerance_in_per_cent_without_the_sign_is_asked_about(run: Run, log: Path) -> None:
+    what, hint = said(run(*WORDS, "--log", str(log), "--tolerance", "5"))
+    assert "--tolerance 5" in what
+    assert hint.startswith("did you mean 5%?")
+    for wrong in ("0", "100%", "150", "-5%", "nan"):
+        assert "did you mean" not in said(run(*WORDS, "--log", str(log), "--tolerance", wrong))[1]
+
+
+def test_empty_input_is_told_alike_from_a_file_and_a_pipe(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "empty.log").write_bytes(b"")
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    file, pipe = said(run(*WORDS, "--log", "empty.log")), said(run(*WORDS, "--log", "-"))
+    assert file == ("empty.log: the log is empty", pipe[1])
+    assert pipe[0] == "standard input: the log is empty"
+
+
+def test_a_path_of_another_machine_is_3_with_the_command_to_type(run: Run, log: Path) -> None:
+    log.write_text(LOG.replace("Qwen/Qwen3-30B-A3B", "/data/models/Qwen3-30B-A3B-FP8"), encoding="utf-8")
+    what, hint = said(run(*WORDS, "--log", str(log)), 3)
+    assert "/data/models/Qwen3-30B-A3B-FP8" in what
+    assert f"moeplan validate qwen3-30b-a3b-fp8 --log {log}" in hint
+
+
+def test_an_interrupt_says_that_what_was_done_is_kept(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> Iterator[str]:
+        yield LOG
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", interrupted())
+    assert said(run(*WORDS, "--log", "-"), 130)[1] == "what was done is kept; run it again"
+
+
+def test_a_failed_start_that_was_not_foreseen_is_1(run: Run, log: Path) -> None:
+    head = "".join(LOG.splitlines(keepends=True)[:2])
+    oom = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.16 GiB. GPU 0 has a total capacity of 79.19 GiB\n"
+    log.write_text(head + oom, encoding="utf-8")
+    outcome = run(*WORDS, "--log", str(log))
+    assert outcome.code == 1
+    assert "CONTRADICTS: the engine did not start" in outcome.out
+    assert run("validate", "--gpu", "l4", "--offline", "--log", str(log)).code == 0
 
 
 @pytest.mark.parametrize(
@@ -89,7 +135,31 @@ def test_learning_says_where_it_is_kept(run: Run, log: Path, folder: Path) -> No
     assert "my-h100.yaml" in outcome.out
     assert (folder / "own" / "hardware" / "my-h100.yaml").exists()
     again = run("estimate", "qwen3-30b-a3b", "--gpu", "my-h100", "--profiles", str(folder / "own"), "--offline")
-    assert "measured here beyond all this" in again.out
+    assert "learned from logs on this machine" in again.out
+    for words in (("--color", "never"), ("--format", "markdown")):
+        shown = run("gpus", "my-h100", "--profiles", str(folder / "own"), *words).out
+        assert "vllm 0.19.0, TP 1: holds" in shown
+        assert "Qwen/Qwen3-30B-A3B" in shown
+        assert "to undo one" in shown
+        assert "my-h100.yaml" in shown
+
+
+def test_a_built_in_card_is_never_learned_into(run: Run, log: Path, folder: Path) -> None:
+    (folder / "own").mkdir()
+    for name in ("h100", "a100", "nvidia-h100-sxm"):
+        what, hint = said(run(*WORDS, "--log", str(log), "--learn", name, "--profiles", str(folder / "own")))
+        assert "built-in profile" in what
+        assert f"my-{name}" in hint
+    assert not list((folder / "own").rglob("*"))
+
+
+def test_what_is_not_learned_says_why(run: Run, log: Path, folder: Path) -> None:
+    (folder / "own").mkdir()
+    words = (*WORDS, "--log", str(log), "--learn", "my-h100", "--profiles", str(folder / "own"))
+    assert "learned: " in run(*words).out
+    again = run(*words)
+    assert again.code == 0
+    assert "nothing was learned: my-h100 knows" in again.out
 
 
 def test_flags_behind_the_dashes_are_the_engines(run: Run, log: Path) -> None:

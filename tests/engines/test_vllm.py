@@ -63,9 +63,14 @@ def rules_of(spec: ModelSpec, capability: str = "9.0") -> CacheRules:
 
 
 def held_bytes(spec: ModelSpec, context: int, *, sequences: int = 1, tp: int = 1, batch: int = 0) -> int:
-    """What the block manager holds on one rank; `batch` is --max-num-batched-tokens."""
+    """What the block manager holds for sequences on one rank; `batch` is --max-num-batched-tokens. The block that it
+    holds back for itself is left out here: test_vllm_blocks.py."""
     asked = serving(spec, context=context, sequences=sequences, tp=tp, stated={"--max-num-batched-tokens": batch})
-    return vllm.managed_cache_bytes(asked, settings(asked), ranks(asked)[0], rules_of(spec), context, sequences)
+    held = [
+        vllm.managed_cache_bytes(asked, settings(asked), ranks(asked)[0], rules_of(spec), context, count)
+        for count in (sequences, 0)
+    ]
+    return held[0] - held[1]
 
 
 # Block manager ---------------------------------------------------------------------------------------------
@@ -94,11 +99,6 @@ def test_two_batches_are_in_flight(batch: int) -> None:
     block = 12 * 16 * 8 * (64 + 64) * 2
     window_blocks = -(-(128 - 1 + 2 * batch) // 16) + 1
     assert held_bytes(published("gpt-oss-20b"), 131_072, batch=batch) == (8192 + window_blocks) * block
-
-
-def test_a_log_of_gpt_oss_20b_needs_what_is_counted() -> None:
-    # A public log of vLLM in 2026 with 131,072 tokens on a card of the small tier: 3.1 GiB for one request.
-    assert round(held_bytes(published("gpt-oss-20b"), 131_072, batch=2048) / GIB, 1) == 3.1
 
 
 @pytest.mark.parametrize(("context", "window_blocks"), [(100, 8), (4096, 257), (20_000, 8 + 1024 + 1)])
@@ -174,10 +174,11 @@ def test_qwen3_next_raises_its_block_to_the_state_and_keeps_two_states() -> None
     ("name", "block_tokens", "layers", "token_bytes", "state_blocks"),
     # vLLM 0.33.0 platforms/interface.py _align_hybrid_block_size. 544 and 2096 are what public logs print for these
     # models. Latents go in steps of 128: 15 x 128 x 1152 B hold a state of 2,170,880 B, and 14 do not.
+    # States: two, three of Mamba2 (mamba_mixer2.py:get_kv_cache_spec, num_prefill_checkpoint_blocks).
     [
-        ("qwen3-next-80b-a3b-instruct", 544, 12, 2 * 512 * 2, 3),
-        ("nvidia-nemotron-3-nano-30b-a3b-bf16", 2096, 6, 2 * 256 * 2, 4),
-        ("kimi-linear-48b-a3b-instruct", 1920, 6, 576 * 2, 4),
+        ("qwen3-next-80b-a3b-instruct", 544, 12, 2 * 512 * 2, 3 * 2),
+        ("nvidia-nemotron-3-nano-30b-a3b-bf16", 2096, 6, 2 * 256 * 2, 4 * 3),
+        ("kimi-linear-48b-a3b-instruct", 1920, 6, 576 * 2, 4 * 2),
     ],
 )
 def test_hybrid_blocks_are_as_logged(
@@ -185,8 +186,8 @@ def test_hybrid_blocks_are_as_logged(
 ) -> None:
     spec = published(name)
     block = layers * block_tokens * token_bytes
-    assert held_bytes(spec, block_tokens) == (1 + 2 * state_blocks) * block
-    assert held_bytes(spec, block_tokens + 1) == (2 + 2 * state_blocks) * block
+    assert held_bytes(spec, block_tokens) == (1 + state_blocks) * block
+    assert held_bytes(spec, block_tokens + 1) == (2 + state_blocks) * block
 
 
 def test_deepseek_v4_keeps_compressor_states_of_tokens_in_flight() -> None:

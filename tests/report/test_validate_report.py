@@ -10,7 +10,7 @@ import moeplan
 from moeplan.report.as_json import as_json
 from moeplan.report.validate_markdown import validate_markdown
 from moeplan.report.validate_table import validate_table
-from moeplan.report.validate_words import figure, outcome_words, signed
+from moeplan.report.validate_words import figure, outcome_words, rows, signed
 from moeplan.validate import result
 from moeplan.validate.result import Validation
 from tests.report.schemas import Schema, changed, without
@@ -61,6 +61,46 @@ def test_tables_stay_within_their_width(found: Validation, width: int) -> None:
     assert "WITHIN 5%" in text
 
 
+@pytest.mark.parametrize("width", [40, 50, 60, 70, 80, 100])
+def test_a_narrow_page_cuts_no_figure_and_keeps_the_judgement(width: int) -> None:
+    ranks = "".join(
+        f"(Worker_DP0_PP0_TP{rank}_EP{rank} pid={rank}) INFO [x.py:1] Model loading took 56.88 GiB memory and 2 seconds\n"
+        for rank in range(2)
+    )
+    several = validation(LOG + ranks, tolerance=0.1)
+    text = validate_table(several, width=width, color=False, unicode=True)
+    for row in rows(several):
+        figures = tuple(cell for cell in row[3:6] if cell)
+        assert all(cell in text for cell in figures), figures
+    lines = [line for line in text.splitlines() if "GiB" in line and "%" in line]
+    assert len(lines) == 3
+    assert all(line.endswith(("ok", "BEYOND")) for line in lines)
+
+
+def test_the_table_of_80_columns_says_line_and_judgement(found: Validation) -> None:
+    text = validate_table(found, width=80, color=False, unicode=True)
+    (weights,) = [line.split() for line in text.splitlines() if line.startswith("weights")]
+    assert weights[:4] == ["weights", "3", "56.88", "GiB"]
+    assert weights[-1] == "ok"
+
+
+def test_signs_and_marks_are_explained(found: Validation) -> None:
+    for text in (validate_table(found, width=200, color=False, unicode=True), validate_markdown(found)):
+        assert "error is (moeplan - log) / log" in text
+        assert "with + moeplan says more" in text.replace("\\", "")
+    shown = validation(LOG + "INFO [x.py:1] Graph capturing finished in 12 secs, took 0.85 GiB\n")
+    assert "shown: not judged" in validate_table(shown, width=200, color=False, unicode=True)
+    assert "shown: not judged" not in validate_table(found, width=200, color=False, unicode=True)
+
+
+def test_the_command_is_said_to_be_the_logs_and_yours() -> None:
+    plain = validate_table(validation(), width=200, color=False, unicode=True)
+    assert "flags, as the log tells them:\n  --max-model-len 8192" in plain
+    mine = validation(engine_args="--max-num-seqs 16")
+    assert "and yours (--max-num-seqs 16):" in validate_table(mine, width=200, color=False, unicode=True)
+    assert "and yours" in validate_markdown(mine)
+
+
 def test_ascii_tables_have_nothing_else(found: Validation) -> None:
     assert validate_table(found, width=80, color=False, unicode=False).isascii()
 
@@ -84,6 +124,7 @@ def test_figures_are_written_in_their_units() -> None:
     assert figure(77.594, "sequences") == "77.59x"
     assert figure(None, "bytes") == "–"
     assert (signed(0.0123), signed(-0.5), signed(None)) == ("+1.23%", "-50.00%", "")
+    assert (signed(0.0), signed(-0.00001)) == ("0.00%", "0.00%")
 
 
 def test_a_log_with_a_hostile_name_breaks_nothing() -> None:

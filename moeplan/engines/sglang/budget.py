@@ -22,7 +22,7 @@ from moeplan.engines.sglang.settings import FRACTION, loads_drafts
 
 BEFORE_WEIGHTS = ("device_context", "collectives", "symmetric_memory")
 """Lines of what is allocated before the free memory is measured."""
-WITHIN_SHARE = ("multimodal_cache", *CODES)
+WITHIN_SHARE = ("multimodal_cache", "measured_residual", *CODES)
 """Lines of what comes out of the share itself, beside the checkpoint's weights and the cache."""
 MOST_TOKENS = "--max-total-tokens"
 

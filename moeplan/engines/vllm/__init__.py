@@ -6,7 +6,7 @@ layout      degrees, and over how many ranks each part is divided
 cache       how the cache is stored
 blocks      what the block manager hands out, and what the engine prints of it
 kernels     which kernels run the experts, and what they pad
-copies      what is kept beside the checkpoint's weights: copies, padding, adapter slots
+copies      what is kept beside the checkpoint's weights, and what of these is offloaded or not loaded
 runtime     workspaces, activations, graphs, context
 host        host memory, and the peak while loading
 refusals    why it would not start

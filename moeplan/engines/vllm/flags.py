@@ -99,6 +99,7 @@ _GRAPHS_AND_KERNELS = (
         "counts",
         ("--cuda-graph-sizes", "--compilation-config.cudagraph_capture_sizes"),
         many=True,
+        words=("", "[]"),  # none, as an empty list in JSON reads
     ),
     Flag("--max-cudagraph-capture-size", "count", ("--compilation-config.max_cudagraph_capture_size",), minimum=0),
     Flag("--compilation-config", "json", ("-cc", "-O.")),

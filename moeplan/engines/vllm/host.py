@@ -9,6 +9,7 @@ from moeplan.core.ledger import Line, Why, line, total_bytes
 from moeplan.core.model import Weight
 from moeplan.core.placement import RankView
 from moeplan.core.units import GIB
+from moeplan.engines.vllm.copies import all_offloaded_bytes, weight_lines
 from moeplan.engines.vllm.settings import SWAPS_UNTIL
 
 SWAP_BYTES = 4 * GIB
@@ -24,10 +25,14 @@ def host_lines(serving: Serving, settings: Settings) -> tuple[Line, ...]:
     """Offloaded weights, swap space, offloaded cache, and the files being read while loading, of all ranks together."""
     ranks = serving.layout.num_gpus
     found = []
-    offloaded = settings.count("--cpu-offload-gb")
+    offloaded = all_offloaded_bytes(serving, settings)
     if offloaded:
-        why = Why("cpu_offload_gb x GPUs, pinned", {"num_gpus": ranks}, "vLLM 0.33.0 config/offload.py")
-        found.append(line("host.offloaded", "weights kept in host memory", ranks * offloaded, "derived", why))
+        why = Why(
+            "sum over GPUs of min(cpu_offload_gb, weights of its layers), pinned",
+            {"num_gpus": ranks, "cpu_offload_bytes": settings.count("--cpu-offload-gb")},
+            "vLLM 0.33.0 config/offload.py, model_executor/offloader/uva.py",
+        )
+        found.append(line("host.offloaded", "weights kept in host memory", offloaded, "derived", why))
     swap = settings.value("--swap-space")
     if not serving.constants.at_least(SWAPS_UNTIL):
         size = settings.count("--swap-space") if swap is not None else SWAP_BYTES
@@ -49,12 +54,16 @@ def host_lines(serving: Serving, settings: Settings) -> tuple[Line, ...]:
 
 
 def load_peak_bytes(serving: Serving, settings: Settings, rank: RankView) -> int | None:
-    """Weights, and once more the experts of one layer, which are repacked layer by layer once all are loaded.
+    """What the rank holds once loaded, and once more the experts of one layer, padded as their kernels need them: these
+    are repacked layer by layer. Adapter slots are made after that; offloaded weights were never on the device, but a
+    layer is brought there to be repacked.
 
-    Source: vLLM 0.33.0 model_executor/model_loader/utils.py:process_weights_after_loading.
+    Source: vLLM 0.33.0 model_executor/model_loader/utils.py:process_weights_after_loading, v1/worker/gpu_model_runner.py
+    (load_lora_model after the model), model_executor/offloader/uva.py.
     """
-    held = total_bytes(rank.weights)
-    experts = sum(entry.bytes for entry in rank.weights if entry.role == "routed_experts")
+    lines = rank.weights + weight_lines(serving, settings, rank)
+    held = total_bytes(lines)
+    slots = total_bytes(entry for entry in lines if entry.code == "adapter_slots")
+    experts = total_bytes(entry for entry in lines if entry.role == "routed_experts")
     layers = sum(any(hasattr(ffn, "num_experts") for ffn in layer.ffns) for layer in rank.spec.layers)
-    repacked = experts // layers if layers else 0
-    return held + repacked
+    return max(held, held - slots + (experts // layers if layers else 0))

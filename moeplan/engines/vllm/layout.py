@@ -13,6 +13,11 @@ from moeplan.core.layout import AskedLayout, Division, Layout
 from moeplan.core.model import ModelSpec, MoeFfn
 from moeplan.core.placement import even_stages
 
+SPLITS_TOWERS_ALWAYS = ("gemma3", "qwen3_omni_moe")
+"""Models whose class takes no `--mm-encoder-tp-mode data`: their towers are split whatever is asked for (those without
+`supports_encoder_tp_data` in model_executor/models, among models whose towers' parts are known here)."""
+GATHERING = ("allgather_reducescatter", "naive", "pplx")
+"""Values of `--all2all-backend` that gather the tokens of all data-parallel ranks; the first is the default."""
 VOCABULARY_PADDING = 64
 """Rows of embedding and head are padded to a multiple of this (model_executor/layers/vocab_parallel_embedding.py)."""
 
@@ -51,7 +56,8 @@ def division(serving: Serving, settings: Settings) -> Division:
 
     Without expert parallelism the width of every expert is divided over tensor x data-parallel ranks
     (`flatten_tp_across_dp_and_pcp`). Where expert parallelism meets both, shared experts are whole on every rank
-    (`use_sequence_parallel_moe`).
+    (`use_sequence_parallel_moe`). Towers are split like the layers, part by part, unless `--mm-encoder-tp-mode data` keeps
+    them whole on every rank (config/multimodal.py, config/model.py; the parts that are split in qwen3_vl.py, siglip.py).
     """
     layout = serving.layout
     stage_ranks = layout.tp * layout.dp if is_moe(serving.spec) else layout.tp
@@ -65,6 +71,7 @@ def division(serving: Serving, settings: Settings) -> Division:
         expert_tp=1 if layout.ep > 1 else stage_ranks,
         expert_ep=layout.ep,
         redundant_experts=layout.redundant_experts,
+        towers=1 if _whole_towers(serving.spec, settings) else layout.tp,
         vocabulary_padding=VOCABULARY_PADDING,
         cache_tokens=layout.dcp,
     )
@@ -73,6 +80,24 @@ def division(serving: Serving, settings: Settings) -> Division:
 def is_moe(spec: ModelSpec) -> bool:
     """True where any layer has routed experts."""
     return any(isinstance(ffn, MoeFfn) for layer in dict.fromkeys(spec.layers) for ffn in layer.ffns)
+
+
+def _whole_towers(spec: ModelSpec, settings: Settings) -> bool:
+    asked = settings.text("--mm-encoder-tp-mode") == "data" or settings.on("--enable-multimodal-encoder-data-parallel")
+    return asked and spec.model_type not in SPLITS_TOWERS_ALWAYS
+
+
+def gathers_tokens(layout: Layout, all2all_backend: str | None) -> bool:
+    """True where every rank's experts are handed the tokens of all data-parallel ranks: they are all-gathered.
+
+    That is the way without expert parallelism, and with it unless a backend is stated that sends each token to its
+    experts alone (DeepEP, MoRI, NIXL and others). Source: vLLM 0.33.0 fused_moe/all2all_utils.py:
+    maybe_make_prepare_finalize, config/parallel.py (`naive` and `pplx` fall back to the all-gather),
+    distributed/device_communicators/all2all.py:AgRsAll2AllManager.
+    """
+    if not layout.dp_attention:
+        return False
+    return layout.ep == 1 or (all2all_backend or GATHERING[0]) in GATHERING
 
 
 def _expert_ranks(asked: AskedLayout, over_all: int) -> int:

@@ -14,10 +14,16 @@ PASSED_ON = (
     "--enable-prefix-caching", "--async-scheduling", "--disable-hybrid-kv-cache-manager", "--moe-backend",
     "--all2all-backend", "--cpu-offload-gb", "--kv-offloading-size", "--enable-lora", "--max-loras",
     "--max-lora-rank", "--speculative-config", "--compilation-config", "--optimization-level",
-    "--disable-custom-all-reduce", "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS",
+    "--max-cudagraph-capture-size", "--disable-custom-all-reduce", "--mm-encoder-tp-mode",
+    "--enable-multimodal-encoder-data-parallel", "--language-model-only",
+    "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS", "VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE", "VLLM_DEEPEP_BUFFER_SIZE_MB",
 )  # fmt: skip
 """Settings without a default worth a row: shown when they are stated. All of them are heeded by the arithmetic; what is
 stated beyond these is told in a note."""
+NO_SIZES = ("", "[]")
+"""Values of `--cudagraph-capture-sizes` that name no size."""
+CHUNKS_EXPERTS_UNTIL = "0.17"
+"""From this release on experts take a batch as a whole (PR 34086 of February 2026), before in chunks."""
 SWAPS_UNTIL = "0.11"
 """From this release on there is no swap space (`--swap-space` went with the V0 engine)."""
 
@@ -50,14 +56,28 @@ def settle(serving: Serving) -> Settings:
     options += [Option(flag, stated[flag], "stated") for flag in PASSED_ON if flag in stated]
     if "--swap-space" in stated and not serving.constants.at_least(SWAPS_UNTIL):
         options.append(Option("--swap-space", stated["--swap-space"], "stated"))
+    if stated.get("--cudagraph-capture-sizes") in NO_SIZES:
+        options.append(Option("--cudagraph-capture-sizes", stated["--cudagraph-capture-sizes"], "stated"))
+    if "VLLM_FUSED_MOE_CHUNK_SIZE" in stated and not serving.constants.at_least(CHUNKS_EXPERTS_UNTIL):
+        options.append(Option("VLLM_FUSED_MOE_CHUNK_SIZE", stated["VLLM_FUSED_MOE_CHUNK_SIZE"], "stated"))
     return Settings(tuple(options))
 
 
 def captures_graphs(settings: Settings) -> bool:
-    """False where CUDA graphs are off: eager, optimisation level 0, or a compilation without graphs."""
+    """False where CUDA graphs are off: eager, optimisation level 0, a compilation without graphs, or no batch size to
+    capture.
+
+    Source: vLLM 0.33.0 config/vllm.py:_set_cudagraph_sizes. That release asserts that there is a size to capture, so the
+    last way stops it unless graphs are off by another one too.
+    """
     mode = _parsed(settings.value("--compilation-config")).get("cudagraph_mode", "stated nowhere")
-    level = settings.value("--optimization-level")
-    return not settings.on("--enforce-eager") and level != 0 and str(mode).upper() not in ("NONE", "0", "FALSE")
+    off = (
+        settings.on("--enforce-eager")
+        or settings.value("--optimization-level") == 0
+        or settings.value("--max-cudagraph-capture-size") == 0
+        or settings.value("--cudagraph-capture-sizes") in NO_SIZES
+    )
+    return not off and str(mode).upper() not in ("NONE", "0", "FALSE")
 
 
 def draft_tokens(settings: Settings) -> int:

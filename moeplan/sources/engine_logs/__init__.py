@@ -32,6 +32,10 @@ def read_log(path: str | Path, engine: str | None = None) -> EngineLog:
     Raises InputError for what is no log, for one of another program, and for one that tells no figure.
     """
     name = str(path)
+    if not name.strip():
+        raise InputError(
+            "the name of the log is empty", hint="give the path of the engine's log, or - for standard input"
+        )
     try:
         file = Path(path).open("rb")  # noqa: SIM115 - errors of opening and of reading are told apart
     except FileNotFoundError:
@@ -51,7 +55,7 @@ def read_log(path: str | Path, engine: str | None = None) -> EngineLog:
 
 def read_log_lines(lines: Iterable[str], name: str, engine: str | None = None) -> EngineLog:
     """The same from lines of text, as they come from a pipe; `name` is what messages call them."""
-    return _read(blocks_of_lines(lines), name, engine)
+    return _read(blocks_of_lines(lines, name), name, engine)
 
 
 def _read(blocks: Iterable[bytes], name: str, engine: str | None) -> EngineLog:

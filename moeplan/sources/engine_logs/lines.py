@@ -39,7 +39,7 @@ def blocks_of(file: BufferedReader, name: str) -> Iterator[bytes]:
         file = cast(BufferedReader, gzip.GzipFile(fileobj=file))
         head = file.peek(_SAMPLE_BYTES)[:_SAMPLE_BYTES]
     if not head:
-        raise InputError(f"{name}: the log is empty", hint="give the file that the engine's output went to")
+        raise _empty(name)
     for magic, kind in _PACKED.items():
         if head.startswith(magic):
             raise InputError(f"{name}: is packed with {kind}", hint="unpack it first, or pipe it in with `--log -`")
@@ -55,18 +55,26 @@ def blocks_of(file: BufferedReader, name: str) -> Iterator[bytes]:
         yield block
 
 
-def blocks_of_lines(lines: Iterable[str]) -> Iterator[bytes]:
-    """Lines of text, with or without their ends, as blocks."""
+def blocks_of_lines(lines: Iterable[str], name: str) -> Iterator[bytes]:
+    """Lines of text, with or without their ends, as blocks. Raises InputError where there are none."""
     held: list[bytes] = []
     size = 0
+    empty = True
     for line in lines:
+        empty = False
         held.append(line.rstrip("\n").encode("utf-8", "replace"))
         size += len(held[-1]) + 1
         if size >= BLOCK_BYTES:
             yield b"\n".join(held) + b"\n"
             held, size = [], 0
+    if empty:
+        raise _empty(name)
     if held:
         yield b"\n".join(held) + b"\n"
+
+
+def _empty(name: str) -> InputError:
+    return InputError(f"{name}: the log is empty", hint="give what the engine's output went to, errors included")
 
 
 def telling_lines(blocks: Iterable[bytes], words: Sequence[bytes]) -> Iterator[tuple[int, str]]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 
 from moeplan.core.deployment import Value
-from moeplan.core.engine_log import EngineLog, Quantity, Reading
+from moeplan.core.engine_log import EngineLog, FailureKind
 from moeplan.core.model import Remark
+from moeplan.core.units import MIB
 from moeplan.sources.engine_logs.arguments import safe_text
+from moeplan.sources.engine_logs.ollama import forecast, promote
 from moeplan.sources.engine_logs.starts import (
     MOST_TEXT,
     NUMBER,
@@ -29,7 +31,8 @@ WORDS = (
     b"iB", b"llama_context", b"llama_new_context", b"llama_init_from_model", b"general.name", b"loaded meta data",
     b"offloaded ", b"creating ", b"  Device ", b"ROCm devices", b"loading draft model", b"model loaded",
     b"server is listening on", b"starting runner", b"llama runner started", b"warming up the model", b"type overrid",
-    b"failed to load model", b"failed to create",
+    b"failed to load model", b"failed to create", b"failed to allocate", b"unable to allocate", b"out of memory", b"build: ",
+    b"(build ", b"build_info",
 )  # fmt: skip
 """A line without any of these tells nothing."""
 
@@ -76,7 +79,7 @@ _FLAGS = {
 }  # fmt: skip
 _COUNTS = {"n_ctx", "n_seq_max", "n_batch", "n_ubatch"}
 _SWITCHES: dict[str, Value] = {"1": "on", "enabled": "on", "0": "off", "disabled": "off", "true": True, "false": False}
-_OFFLOADED = re.compile(r"offloaded (\d{1,6})/\d+ layers to GPU")
+_OFFLOADED = re.compile(r"offloaded (\d{1,6})/(\d{1,6}) layers to GPU")
 _CACHE_TYPES = re.compile(r"\bK \((\w+)\): .*\bV \((\w+)\): ")
 _LATENT_TYPE = re.compile(r"c\^KV \((\w+)\)")
 _CREATING = re.compile(r"creating +(?P<name>[\w -]+?) KV cache")
@@ -85,20 +88,28 @@ _DEVICES = re.compile(r"found \d+ (\w+) devices")
 _DEVICE = re.compile(r"\bDevice (\d+): (.+?), (?:compute capability|gfx)")
 _DEVICE_MEMORY = re.compile(rf"VRAM: ({NUMBER}) MiB")
 _USING = re.compile(r"using device \S+ \((.*?)\) (?:\(|-)")
-_OVERRIDDEN = re.compile(r"[Tt]ensor blk\.(\d{1,5})\.ffn_\w+_exps\b.* buffer type overrid(?:d)?en to (?:CPU|\w*_?Host)")
-_OLLAMA = re.compile(
-    rf'msg="(?P<what>model weights|kv cache|compute graph)" device="?(?P<device>[\w.:-]+)"? size="(?P<size>{NUMBER}) '
-    rf'(?P<unit>(?:[KMG]iB|B))"'
+_OVERRIDDEN = re.compile(
+    r"[Tt]ensor blk\.(\d{1,5})\.(ffn_\w+_exps)\b.* buffer type overrid(?:d)?en to (?:CPU|\w*_?Host)"
 )
-_OLLAMA_QUANTITIES: dict[str, Quantity] = {
-    "model weights": "model_buffer_bytes", "kv cache": "kv_buffer_bytes", "compute graph": "compute_buffer_bytes",
-}  # fmt: skip
+# `build: 5466 (d74e94c1) with ...`, `version: 0.1 (build 11312, commit ...)`, `build_info: b6895-...`, llama-bench's reverse
+# order. ik_llama.cpp counts builds of its own and words them in other ways.
+_BUILD = re.compile(
+    r"\bbuild: (?:(?P<first>\d{1,7}) \([0-9a-f]{6,}\)|[0-9a-f]{6,} \((?P<last>\d{1,7})\))|\(build (?P<since>\d{1,7}), commit|"
+    r"\bbuild_info: b(?P<info>\d{1,7})-"
+)
 _VISION = ("reserve_compute_meta", "alloc_compute_meta", "clip_")
 # Not the line that a port is open: servers listen before they load.
 _UP = ("model loaded", "server is listening on", "llama runner started", "warming up the model")
-_FAILURES = (
-    "failed to load model", "failed to create context", "failed to create_context", "cudaMalloc failed", "out of memory",
-)  # fmt: skip
+_FAILURES: dict[str, FailureKind] = {
+    "cudaMalloc failed": "memory",
+    "out of memory": "memory",
+    "failed to allocate compute": "memory",
+    "failed to allocate buffer": "memory",
+    "unable to allocate": "memory",
+    "failed to load model": "other",
+    "failed to create context": "other",
+    "failed to create_context": "other",
+}
 
 
 class LlamaCppLog:
@@ -116,6 +127,8 @@ class LlamaCppLog:
         self.devices: dict[str, tuple[int, Figure]] = {}
         """Told before the load that they belong to opens, so they are no figures of the start before it."""
         self.gpu_name: str | None = None
+        self.version: str | None = None
+        """Told before the load, as the devices are."""
 
     def feed(self, number: int, text: str) -> None:
         """One line that holds one of `words`."""
@@ -126,7 +139,7 @@ class LlamaCppLog:
         if loaded := _LOADED.search(text):
             self._load(number, loaded["path"])
         elif 'msg="starting runner"' in text:
-            _promote(self.starts.now)
+            promote(self.starts.now)
             self.starts.begin(number, "runner")
         start = self.starts.now
         for found in self._figures(text):
@@ -134,14 +147,15 @@ class LlamaCppLog:
             start.tell(found, number, add=found.quantity == "model_buffer_bytes")
         self._settings(start, text)
         self._device(number, text)
-        if ollama := _OLLAMA.search(text):
-            _estimate(start, number, ollama)
+        forecast(start, number, text)
         if overridden := _OVERRIDDEN.search(text):
-            start.on_host.add(int(overridden[1]))
+            start.on_host.setdefault(overridden[2], set()).add(int(overridden[1]))
         if any(words in text for words in _UP):
-            start.end(up=True)
-        elif any(words in text for words in _FAILURES):
-            start.end(up=False)
+            start.up()
+        else:
+            start.fail(text, number, _FAILURES)
+        if (build := _BUILD.search(text)) and (count := next(filter(None, build.groups()))) != "0":
+            self.version = f"b{count}"
 
     def _load(self, number: int, path: str) -> None:
         """A model file is opened: a draft joins the start of its target, any other opens a start of its own."""
@@ -185,11 +199,12 @@ class LlamaCppLog:
         elif found := _NAME.search(text):
             start.name = found["name"].strip()
         elif found := _OFFLOADED.search(text):
-            start.argue({"--gpu-layers": int(found[1])})
+            # Builds differ in which blocks they count, so that all of them are no number.
+            start.argue({"--gpu-layers": "all" if found[1] == found[2] else int(found[1])})
         elif found := _CACHE_TYPES.search(text):
             start.argue({"--cache-type-k": found[1], "--cache-type-v": found[2]})
         elif found := _LATENT_TYPE.search(text):
-            start.argue({"--cache-type-k": found[1]})
+            start.argue({"--cache-type-k": found[1], "--cache-type-v": found[1]})  # one cache for both
 
     def _device(self, number: int, text: str) -> None:
         if found := _DEVICES.search(text):
@@ -206,17 +221,14 @@ class LlamaCppLog:
 
     def log(self) -> EngineLog | None:
         """The last load; None where no figure was told."""
-        _promote(self.starts.now)
+        promote(self.starts.now)
         start = self.starts.told()
         if start is None:
             return None
-        start.gpu_name = self.gpu_name
+        start.gpu_name, start.version = self.gpu_name, self.version
         for number, told in self.devices.values():
             start.tell(told, number)
-        if start.on_host:
-            first, last = min(start.on_host), max(start.on_host)
-            message = f"experts of {len(start.on_host)} layers, from {first} to {last}, were put in host memory"
-            start.notes.append(Remark("log-experts-on-host", "info", message))
+        self._placement(start)
         if start.name and (start.model is None or "/blobs/sha256" in start.model):
             start.model = start.name  # ollama's files have no names
         told_quantities = {reading.quantity for reading in start.readings.values()}
@@ -224,18 +236,18 @@ class LlamaCppLog:
         cut = None if complete else "the log stops while llama.cpp loads; lines `compute buffer size` are missing"
         return log_of("llamacpp", start, {}, cut)
 
-
-def _estimate(start: Start, number: int, found: re.Match[str]) -> None:
-    """ollama's own lines. Where llama.cpp runs below it they are a forecast, and its buffers stand above them."""
-    value, step = figure(found["size"], found["unit"])
-    quantity = _OLLAMA_QUANTITIES[found["what"]]
-    start.estimates[quantity, found["device"]] = Reading(
-        quantity, value, step, None, found["device"], number, found[0]
-    )  # fmt: skip
-
-
-def _promote(start: Start) -> None:
-    if not any(quantity.endswith("_buffer_bytes") for quantity, *_ in start.readings):
-        for (quantity, device), reading in start.estimates.items():
-            start.readings[quantity, "", device, None] = reading
-    start.estimates.clear()
+    def _placement(self, start: Start) -> None:
+        """Where weights went, as flags: shares of the devices, which are those of their free memory, and overrides."""
+        holding = {key[2] for key in start.readings if key[0] == "model_buffer_bytes"}
+        free = [told for _, told in self.devices.values() if told.quantity == "free_before_load_bytes"]
+        shares = [str(int(told.value) // MIB) for told in free if told.device in holding]
+        if len(shares) > 1 and start.arguments.get("--gpu-layers") != 0:
+            start.argue({"--tensor-split": ",".join(shares)})
+        layers = sorted(set().union(*start.on_host.values()))
+        if layers:
+            message = f"experts of {len(layers)} layers, from {layers[0]} to {layers[-1]}, were put in host memory"
+            start.notes.append(Remark("log-experts-on-host", "info", message))
+            rules = (
+                rf"blk\.({'|'.join(map(str, sorted(moved)))})\.{name}\.=CPU" for name, moved in start.on_host.items()
+            )
+            start.argue({"--override-tensor": ",".join(rules)})

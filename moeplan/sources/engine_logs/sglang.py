@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import re
 
-from moeplan.core.engine_log import EngineLog
+from moeplan.core.engine_log import EngineLog, FailureKind
 from moeplan.sources.engine_logs.arguments import Unreadable, flag_of, pairs, value_of
-from moeplan.sources.engine_logs.starts import Figure, Start, Starts, figures_in, log_of, rank_in, worded
+from moeplan.sources.engine_logs.starts import (
+    TORCH_FAILURE_FIGURES,
+    TORCH_FAILURES,
+    Figure,
+    Start,
+    Starts,
+    figures_in,
+    log_of,
+    rank_in,
+    worded,
+)
 
 WORDS = (
     b"GB", b"server_args=", b"max_total_num_tokens=", b"The server is fired up", b"Not enough memory", b"Not enough GPU memory",
-    b"Scheduler hit an exception", b"Received sigquit", b"device_name=",
+    b"Scheduler hit an exception", b"Received sigquit", b"device_name=", b"OutOfMemoryError", b"out of memory. Tried",
 )  # fmt: skip
 """A line without any of these tells nothing."""
 
@@ -69,7 +79,13 @@ _ARGS = re.compile(r"server_args=(?:ServerArgs\(|\{)")
 _SETTLED = re.compile(r"\b(chunked_prefill_size|max_prefill_tokens|max_running_requests)=(\d{1,12})")
 _CONTEXT = re.compile(r"\bcontext_len=(\d{1,12})")
 _DEVICE = re.compile(r"device_name=([\w.-]+?)(?:,|\.json)")
-_FAILURES = ("Not enough memory", "Not enough GPU memory", "Scheduler hit an exception", "Received sigquit")
+_FAILURES: dict[str, FailureKind] = {
+    "Not enough memory": "memory",
+    "Not enough GPU memory": "memory",
+    "Scheduler hit an exception": "other",
+    "Received sigquit": "other",
+    **TORCH_FAILURES,
+}
 # `server_args` holds every argument with its default; these are the ones that move memory.
 _MATTERS = frozenset({
     "revision", "dtype", "kv_cache_dtype", "context_length", "tp_size", "pp_size", "dp_size", "ep_size", "nnodes",
@@ -115,9 +131,12 @@ class SglangLog:
             start.gpu_name = device[1].replace("_", " ")
         if "The server is fired up" in text:
             self.starts.recognised = True
-            start.end(up=True)
-        elif any(words in text for words in _FAILURES):
-            start.end(up=False)
+            start.up()
+            return
+        start.fail(text, number, _FAILURES)
+        if start.started is False and self.starts.recognised:
+            for found in figures_in(text, TORCH_FAILURE_FIGURES):
+                start.tell(found, number, process)
 
     def log(self) -> EngineLog | None:
         """The last start; None where no figure was told."""

@@ -5,7 +5,16 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, cast
 
 from moeplan.core.deployment import Value
-from moeplan.core.engine_log import QUANTITIES, EngineLog, LogEngine, LogRank, Quantity, Reading
+from moeplan.core.engine_log import (
+    QUANTITIES,
+    EngineLog,
+    Failure,
+    FailureKind,
+    LogEngine,
+    LogRank,
+    Quantity,
+    Reading,
+)
 from moeplan.core.errors import InputError
 from moeplan.core.model import Remark
 from moeplan.core.units import GIB, KIB, MIB
@@ -15,8 +24,14 @@ NUMBER = r"-?\d[\d,]{0,20}(?:\.\d{1,9})?"
 
 MOST_READINGS = 100_000
 MOST_TEXT = 300
+MOST_FAILURE = 160
+"""Characters of the engine's own words that are shown."""
 # No engine here prints decimal gigabytes, whatever it calls them.
 _UNITS = {"GiB": GIB, "GB": GIB, "MiB": MIB, "KiB": KIB, "B": 1}
+# Who tells a line, and when: `(EngineCore_DP0 pid=9) ERROR 04-02 10:01:10 [core.py:708] `, `[2026-08-01 10:00:00 TP0] `.
+_PREFIX = re.compile(
+    r"^(?:\([\w ]{1,60}(?: rank=\d+)? pid=\d+\) ?)*(?:[A-Z]{4,8} \d\d-\d\d [\d:.]+ )?(?:\[[\w./]{1,80}:\d+\] |\[\d{4}-[^\]]{1,60}\] )?"
+)
 _RANK_WORD = re.compile(r"(DP|PP|TP|EP)(\d{1,5})")
 
 
@@ -37,6 +52,15 @@ def worded(word: str, pattern: str, unit: str = "B", digits: int = 0, part: str 
     """A wording, with `<quantity>` in the pattern for its figure."""
     groups = re.sub(r"(?<!P)<(\w+)>", lambda name: f"(?P<{name[1]}>{NUMBER})", pattern)
     return Wording(word, re.compile(groups), unit, digits, part)
+
+
+TORCH_FAILURES: dict[str, FailureKind] = {"OutOfMemoryError": "memory", "out of memory. Tried": "memory"}
+"""What PyTorch says when an allocation fails, whatever engine runs on it."""
+TORCH_FAILURE_FIGURES = (
+    worded("total capac", r"has a total capaci?ty of <total_memory_bytes> GiB", "GiB", 2),
+)  # fmt: skip
+_WEIGHT: dict[FailureKind, int] = {"other": 0, "busy": 1, "memory": 2}
+"""Of several lines about one failure the one that says most of memory counts; engines repeat it in general words."""
 
 
 class Figure(NamedTuple):
@@ -88,14 +112,15 @@ class Start:
         self.gpu_name: str | None = None
         self.quantization: str | None = None
         self.started: bool | None = None
+        self.failure: Failure | None = None
         self.arguments: dict[str, Value] = {}
         self.unread: set[str] = set()
         self.notes: list[Remark] = []
         self.ranks: dict[str, LogRank | None] = {}
         """By process, where a line of its own tells it."""
         self.name: str | None = None
-        self.on_host: set[int] = set()
-        """Layers whose experts were put in host memory."""
+        self.on_host: dict[str, set[int]] = {}
+        """Experts' tensors that were put in host memory: names, and their layers."""
         self.estimates: dict[tuple[Quantity, str], Reading] = {}
         self.readings: dict[tuple[str, str, str | None, str | None], Reading] = {}
 
@@ -129,10 +154,32 @@ class Start:
         for quantity in quantities:
             self.readings.pop((quantity, process, None, None), None)
 
-    def end(self, *, up: bool) -> None:
-        """The start came up, or failed; what happens to an engine that is up is no matter of its start."""
-        if self.started is not True:
-            self.started = up
+    @property
+    def tells(self) -> bool:
+        """Whether it told anything about memory: a figure, or that it failed."""
+        return bool(self.readings) or self.started is False
+
+    def up(self) -> None:
+        """The start came up: failures before were tries."""
+        self.started, self.failure = True, None
+
+    def fail(self, text: str, line_number: int, failures: Mapping[str, FailureKind]) -> None:
+        """A line that may say that the start failed, by the engine's words for that, and why.
+
+        What happens to an engine that is up is no matter of its start.
+        """
+        if self.started:
+            return
+        kinds = [kind for words, kind in failures.items() if words in text]
+        kind = max(kinds, key=_WEIGHT.__getitem__, default=None)
+        if kind is None:
+            return
+        self.started = False
+        if self.failure is None or _WEIGHT[kind] > _WEIGHT[self.failure.kind]:
+            words = " ".join(_PREFIX.sub("", text, count=1).split())
+            self.failure = Failure(
+                kind, words if len(words) <= MOST_FAILURE else f"{words[: MOST_FAILURE - 1]}…", line_number
+            )
 
     def argue(self, read: Mapping[str, Value]) -> None:
         """Takes flags; what is None or told empty is no flag."""
@@ -156,14 +203,19 @@ class Starts:
         now = self.now
         again = not shared or head in now.heads or not now.heads
         if again and (now.readings or now.started is not None):
-            self.before = now if now.readings else self.before
+            self.before = now if now.tells else self.before
             self.passed += 1
             self.now = Start(line_number)
         self.now.heads.add(head)
 
     def told(self) -> Start | None:
-        """The last start with a figure, with a note where it is not the only one; None where there is none."""
-        start = self.now if self.now.readings else self.before
+        """The last start with a figure or a failure, with a note where it is not the only one; None where there is none.
+
+        Words of failure alone make no log of this engine: PyTorch's are the same under all.
+        """
+        start = self.now if self.now.tells else self.before
+        if start is not None and not start.readings and not self.recognised:
+            return None
         if start is not None and self.passed:
             which = "the last" if start is self.now else "the last that tells a figure"
             message = f"the log holds {self.passed + 1} starts; {which}, from line {start.line_number} on, is read"
@@ -186,7 +238,7 @@ def log_of(engine: LogEngine, start: Start, ranks: Mapping[str, LogRank | None],
         notes.append(Remark("log-arguments-unread", "info", f"the log does not spell out the values of {flags}"))
     return EngineLog(
         engine, start.version, start.model, dict(start.arguments), tuple(told), start.started, start.gpu_name,
-        tuple(notes), cut is None, start.quantization,
+        tuple(notes), cut is None, start.quantization, start.failure,
     )  # fmt: skip
 
 

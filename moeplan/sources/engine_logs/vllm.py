@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 
-from moeplan.core.engine_log import EngineLog, LogRank
+from moeplan.core.engine_log import EngineLog, FailureKind, LogRank
 from moeplan.sources.engine_logs.arguments import Unreadable, flag_of, is_secret, pairs, safe_text, value_of
-from moeplan.sources.engine_logs.starts import Start, Starts, figures_in, log_of, rank_in
+from moeplan.sources.engine_logs.starts import (
+    TORCH_FAILURE_FIGURES,
+    TORCH_FAILURES,
+    Start,
+    Starts,
+    figures_in,
+    log_of,
+    rank_in,
+)
 from moeplan.sources.engine_logs.vllm_wordings import WORDINGS, WORDS
 
 _TAG = re.compile(r"\((?P<name>[A-Za-z][\w ]*?)(?: rank=(?P<world>\d{1,5}))? pid=(?P<pid>\d+)")
@@ -22,10 +30,16 @@ _BATCHED = re.compile(r"max_num_batched_tokens=(\d{1,12})")
 _AUTO_FIT = re.compile(r"Auto-fit max_model_len: (?:reduced from \d+ to|full model context length) (\d{1,12})")
 _DEVICE = re.compile(r"device_name=([\w.-]+?)(?:,|\.json)")
 _WORKERS = ("Worker", "VllmWorker", "RayWorker")
-_FAILURES = (
-    "KV cache is needed", "No available memory for the cache", "stored in KV cache (", "is less than desired",
-    "exceed the desired GPU memory", "OutOfMemoryError", "out of memory. Tried", "failed to start",
-)  # fmt: skip
+_FAILURES: dict[str, FailureKind] = {
+    "KV cache is needed": "memory",
+    "No available memory for the cache": "memory",
+    "stored in KV cache (": "memory",
+    "is less than desired": "busy",
+    "exceed the desired GPU memory": "busy",
+    "failed to start": "other",
+    "Engine core initialization failed": "other",
+    **TORCH_FAILURES,
+}
 # What the config line says that flags say too, and what of `Namespace(...)`, which prints all defaults, matters to memory.
 _CONFIG_FLAGS = {
     "revision": "--revision", "dtype": "--dtype", "max_seq_len": "--max-model-len",
@@ -66,9 +80,12 @@ class VllmLog:
             _assign(start, process, assigned)
         self._settings(start, text)
         if "startup complete" in text or "init engine (" in text:
-            start.end(up=True)
-        elif any(words in text for words in _FAILURES):
-            start.end(up=False)
+            start.up()
+            return
+        start.fail(text, number, _FAILURES)
+        if start.started is False and self.starts.recognised:
+            for found in figures_in(text, TORCH_FAILURE_FIGURES):
+                start.tell(found, number, process)
 
     def _head(self, number: int, text: str, front: str) -> None:
         """Lines that open a start; each process that prints one prints it once."""

@@ -13,7 +13,7 @@ WORDS = (
     b"iB", b"GB", b"KV cache size", b"Maximum concurrency", b" blocks: ", b"num_gpu_blocks", b"block size to",
     b"non-default args: ", b"args: Namespace(", b"LLM engine (v", b"server version", b"is assigned as", b"device_name=",
     b"max_num_batched_tokens=", b"startup complete", b"init engine (", b"No available memory for the cache",
-    b"failed to start", b"max seq len",
+    b"failed to start", b"max seq len", b"OutOfMemoryError", b"out of memory. Tried", b"Engine core initialization failed",
 )  # fmt: skip
 """A line without any of these tells nothing. Long words are found faster than short ones."""
 

@@ -52,8 +52,12 @@ def test_a_path_that_cannot_be_one() -> None:
     assert "cannot be read" in refused(Path("a\0b")).message
 
 
-def test_an_empty_file(tmp_path: Path) -> None:
-    assert "empty" in refused(written(tmp_path, b"")).message
+def test_an_empty_file_an_empty_pipe_and_an_empty_name(tmp_path: Path) -> None:
+    assert refused(written(tmp_path, b"")).message.endswith("engine.log: the log is empty")
+    with pytest.raises(InputError, match="standard input: the log is empty"):
+        read_log_lines([], "standard input")
+    with pytest.raises(InputError, match="name of the log is empty"):
+        read_log("")
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def near(**mib: float) -> object:
 
 def test_every_figure_of_a_log_of_may_2025() -> None:
     log = read(MAY_2025)
-    assert (log.engine, log.model) == ("llamacpp", "C:\\models\\Qwen3-30B-A3B-UD-Q4_K_XL.gguf")
+    assert (log.engine, log.version, log.model) == ("llamacpp", "b5466", "C:\\models\\Qwen3-30B-A3B-UD-Q4_K_XL.gguf")
     assert by_device(log, "model_buffer_bytes") == near(CUDA0=10750.86, CPU_Mapped=6940.48)
     assert by_device(log, "kv_buffer_bytes") == near(CUDA0=240.0, CPU=144.0)
     assert by_device(log, "compute_buffer_bytes") == near(CUDA0=544.18, CUDA_Host=12.01)
@@ -185,12 +185,15 @@ def test_the_words_of_ik_llama() -> None:
     assert one(log, "kv_bytes") == round(1166.62 * MIB)
     assert by_device(log, "compute_buffer_bytes") == near(CUDA0=3650.0, CUDA_Host=352.01)
     assert log.arguments == {
-        "--gpu-layers": 62,
+        "--gpu-layers": "all",
         "--ctx-size": 32768,
         "--batch-size": 1024,
         "--ubatch-size": 1024,
         "--flash-attn": "on",
         "--cache-type-k": "q8_0",
+        "--cache-type-v": "q8_0",
+        # the tensors that went to the host, and no others: of layer 60 the norm went to a card
+        "--override-tensor": r"blk\.(3)\.ffn_gate_exps\.=CPU,blk\.(3)\.ffn_down_exps\.=CPU,blk\.(60)\.ffn_up_exps\.=CPU",
     }
     (note,) = log.notes
     assert note.code == "log-experts-on-host"
@@ -319,6 +322,62 @@ def test_a_failed_allocation_is_a_start_that_failed() -> None:
         + "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 360757.13 MiB on device 0: cudaMalloc failed: out of memory\n"
     )
     assert log.started is False
+    assert log.failure is not None
+    assert (log.failure.kind, log.failure.line_number) == ("memory", 22)
+
+
+def test_a_failure_without_a_figure_is_a_log_and_its_reason_the_one_that_says_most() -> None:
+    # The words of b11312: ggml-cuda.cu, ggml-alloc.c, llama-model.cpp, llama.cpp.
+    log = read(
+        "llama_model_loader: loaded meta data with 35 key-value pairs and 579 tensors from /m/x.gguf (version GGUF V3)\n"
+        "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 17000.00 MiB on device 0: cudaMalloc failed: out of memory\n"
+        "alloc_tensor_range: failed to allocate CUDA0 buffer of size 17825792000\n"
+        "llama_model_load: error loading model: unable to allocate CUDA0 buffer\n"
+        "llama_model_load_from_file_impl: failed to load model\n"
+    )
+    assert (log.readings, log.started, log.complete) == ((), False, True)
+    assert log.failure is not None
+    assert (log.failure.kind, log.failure.line_number) == ("memory", 2)
+    assert "cudaMalloc failed" in log.failure.text
+
+
+def test_a_try_that_failed_before_the_start_came_up_is_no_failure() -> None:
+    retried = MAY_2025.replace(
+        "main: server is", "graph_reserve: failed to allocate compute buffers\nmain: server is"
+    )  # fmt: skip
+    log = read(retried)
+    assert (log.started, log.failure) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "version"),
+    [
+        ("build: 5466 (d74e94c1) with MSVC for x64", "b5466"),
+        ("0.00.100.000 I version: 0.3.1 (build 11312, commit d74e94c1)", "b11312"),
+        ("build: d74e94c1 (5466)", "b5466"),  # llama-bench
+        ("main: build_info: b6895-d74e94c1", "b6895"),
+        (
+            'INFO [ main] build info | tid="1" timestamp=1 build=3700 commit="d74e94c1"',
+            None,
+        ),  # ik_llama.cpp's own count
+        ("build: 0 (unknown) with cc", None),
+    ],
+)
+def test_builds(line: str, version: str | None) -> None:
+    assert read(f"{line}\n" + MAY_2025.replace("build: 5466 (d74e94c1) with MSVC for x64\n", "")).version == version
+
+
+def test_the_share_of_each_card_is_that_of_its_free_memory() -> None:
+    def using(number: int, free: int) -> str:
+        return f"llama_model_load_from_file_impl: using device CUDA{number} (NVIDIA H100) - {free} MiB free\n"
+
+    def holds(number: int) -> str:
+        return f"load_tensors:        CUDA{number} model buffer size =   100.00 MiB\n"
+
+    two = read(using(0, 20480) + using(1, 4096) + holds(0) + holds(1))
+    assert two.arguments == {"--tensor-split": "20480,4096"}
+    one_of_two = read(using(0, 20480) + using(1, 4096) + holds(0))
+    assert one_of_two.arguments == {}
 
 
 def test_a_server_that_listens_has_not_loaded_yet() -> None:

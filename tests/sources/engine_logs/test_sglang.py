@@ -247,17 +247,31 @@ def test_ranks(prefix: str, rank: LogRank | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "failure",
+    ("failure", "kind"),
     [
-        "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static. Current value: mem_fraction_static=0.3",
-        "[2026-08-01 10:01:00 TP0] Scheduler hit an exception: Traceback (most recent call last):",
-        "[2026-08-01 10:01:00] Received sigquit from a child process. It usually means the child failed.",
+        (
+            "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static. Current value: 0.3",
+            "memory",
+        ),
+        ("RuntimeError: Not enough GPU memory for hybrid (mamba/linear-attention) state cache.", "memory"),
+        ("[2026-08-01 10:01:00 TP0] Scheduler hit an exception: Traceback (most recent call last):", "other"),
+        ("[2026-08-01 10:01:00] Received sigquit from a child process. It usually means the child failed.", "other"),
+        (
+            (
+                "[2026-08-01 10:01:00 TP0] Scheduler hit an exception: Traceback\n"
+                "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.16 GiB."
+            ),
+            "memory",
+        ),
     ],
 )
-def test_failures_are_told(failure: str) -> None:
+def test_failures_are_told(failure: str, kind: str) -> None:
     log = read(f"[2026-08-01 10:00:00 TP0] Load weight begin. avail mem=78.48 GB\n{failure}\n")
     assert log.started is False
     assert log.complete
+    assert log.failure is not None
+    assert log.failure.kind == kind
+    assert not log.failure.text.startswith("[2026")
 
 
 def test_of_several_starts_the_last_is_read() -> None:

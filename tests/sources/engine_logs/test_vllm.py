@@ -7,6 +7,7 @@ import json
 import pytest
 
 from moeplan.core.engine_log import EngineLog, LogRank, Quantity
+from moeplan.core.errors import InputError
 from moeplan.sources.engine_logs import read_log_lines
 
 GIB = 2**30
@@ -335,20 +336,55 @@ def test_a_refusal_tells_what_was_needed_and_what_would_fit(model_s: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "failure",
+    ("failure", "kind"),
     [
-        "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`",
+        ("ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`", "memory"),
         (
-            "ValueError: Free memory on device cuda:0 (15.32/22.04 GiB) on startup is less than desired GPU memory utilization "
-            "(0.88, 19.39 GiB). Decrease GPU memory utilization"
+            (
+                "ValueError: Free memory on device cuda:0 (15.32/22.04 GiB) on startup is less than desired GPU memory "
+                "utilization (0.88, 19.39 GiB). Decrease GPU memory utilization"
+            ),
+            "busy",
         ),
-        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.16 GiB. GPU 0 has a total capacity of 22.04 GiB",
-        "ERROR 08-22 20:20:17 [core.py:1349] EngineCore failed to start.",
+        (
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.16 GiB. GPU 0 has a total capacity of 22.04 GiB",
+            "memory",
+        ),
+        ("ERROR 08-22 20:20:17 [core.py:1349] EngineCore failed to start.", "other"),
     ],
 )
-def test_failures_are_told(failure: str) -> None:
+def test_failures_are_told(failure: str, kind: str) -> None:
     log = read(f"INFO [gpu_model_runner.py:1] Model loading took 13.72 GiB memory and 9.1 seconds\n{failure}\n")
     assert log.started is False
+    assert log.failure is not None
+    assert (log.failure.kind, log.failure.line_number) == (kind, 2)
+
+
+OOM = (
+    "(EngineCore_DP0 pid=9) INFO 04-02 10:00:00 [core.py:1] Initializing a V1 LLM engine (v0.19.1) with config: model='m', seed=0\n"
+    "(EngineCore_DP0 pid=9) ERROR 04-02 10:01:10 [core.py:708] EngineCore failed to start.\n"
+    "(EngineCore_DP0 pid=9) ERROR 04-02 10:01:10 [core.py:708] torch.OutOfMemoryError: CUDA out of memory. Tried to allocate "
+    "20.00 MiB. GPU 0 has a total capacity of 22.04 GiB of which 8.75 MiB is free.\n"
+    "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n"
+)
+
+
+def test_a_failure_before_any_figure_is_a_log() -> None:
+    log = read(OOM)
+    assert (log.started, log.complete, log.model) == (False, True, "m")
+    assert log.failure is not None
+    # The line that says why, not the first that says that; without who said it when.
+    assert (log.failure.kind, log.failure.line_number) == ("memory", 3)
+    assert log.failure.text.startswith("torch.OutOfMemoryError: CUDA out of memory.")
+    assert one(log, "total_memory_bytes") == round(22.04 * GIB)
+    assert log.notes == ()  # no other engine is seen in PyTorch's words
+
+
+def test_the_words_of_pytorch_alone_are_no_log_of_an_engine() -> None:
+    with pytest.raises(InputError, match="holds no line"):
+        read(
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 22.04 GiB\n"
+        )
 
 
 def test_an_engine_that_came_up_and_broke_later_did_start() -> None:
