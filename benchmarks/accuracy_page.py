@@ -155,7 +155,14 @@ def _latency() -> str:
     return _table(
         ["tokens", "rows", "mean error", "median error", "in band", "high/low"],
         [
-            (name, f"{each.rows:,}", f"{each.mean:.1%}", f"{each.median:.1%}", f"{each.covered:.1%}", f"{each.ratio:.2f}")
+            (
+                name,
+                f"{each.rows:,}",
+                f"{each.mean:.1%}",
+                f"{each.median:.1%}",
+                f"{each.covered:.1%}",
+                f"{each.ratio:.2f}",
+            )
             for name, each in rows
         ],
     )

@@ -18,7 +18,7 @@ def test_the_public_names_are_these() -> None:
     ]  # fmt: skip
     assert list(inspect.signature(moeplan.validate).parameters) == [
         "model", "log", "gpu", "engine", "engine_version", "engine_args", "tolerance", "learn", "quant", "revision",
-        "offline", "headers", "file", "profiles",
+        "offline", "headers", "file", "device", "context", "concurrency", "layers", "seed", "profiles",
     ]  # fmt: skip
 
 

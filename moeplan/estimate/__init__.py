@@ -22,7 +22,7 @@ from moeplan.core.quant import Holding, fold_bytes, holdings
 from moeplan.core.units import gib, params
 from moeplan.core.weights import Parameters, count_parameters, inventory, parameters
 from moeplan.engines import ALSO_CALLED, ENGINES, load
-from moeplan.estimate.judge import judge
+from moeplan.estimate.judge import Answer, judge
 from moeplan.estimate.learned import learned_notes
 from moeplan.estimate.question import Question, base_basis, make_question, read_formats, read_kv_dtype, read_limits
 from moeplan.estimate.result import (
@@ -89,10 +89,11 @@ def estimate(
 ) -> Estimate:
     """Estimate what `model` needs: parameters, weights, cache, memory of every GPU, and whether it fits `gpu`.
 
-    `model` may be left out where `engine_args` names it. `context` and `concurrency` are numbers or texts such as `32k`. `engine_args` is the engine's own command line, as a
-    text or in words; what it says and a keyword says too must agree. `headers` reads the checkpoint's headers from the
-    Hub also for a model that the catalogue knows; `file` names one of several models in a repository or folder;
-    `progress` is told how many headers of how many are read. Raises the errors of `moeplan.core.errors`.
+    `model` may be left out where `engine_args` names it. `context` and `concurrency` are numbers or texts such as `32k`.
+    `engine_args` is the engine's own command line, as a text or in words; what it says and a keyword says too must agree.
+    `headers` reads the checkpoint's headers from the Hub also for a model that the catalogue knows; `file` names one of
+    several models in a repository or folder; `progress` is told how many headers of how many are read. Raises the errors
+    of `moeplan.core.errors`.
     """
     words = shlex.split(engine_args) if isinstance(engine_args, str) else list(engine_args)
     asked_engine = engine_of(words) if engine is None else ALSO_CALLED.get(engine.lower(), engine)

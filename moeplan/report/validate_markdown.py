@@ -5,8 +5,8 @@ from __future__ import annotations
 from moeplan.report.markdown import code, escaped, table
 from moeplan.report.printable import printable_record
 from moeplan.report.validate_words import (
-    HEADS,
     command_words,
+    heads,
     learned_words,
     legend,
     outcome_words,
@@ -26,7 +26,7 @@ def validate_markdown(validation: Validation) -> str:
         blocks.append(f"{escaped(lead)} {code(validation.command)}")
     cells = [tuple(map(escaped, row)) for row in rows(validation)]
     if cells:
-        blocks.append(table([*HEADS[:-1], "judged"], "<<>>>><", cells))
+        blocks.append(table([*heads(validation)[:-1], "judged"], "<<>>>><", cells))
         blocks += [escaped(words) for words in legend(validation)]
     learned = learned_words(validation)
     if learned is not None:

@@ -18,8 +18,8 @@ from moeplan.report.page import (
 )
 from moeplan.report.printable import printable_record
 from moeplan.report.validate_words import (
-    HEADS,
     command_words,
+    heads,
     learned_words,
     legend,
     outcome_words,
@@ -50,7 +50,7 @@ def validate_table(validation: Validation, *, width: int, color: bool, unicode: 
     page.print()
     table = list(rows(validation))
     if table:
-        _figures(page, table)
+        _figures(page, table, heads(validation))
         page.print()
         for words in legend(validation):
             print_prose(page, words)
@@ -62,11 +62,11 @@ def validate_table(validation: Validation, *, width: int, color: bool, unicode: 
     return page_text(page, unicode=unicode)
 
 
-def _figures(page: Console, table: Sequence[tuple[str, ...]]) -> None:
+def _figures(page: Console, table: Sequence[tuple[str, ...]], titles: Sequence[str]) -> None:
     """As a table, whose labels give way before its figures do; where these do not fit either, figure by figure."""
     columns = [
         Column(head, cells, right=2 <= position <= 5)
-        for position, (head, cells) in enumerate(zip(HEADS, zip(*table, strict=True), strict=True))
+        for position, (head, cells) in enumerate(zip(titles, zip(*table, strict=True), strict=True))
     ]
     if needed_columns(columns) > page.width:
         del columns[_LINE]
@@ -74,8 +74,8 @@ def _figures(page: Console, table: Sequence[tuple[str, ...]]) -> None:
     if room >= min(LEAST_NAME_COLUMNS, needed_columns(columns[:1])):
         print_listing(page, columns)
         return
-    print_prose(page, "figure: log -> moeplan, error", style="bold")
+    print_prose(page, f"figure: {titles[3]} -> moeplan, error", style="bold")
     for label, where, line, told, mine, error, judged in table:
         place = f", {where}" if where else ""
-        print_prose(page, f"{label}{place}, line {line}")
+        print_prose(page, f"{label}{place}{f', line {line}' if line else ''}")
         print_prose(page, "  ".join(part for part in (f"{told} -> {mine}", error, judged) if part), "  ")

@@ -8,9 +8,21 @@ from moeplan.core.units import gib
 from moeplan.validate.result import Comparison, Validation
 
 HEADS = ("figure", "where", "line", "log", "moeplan", "error", "")
+RUN_HEADS = ("figure", "", "", "measured", "moeplan", "error", "")
+
+
+def heads(validation: Validation) -> tuple[str, ...]:
+    """Of the table: a run on this machine has no lines."""
+    return RUN_HEADS if is_run(validation) else HEADS
+
+
+def is_run(validation: Validation) -> bool:
+    """True where a model was run here, and no log was read."""
+    return validation.log.engine == "transformers"
 
 
 SIGN = "error is (moeplan - log) / log, less what the log's rounding hides: with + moeplan says more"
+RUN_SIGN = "error is (moeplan - measured) / measured: with + moeplan says more"
 SHOWN = "shown: not judged, because its band is wide"
 
 
@@ -100,7 +112,7 @@ def rows(validation: Validation) -> Iterator[tuple[str, ...]]:
         yield (
             each.label,
             where,
-            str(each.line_number),
+            str(each.line_number) if each.line_number else "",
             figure(each.observed, each.unit),
             figure(each.predicted, each.unit),
             signed(each.error),
@@ -118,7 +130,7 @@ def mark(each: Comparison) -> str:
 def legend(validation: Validation) -> Iterator[str]:
     """What the signs of the table mean, and why figures are not judged, each once."""
     if any(each.error is not None for each in validation.comparisons):
-        yield SIGN
+        yield RUN_SIGN if is_run(validation) else SIGN
     if any(not each.judged and each.why_not is None for each in validation.comparisons):
         yield SHOWN
     reasons: dict[str, list[str]] = {}

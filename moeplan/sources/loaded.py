@@ -36,6 +36,8 @@ class LoadedModel(NamedTuple):
     remarks: tuple[Remark, ...]
     checkpoint: Checkpoint | None = None
     """Tensors of the checkpoint's headers, where they were read."""
+    config: Mapping[str, Any] | None = None
+    """As it was read; None for GGUF, which has none."""
 
 
 class Asked(NamedTuple):
@@ -79,7 +81,7 @@ def loaded_model(
         quantisation = None
         told = f"{error.message}: bytes are those of the headers, parameters those of the config"
         remarks += (Remark(QUANTISER_UNKNOWN, "warning", told),)
-    return LoadedModel(name, revision, source, kind, spec, quantisation, remarks + spec.remarks, checkpoint)
+    return LoadedModel(name, revision, source, kind, spec, quantisation, remarks + spec.remarks, checkpoint, config)
 
 
 def from_gguf(file: "GgufFile", name: str, commit: str | None, source: str) -> LoadedModel:

@@ -5,6 +5,7 @@ named           model and card as the log names them
 flags           the log's settings joined with the caller's
 contradictions  where the caller says one thing and the log another
 compare         figures paired; `pairs` says what each is held against, `buffers` is llama.cpp's
+machine, here   a model run on this machine instead of a log
 outcome         whether the engine came up as the estimate says
 learn           what is left over, stored for later estimates
 """
@@ -38,35 +39,63 @@ DEFAULT_TOLERANCE = 0.05
 def validate(
     model: str | Path | None = None,
     *,
-    log: str | Path | Iterable[str],
+    log: str | Path | Iterable[str] | None = None,
     gpu: str | None = None,
     engine: str | None = None,
     engine_version: str | None = None,
     engine_args: str | Sequence[str] = (),
-    tolerance: float = DEFAULT_TOLERANCE,
+    tolerance: float | None = None,
     learn: str | None = None,
     quant: str | None = None,
     revision: str | None = None,
     offline: bool = False,
     headers: bool = False,
     file: str | None = None,
+    device: str | None = None,
+    context: int | None = None,
+    concurrency: int = 1,
+    layers: int | None = None,
+    seed: int = 0,
     profiles: str | Path | Sequence[str | Path] = (),
 ) -> Validation:
-    """Hold the estimate of a deployment against the log of its engine's start.
+    """Hold the estimate of a deployment against the log of its engine's start, or that of a model against a run of it here.
+
+    Without `log` the model is built with random weights on `device`, run with transformers over `concurrency` sequences of
+    `context` tokens, and its bytes are compared; `layers` are run where not all are wanted (`validate/here`).
 
     Model, engine, version, flags and card are taken from the log as far as it tells; what is given here comes first.
-    `log` is a file, or lines of text. `tolerance` is the largest relative error that passes; `learn` names the hardware
+    `log` is a file, or lines of text. `tolerance` is the largest relative error that passes (5 % for a log); `learn` names the hardware
     profile of the user's own that keeps what the engine held beyond the estimate, unless that would teach what is not so
     (a note `not-learned` then says why). Raises the errors of `moeplan.core.errors`: UnknownError where neither log nor
     caller says which model or card it was, InputError for a profile that cannot be learned into.
     """
-    if not 0 < tolerance < 1:
+    if tolerance is not None and not 0 < tolerance < 1:
         raise InputError(f"tolerance {tolerance} must be between 0 and 1", hint="for instance --tolerance 5%")
+    folders = tuple(Path(each) for each in ([profiles] if isinstance(profiles, str | Path) else profiles))
+    if log is None:
+        if model is None:
+            raise InputError(
+                "there is neither a log nor a model to validate", hint="moeplan validate --log FILE, or MODEL"
+            )
+        from moeplan.validate.here import validate_here
+
+        return validate_here(
+            model,
+            gpu=gpu,
+            device=device,
+            context_tokens=context,
+            concurrency=concurrency,
+            num_layers=layers,
+            seed=seed,
+            tolerance=tolerance,
+            offline=offline,
+            folders=folders,
+        )
+    tolerance = DEFAULT_TOLERANCE if tolerance is None else tolerance
     path = str(log) if isinstance(log, str | Path) else "standard input"
     engine = None if engine is None else ALSO_CALLED.get(engine.lower(), engine)
     told = read_log(log, engine) if isinstance(log, str | Path) else read_log_lines(log, path, engine)
     name = Path(path).name
-    folders = tuple(Path(each) for each in ([profiles] if isinstance(profiles, str | Path) else profiles))
     flags = joined(told, shlex.split(engine_args) if isinstance(engine_args, str) else list(engine_args))
     stated = flags.model if model is None else str(model)
     named = model_of(told, path, folders) if stated is None else stated

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import assert_never
 
 from moeplan.core.capacity import EnginePrints
 from moeplan.core.deployment import Option, Refusal, Serving, Settings, Value
@@ -11,9 +10,13 @@ from moeplan.core.errors import InputError
 from moeplan.core.kv_cache import Accounting, CacheRules, cache_cost
 from moeplan.core.layout import AskedLayout, Division, Layout
 from moeplan.core.ledger import Line, Why, line, total_bytes
-from moeplan.core.model import DenseFfn, ModelSpec, MoeFfn, Remark, Weight
+from moeplan.core.model import GatedDelta, KimiDelta, Mamba1, Mamba2, ModelSpec, Remark, Weight
 from moeplan.core.placement import RankView, even_stages
 from moeplan.core.profiled import context_bytes
+from moeplan.engines.transformers.activations import TRACED, held_window_bytes, prefill_peak
+
+SCANS = (GatedDelta, KimiDelta, Mamba1, Mamba2)
+"""Mixers whose states the library computes and keeps in float32."""
 
 DTYPES = ("bfloat16", "float16", "float32")
 """Dtypes that the library's own cache can have: those of a model."""
@@ -44,9 +47,11 @@ def loaded_dtype(dtype: str, capability: str | None) -> str:
 def cache_rules(
     spec: ModelSpec, *, asked: str | None, scheme: str | None, weight_dtype: str, capability: str | None
 ) -> CacheRules:
-    """The model's dtype throughout; windows keep one token less, convolutions every column.
+    """The model's dtype; windows keep one token less, convolutions every column. Recurrent states are float32, whatever
+    the config asks for: each model hands over the final state of its scan in float32 and `LinearAttentionLayer` keeps its
+    dtype. MiniMax-01's decayed sums and DeepSeek-V4's carried windows stay in the model's dtype.
 
-    Source: transformers 5.23.0 cache_utils.py (DynamicSlidingWindowLayer, LinearAttentionLayer).
+    Source: transformers 5.23.0 cache_utils.py (DynamicSlidingWindowLayer, LinearAttentionLayer), and models that ran.
     """
     if asked is not None and asked not in DTYPES:
         raise InputError(
@@ -55,7 +60,9 @@ def cache_rules(
         )
     return CacheRules(
         kv_dtype=asked or weight_dtype,
-        state_dtype=weight_dtype,
+        state_dtype="float32"
+        if any(isinstance(mixer, SCANS) for layer in spec.layers for mixer in layer.mixers)
+        else weight_dtype,
         conv_dtype=weight_dtype,
         accounting="transformers",
         window_delta_tokens=-1,
@@ -126,31 +133,37 @@ def weight_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple[
 def runtime_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple[Line, ...]:
     """Activations of one prefill of the whole batch, and the device context."""
     spec, deployment = serving.spec, serving.deployment
-    tokens = deployment.concurrency * deployment.context_tokens
-    widest = 0
-    for ffn in dict.fromkeys(ffn for layer in spec.layers for ffn in layer.ffns):
-        match ffn:
-            case DenseFfn():
-                widest = max(widest, 3 * ffn.width)
-            case MoeFfn():
-                widest = max(widest, ffn.experts_per_token * (3 * ffn.expert_width + 2 * spec.hidden_size))
-            case _:
-                assert_never(ffn)
-    elements = tokens * (4 * spec.hidden_size + widest) + 2 * deployment.concurrency * spec.vocab_size
-    return (
+    sequences, tokens = deployment.concurrency, deployment.context_tokens
+    value_bytes = 4 if spec.dtype == "float32" else 2
+    peak = prefill_peak(spec, sequences, tokens, value_bytes)
+    traced = spec.model_type in TRACED
+    told = "tensors alive in transformers 5.23.0, traced on shapes alone; not yet measured on a GPU"
+    lines = [
         line(
             "activations",
             "activations (one prefill)",
-            2 * elements,
+            peak.bytes,
             "assumed",
             Why(
-                "2 B x (sequences x context x (4 h + widest feed-forward) + 2 x sequences x vocabulary)",
-                {"tokens": tokens, "hidden_size": spec.hidden_size, "widest_feed_forward_elements": widest},
-                "tensors alive in one layer of transformers 5.23.0; not yet measured, so half to double",
+                f"tensors alive at the widest step of any layer: {peak.step}",
+                {"sequences": sequences, "context_tokens": tokens, "value_bytes": value_bytes},
+                told if traced else f"{told}, and not for this model: half to double",
             ),
-            low_bytes=elements,
-            high_bytes=4 * elements,
-        ),
+            low_bytes=peak.bytes * (0.95 if traced else 0.5),
+            high_bytes=peak.bytes * (1.1 if traced else 2),
+        )
+    ]
+    rules = cache_rules(spec, asked=deployment.kv_dtype, scheme=None, weight_dtype=spec.dtype, capability=None)
+    held = held_window_bytes(rank.rows, rules, sequences, tokens)
+    if held:
+        why = Why(
+            "sequences x layers x bytes of an entry x (context - window kept)",
+            {"sequences": sequences, "context_tokens": tokens},
+            "transformers 5.23.0 cache_utils.py: the window is a view of the whole prompt until the next token",
+        )
+        lines.append(line("window_prompts", "window layers: whole prompts", held, "derived", why))
+    return (
+        *lines,
         _context(serving),
     )
 
