@@ -48,7 +48,9 @@ def test_the_cache_is_where_its_layers_are(partly_on_the_card: Validation) -> No
 
 
 def test_compute_buffers_of_cards_are_judged_and_small_ones_of_the_host_shown(partly_on_the_card: Validation) -> None:
-    assert line(partly_on_the_card, "compute buffer", "CUDA0").judged
+    # The output stays on the host, and this build multiplies with it on the card.
+    compute = line(partly_on_the_card, "compute buffer", "CUDA0")
+    assert (mib(compute.observed), mib(compute.predicted), compute.judged) == (544.18, 544.18, True)
     assert not line(partly_on_the_card, "compute buffer", "CUDA_Host").judged
     logits = line(partly_on_the_card, "logits", "CPU")
     assert (logits.judged, mib(logits.predicted)) == (False, 0.58)  # 151,936 x 4 B

@@ -64,6 +64,10 @@ def _nearest(engine: str, asked: str, known: tuple[str, ...], newest: str) -> tu
     keys = {version_key(version): version for version in (*known, newest)}
     if version_key(asked) in keys:
         return ()
-    older = max((key for key in keys if key <= version_key(asked)), default=min(keys))
-    told = f"nothing was read of {engine} {asked}; it is taken as the nearest known version, {keys[older]}"
+    older = max((key for key in keys if key <= version_key(asked)), default=None)
+    if older is None:
+        told = f"rules and constants are those of {keys[min(keys)]}, the oldest that was read"
+    else:
+        told = f"rules and constants are those known up to it (last read: {keys[older]})"
+    told = f"nothing was read of {engine} {asked} itself: {told}"
     return (Remark("engine-version", "warning", told),)
