@@ -58,9 +58,17 @@ class Engine(Protocol):
         """Why a weight of this name is never loaded, or None."""
 
     def cache_rules(
-        self, spec: ModelSpec, *, asked: str | None, scheme: str | None, weight_dtype: str, capability: str | None
+        self,
+        spec: ModelSpec,
+        *,
+        asked: str | None,
+        scheme: str | None,
+        weight_dtype: str,
+        capability: str | None,
+        stated: Mapping[str, Value] | None = None,
     ) -> CacheRules:
-        """How the cache is stored: dtype asked for, else the checkpoint's scheme, else the engine's `auto`."""
+        """How the cache is stored: dtype asked for, else the checkpoint's scheme, else the engine's `auto`; and how
+        windows are counted, where `stated` settings say so."""
 
     def window_accountings(self, serving: Serving, rules: CacheRules) -> dict[Accounting, CacheRules]:
         """The ways in which window layers can be counted."""

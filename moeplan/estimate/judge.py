@@ -108,7 +108,9 @@ def _shortage(question: Question, found: Ledger, worst: RankLedger, capacity: Ca
     reasons = [Refusal("does-not-fit", f"{needs} that {asked.engine} may use")]
     pool = worst.pool_bytes
     one = managed_bytes(question, found.settings, worst.view, asked.context_tokens, 1)
-    if 0 < pool < one and asked.engine != "transformers":
+    least = managed_bytes(question, found.settings, worst.view, 1, 1)
+    # Where not even one token fits, what stands in the way is a stated pool, or what any request holds.
+    if least <= pool < one and asked.engine != "transformers":
         # Engines stop at start where not even one request of the full length fits.
         reach = capacity.max_context_tokens if capacity is not None and asked.sequences_per_rank == 1 else None
         way = f"; --context {reach} is the longest that fits" if reach else ""

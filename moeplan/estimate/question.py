@@ -326,4 +326,5 @@ def _rules(engine: Engine, serving: Serving) -> CacheRules:
         scheme=serving.quantisation.kv_cache_dtype,
         weight_dtype=serving.spec.dtype,
         capability=hardware.compute_capability if hardware else None,
+        stated=serving.deployment.stated,
     )

@@ -12,7 +12,7 @@ import pytest
 
 import moeplan
 from moeplan.core.deployment import Serving, Value
-from moeplan.core.kv_cache import CacheRules
+from moeplan.core.kv_cache import CacheRules, cache_cost, cache_rows
 from moeplan.core.model import GroupedAttention, Layer, ModelSpec
 from moeplan.core.units import MIB
 from moeplan.engines import vllm
@@ -269,3 +269,15 @@ def test_a_pool_that_the_card_has_counts_what_sequences_hold() -> None:
     assert found.verdict.fits is True
     assert found.ranks[0].kv_cache_bytes == 1001 * 16 * 2048 * 48
     assert found.ranks[0].free_bytes == 10 * GIB - 1001 * 16 * 2048 * 48
+
+
+def test_the_manager_turned_off_is_told_by_the_rules() -> None:
+    # gpt-oss-20b: 24 layers of 2048 B for a token, 12 of them windows of 128; without the hybrid manager all are charged as
+    # full attention (vLLM 0.33.0 v1/core/kv_cache_planning.py unify_hybrid_kv_cache_specs).
+    of = asked_of("gpt-oss-20b", stated={"--disable-hybrid-kv-cache-manager": True})
+    spec, stated = of.spec, of.deployment.stated
+    rules = vllm.cache_rules(spec, asked=None, scheme=None, weight_dtype=spec.dtype, capability="9.0", stated=stated)
+    assert rules.accounting == "manager_off"
+    assert cache_cost(cache_rows(spec), rules, 8192).bytes_per_token == 24 * 2048 == 49_152
+    assert rules_of(of).accounting == "ideal"
+    assert block_plan(of, settings(of), ranks(of)[0], rules).block_bytes == 16 * 24 * 2048

@@ -32,7 +32,13 @@ DRAFT_FAMILIES = ("cohere2_moe", "glm4_moe", "glm4v_moe")
 
 
 def cache_rules(
-    spec: ModelSpec, *, asked: str | None, scheme: str | None, weight_dtype: str, capability: str | None
+    spec: ModelSpec,
+    *,
+    asked: str | None,
+    scheme: str | None,
+    weight_dtype: str,
+    capability: str | None,
+    stated: Mapping[str, Value] | None = None,
 ) -> CacheRules:
     """16-bit floats whatever the weights are in; states and convolutions in 32 bit. Latents and their indexer keys have
     no values beside them.

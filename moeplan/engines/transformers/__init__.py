@@ -45,7 +45,13 @@ def loaded_dtype(dtype: str, capability: str | None) -> str:
 
 
 def cache_rules(
-    spec: ModelSpec, *, asked: str | None, scheme: str | None, weight_dtype: str, capability: str | None
+    spec: ModelSpec,
+    *,
+    asked: str | None,
+    scheme: str | None,
+    weight_dtype: str,
+    capability: str | None,
+    stated: Mapping[str, Value] | None = None,
 ) -> CacheRules:
     """The model's dtype; windows keep one token less, convolutions every column. Recurrent states are float32, whatever
     the config asks for: each model hands over the final state of its scan in float32 and `LinearAttentionLayer` keeps its

@@ -6,7 +6,9 @@ _torch/pyexecutor/_util.py, _torch/attention/backends/sparse/dsa, _torch/pyexecu
 
 from __future__ import annotations
 
-from moeplan.core.deployment import Serving
+from collections.abc import Mapping
+
+from moeplan.core.deployment import Serving, Value
 from moeplan.core.errors import InputError
 from moeplan.core.kv_cache import Accounting, CacheRules, cache_rows
 from moeplan.core.mixers import mixers_of
@@ -23,7 +25,13 @@ windows; the first keeps whole sequences in window layers too, unless `max_atten
 
 
 def cache_rules(
-    spec: ModelSpec, *, asked: str | None, scheme: str | None, weight_dtype: str, capability: str | None
+    spec: ModelSpec,
+    *,
+    asked: str | None,
+    scheme: str | None,
+    weight_dtype: str,
+    capability: str | None,
+    stated: Mapping[str, Value] | None = None,
 ) -> CacheRules:
     """Cache dtype: what is asked for, else the checkpoint's `kv_cache_quant_algo`, else the model's 16-bit dtype.
 

@@ -1,25 +1,34 @@
 """vLLM's block manager: what it holds for sequences, and what the engine prints of a pool.
 
 Layers of one sort (full, window, recurrent) share block tables in groups of equal size, padded to whole groups; all
-groups draw blocks of one size from one pool.
+groups draw blocks of one size from one pool. Groups are those of the whole model; a pipeline stage holds its part of each.
 Sources: vLLM 0.33.0 v1/core/kv_cache_planning.py, v1/core/kv_cache_utils.py, v1/kv_cache_interface.py, config/vllm.py,
 platforms/interface.py:_align_hybrid_block_size.
 """
 
+from math import lcm
 from typing import Literal, NamedTuple
 
 from moeplan.core.capacity import EnginePrints
-from moeplan.core.deployment import Constants, Serving, Settings
-from moeplan.core.kv_cache import CacheRow, CacheRules, entry_bytes, state_bytes
+from moeplan.core.deployment import Serving, Settings
+from moeplan.core.kv_cache import CacheRow, CacheRules, entry_bytes, mixer_cache, state_bytes
+from moeplan.core.ledger import total_bytes
+from moeplan.core.model import Mixer
 from moeplan.core.placement import RankView
-from moeplan.engines.vllm.settings import draft_tokens
+from moeplan.engines.vllm.cache import checkpoint_step_tokens, draft_columns, keeps_windows, states_per_sequence
+from moeplan.engines.vllm.copies import weight_lines
+from moeplan.engines.vllm.runtime import runtime_lines
+from moeplan.engines.vllm.settings import loads_drafts
 
 LATENT_STEP_TOKENS = 128
 """Blocks of latent attention beside recurrent layers are whole multiples of this."""
-PREFIX_STATES = 2
-"""Recurrent states per sequence with prefix caching, on by default (`mamba_cache_mode` align); one without."""
-BATCHES_IN_FLIGHT = 2
-"""Asynchronous scheduling, on by default, prepares one batch while another runs (config/vllm.py max_in_flight_tokens)."""
+
+
+class LayerRow(NamedTuple):
+    """What one layer keeps, and whether the rank's stage has that layer."""
+
+    row: CacheRow
+    here: bool
 
 
 class Group(NamedTuple):
@@ -37,12 +46,14 @@ class Blocks(NamedTuple):
     """The pool's block, and the groups that draw from it."""
 
     block_bytes: int
-    """Bytes of one block on this rank: a page of every layer of a group."""
+    """Bytes of one block on this rank: a page of every layer of its widest group."""
     groups: tuple[Group, ...]
     fixed_bytes: int
     """Per sequence, outside the pool's growth: cross-attention over the encoder."""
     token_ranks: int
     in_flight_tokens: int
+    reserved_blocks: int
+    """Blocks that the admission check holds back: the null block."""
 
     def one_request(self, context_tokens: int) -> int:
         """Blocks that the engine counts for one request of that length."""
@@ -71,57 +82,86 @@ class Blocks(NamedTuple):
 
 
 def block_plan(serving: Serving, settings: Settings, rank: RankView, rules: CacheRules) -> Blocks:
-    """The groups of one rank's layers.
+    """The groups of the whole model's layers, and what a block of them takes on this rank.
 
-    Beside recurrent layers the block of full attention grows until its page holds a state, in steps of 16 tokens, or
-    of 128 for latents. Rows of unequal width share pages of the widest: narrower rows take more tokens per block where
-    that divides, else their page is padded.
+    A block holds a page of every layer that the rank's stage has of a group; the widest group says how much that is
+    (_project_kv_cache_groups_to_worker, _get_kv_cache_bytes_per_block in v1/core/kv_cache_planning.py). All groups
+    draw on every stage, even where it has none of their layers. Beside recurrent layers the block of full attention grows
+    until its page holds a state, in steps of 16 tokens, of 128 for latents, or of what checkpoints ask for. Rows of
+    unequal width share pages of the widest: narrower rows take more tokens per block where that divides, else their page
+    is padded.
     """
     tp = rank.division.attention
     base = settings.count("--block-size") or int(serving.constants.of("block_tokens").value)
-    asynchronous = settings.value("--async-scheduling") is not False
-    batches = BATCHES_IN_FLIGHT if asynchronous else 1
-    windowed = rules.accounting != "manager_off" and not settings.on("--disable-hybrid-kv-cache-manager")
-    full = [row for row in rank.rows if row.elements and row.kind != "cross" and not (row.window_tokens and windowed)]
-    windows = [row for row in rank.rows if row.window_tokens and windowed]
-    states = [row for row in rank.rows if row.kind == "recurrent"]
-    fixed = sum(
-        row.count * entry_bytes(row, rules, tp) * serving.deployment.encoder_tokens
-        for row in rank.rows
-        if row.kind == "cross"
-    )
+    rules = rules._replace(conv_columns_delta=rules.conv_columns_delta + draft_columns(serving, settings))
+    layers = _layer_rows(serving, rank)
+    cached = [each for each in layers if each.row.elements and each.row.kind != "cross"]
+    # Windows that stand beside no full layers are kept even without the hybrid manager (_promote_local_kv_cache_specs).
+    windowed = keeps_windows(settings, rules) or all(each.row.window_tokens for each in cached)
+    full = [each for each in cached if not (each.row.window_tokens and windowed)]
+    windows = [each for each in cached if each.row.window_tokens and windowed]
+    states = [each for each in layers if each.row.kind == "recurrent"]
+    fixed = sum(entry_bytes(each.row, rules, tp) for each in layers if each.row.kind == "cross" and each.here)
     common = {
-        "fixed_bytes": fixed,
+        "fixed_bytes": fixed * serving.deployment.encoder_tokens,
         "token_ranks": rank.division.cache_tokens,
-        "in_flight_tokens": batches * settings.count("--max-num-batched-tokens"),
+        "in_flight_tokens": _in_flight_tokens(serving, settings),
+        "reserved_blocks": int(serving.constants.of("null_blocks_held_back").value),
     }
     if not windows and not states:
         # One table for all layers, whatever the width of their pages.
-        page = base * sum(row.count * entry_bytes(row, rules, tp) for row in full)
+        page = base * sum(entry_bytes(each.row, rules, tp) for each in full if each.here)
         return Blocks(page, (Group("full", 1, base),) if full else (), **common)
-    widest = max((entry_bytes(row, rules, tp) for row in full), default=0)
+    widest = max((entry_bytes(each.row, rules, tp) for each in full), default=0)
     block = base
     if states and full:
-        state = max(state_bytes(row, rules, tp) for row in states)
-        step = max(base, LATENT_STEP_TOKENS) if any(row.kind == "latent" for row in full) else base
+        state = max(state_bytes(each.row, rules, tp) for each in states)
+        step = max(base, LATENT_STEP_TOKENS) if any(each.row.kind == "latent" for each in full) else base
+        step = lcm(step, checkpoint_step_tokens(serving, settings))
         block = -(-state // (widest * step)) * step
-    pages = [widest * block, *(state_bytes(row, rules, tp) for row in states)]
-    pages += [entry_bytes(row, rules, tp) * block for row in windows]
+    pages = [widest * block, *(state_bytes(each.row, rules, tp) for each in states)]
+    pages += [entry_bytes(each.row, rules, tp) * block for each in windows]
     page = max(pages)
     sorts = [sort for sort in (full, *_by_window(windows), states) if sort]
-    size = _group_size([_layers(sort) for sort in sorts])
-    groups = [_group(sort, size, page, block, rules, tp, settings) for sort in sorts]
-    return Blocks(size * page, tuple(groups), **common)
+    size = _group_size([len(sort) for sort in sorts])
+    groups, layers_here = [], 0
+    for sort in sorts:
+        tables = -(-len(sort) // size)
+        # Layer i of a sort is in its group i modulo the number of groups.
+        layers_here = max(layers_here, *(sum(each.here for each in sort[table::tables]) for table in range(tables)))
+        if sort is states:
+            kept = states_per_sequence(serving, settings)
+            groups.append(Group("recurrent", tables, block, states=kept))
+        else:
+            groups.append(_group([each.row for each in sort], tables, page, block, rules, tp, windowed=windowed))
+    return Blocks(layers_here * page, tuple(groups), **common)
 
 
 def managed_cache_bytes(
     serving: Serving, settings: Settings, rank: RankView, rules: CacheRules, context_tokens: int, sequences: int
 ) -> int:
-    """Bytes of all blocks that `sequences` of `context_tokens` hold on this rank."""
+    """Bytes of all blocks that `sequences` of `context_tokens` hold on this rank, with the block that is held back.
+
+    A stated pool that the card has no room for counts as a whole: the engine asks for it, and dies.
+    """
     if any(row.tokens_per_entry > 1 for row in rank.rows):
-        return _compressed_bytes(serving.constants, settings, rank, rules, context_tokens, sequences)
+        return _compressed_bytes(serving, settings, rank, rules, context_tokens, sequences)
     plan = block_plan(serving, settings, rank, rules)
-    return plan.held(context_tokens, sequences) * plan.block_bytes + sequences * plan.fixed_bytes
+    blocks = plan.held(context_tokens, sequences) + plan.reserved_blocks
+    held = blocks * plan.block_bytes + sequences * plan.fixed_bytes
+    pool = stated_pool_bytes(settings, plan)
+    if not pool or serving.memory is None:
+        return held
+    lines = rank.weights + weight_lines(serving, settings, rank) + runtime_lines(serving, settings, rank)
+    return held if total_bytes(lines) + pool <= serving.memory.bytes else max(held, pool)
+
+
+def stated_pool_bytes(settings: Settings, plan: Blocks) -> int:
+    """Bytes of the pool that settings state, in blocks or else in bytes; 0 where none does.
+
+    Source: vLLM 0.33.0 v1/core/kv_cache_planning.py:get_kv_cache_configs, where the number of blocks overrules.
+    """
+    return settings.count("--num-gpu-blocks-override") * plan.block_bytes or settings.count("--kv-cache-memory-bytes")
 
 
 def prints(
@@ -150,25 +190,48 @@ def prints(
     return EnginePrints(num_blocks // tables * smallest * plan.token_ranks, round(concurrency, 2), rule)
 
 
-def _by_window(rows: list[CacheRow]) -> list[list[CacheRow]]:
+def _layer_rows(serving: Serving, rank: RankView) -> tuple[LayerRow, ...]:
+    """What every layer of the whole model keeps, in order; draft layers that are loaded stand last, on the last stage."""
+    spec, stage = serving.spec, rank.place.stage
+    drafts = spec.mtp.layers if spec.mtp is not None and loads_drafts(serving.deployment.stated) else ()
+    known: dict[Mixer, tuple[CacheRow, ...]] = {}
+    found = []
+    for number, layer in enumerate(spec.layers + drafts):
+        here = stage.is_last if number >= len(spec.layers) else stage.first_layer <= number < stage.end_layer
+        for mixer in layer.mixers:
+            if mixer not in known:
+                known[mixer] = mixer_cache(mixer, spec.hidden_size)
+            found += [LayerRow(row, here) for row in known[mixer]]
+    return tuple(found)
+
+
+def _in_flight_tokens(serving: Serving, settings: Settings) -> int:
+    """Tokens that are scheduled and not settled: a batch for every stage, and one that asynchronous scheduling (on by
+    default) prepares meanwhile; in older versions windows make room for one batch alone.
+
+    Source: vLLM 0.33.0 config/vllm.py:max_concurrent_batches under the second model runner, the default.
+    """
+    batches = 1
+    if serving.constants.of("windows_hold_all_batches").value:
+        batches = serving.layout.pp + (settings.value("--async-scheduling") is not False)
+    return batches * settings.count("--max-num-batched-tokens")
+
+
+def _by_window(layers: list[LayerRow]) -> list[list[LayerRow]]:
     """Window layers by kind and width: each has tables of its own."""
-    found: dict[tuple[str, int | None], list[CacheRow]] = {}
-    for row in rows:
-        found.setdefault((row.kind, row.window_tokens), []).append(row)
+    found: dict[tuple[str, int | None], list[LayerRow]] = {}
+    for each in layers:
+        found.setdefault((each.row.kind, each.row.window_tokens), []).append(each)
     return list(found.values())
 
 
 def _group(
-    rows: list[CacheRow], size: int, page: int, block: int, rules: CacheRules, tp: int, settings: Settings
+    rows: list[CacheRow], tables: int, page: int, block: int, rules: CacheRules, tp: int, *, windowed: bool
 ) -> Group:
-    tables = -(-_layers(rows) // size)
-    if rows[0].kind == "recurrent":
-        cached = settings.value("--enable-prefix-caching") is not False
-        return Group("recurrent", tables, block, states=(PREFIX_STATES if cached else 1) + draft_tokens(settings))
     mine = block * max(entry_bytes(row, rules, tp) for row in rows)
     tokens = block * (page // mine) if page % mine == 0 else block
     window = rows[0].window_tokens
-    if window is None or (rules.accounting == "manager_off") or settings.on("--disable-hybrid-kv-cache-manager"):
+    if window is None or not windowed:
         return Group("full", tables, tokens)
     return Group("chunked" if rows[0].kind == "chunked" else "sliding", tables, tokens, window)
 
@@ -180,18 +243,14 @@ def _group_size(counts: list[int]) -> int:
     return max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
 
 
-def _layers(rows: list[CacheRow]) -> int:
-    return sum(row.count for row in rows)
-
-
 def _compressed_bytes(
-    constants: Constants, settings: Settings, rank: RankView, rules: CacheRules, context: int, sequences: int
+    serving: Serving, settings: Settings, rank: RankView, rules: CacheRules, context: int, sequences: int
 ) -> int:
     """DeepSeek-V4: windows in blocks of 64, entries in blocks of 256 tokens, and the compressors' fp32 states, which are
     windows of 8 or 128 tokens of their own (models/deepseek_v4/compressor.py). That all groups take blocks as wide
     as the widest is not modelled."""
-    tp, base = rank.division.attention, int(constants.of("block_tokens").value)
-    in_flight = min(BATCHES_IN_FLIGHT * settings.count("--max-num-batched-tokens"), sequences * context)
+    tp, base = rank.division.attention, int(serving.constants.of("block_tokens").value)
+    in_flight = min(_in_flight_tokens(serving, settings), sequences * context)
     total = 0
     for row in rank.rows:
         entry = entry_bytes(row, rules, tp)
