@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from moeplan.core.deployment import Serving, Settings
 from moeplan.core.mixers import mixers_of
-from moeplan.core.model import CompressedAttention, GatedDelta, Mamba2, MoeFfn, Remark
+from moeplan.core.model import CompressedAttention, MoeFfn, Remark
 from moeplan.core.quant import Quantisation
 from moeplan.engines.vllm.kernels import expert_format
-from moeplan.engines.vllm.refusals import REFINES_EXPERT_BLOCKS
+from moeplan.engines.vllm.layout_rules import REFINES_EXPERT_BLOCKS
 
 BY_TRANSFORMERS = ("dots1", "jetmoe", "mistral_large4", "solar_open")
 """Families without a class of their own that vLLM runs through transformers' modules."""
@@ -31,8 +31,6 @@ def doubts(serving: Serving, settings: Settings) -> tuple[Remark, ...]:
         found.append("vLLM 0.33.0 reads GGUF by a plugin alone: its memory there is not modelled")
     if any(rule.format.name.startswith("bitsandbytes ") for rule in quantisation.rules):
         found.append("vLLM 0.33.0 ships no bitsandbytes kernels: its memory there is not modelled")
-    if any(isinstance(mixer, GatedDelta | Mamba2) for mixer in mixers_of(spec)):
-        found.append("vLLM may reserve a third recurrent state per sequence for prefill checkpoints; two are counted")
     if spec.towers:
         found.append("the vision or audio encoder's own activations are not modelled (vLLM measures them at start)")
     found += _refined_blocks(serving)
