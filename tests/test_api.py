@@ -10,7 +10,15 @@ import moeplan
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(moeplan.__all__) == ["MoeplanError", "__version__", "estimate", "gpus", "models", "profile", "validate"]
+    assert sorted(moeplan.__all__) == [
+        "MoeplanError",
+        "__version__",
+        "estimate",
+        "gpus",
+        "models",
+        "profile",
+        "validate",
+    ]
     assert list(inspect.signature(moeplan.estimate).parameters) == [
         "model", "gpu", "engine", "engine_version", "engine_args", "tp", "pp", "dp", "ep", "dp_attention", "dcp",
         "redundant_experts", "pp_layers", "nodes", "utilization", "context", "concurrency", "encoder_tokens", "dtype", "quant",

@@ -13,7 +13,7 @@ from moeplan.engines import ENGINES
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
-CODE = re.compile(r'Refusal\(\s*"([a-z0-9-]+)"')
+CODE = re.compile(r'(?:Refusal|Problem)\(\s*"([a-z0-9-]+)"')
 COMMANDS = [
     line for block in re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL) for line in block.splitlines()
 ]

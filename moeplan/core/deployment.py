@@ -113,6 +113,11 @@ class Constants(NamedTuple):
         """True where the engine's version is `version` or newer."""
         return version_key(self.version) >= version_key(version)
 
+    def asked_after(self, version: str) -> bool:
+        """True where the engine's version is of a later release than `version`, whose patches count as itself."""
+        last = version_key(version)
+        return version_key(self.version)[: len(last)] > last
+
 
 def version_key(version: str) -> tuple[int, ...]:
     """`0.11.2rc1` as (0, 11, 2) and `b5466` as (5466,): numbers that can be compared; what follows a number is dropped."""

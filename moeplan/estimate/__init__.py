@@ -26,6 +26,7 @@ from moeplan.estimate.judge import Answer, judge
 from moeplan.estimate.learned import learned_notes
 from moeplan.estimate.question import Question, base_basis, make_question, read_formats, read_kv_dtype, read_limits
 from moeplan.estimate.result import (
+    MEMORY_REASONS,
     SCHEMA,
     Estimate,
     HardwareUsed,
@@ -37,7 +38,6 @@ from moeplan.estimate.result import (
     WindowCost,
 )
 from moeplan.estimate.stated import Stated, engine_of, read_stated
-from moeplan.estimate.ways_out import ways_out
 from moeplan.sources.engine_constants import read_constants
 from moeplan.sources.hardware_profiles import find_hardware
 from moeplan.sources.loaded import QUANTISER_UNKNOWN, Asked, LoadedModel
@@ -176,6 +176,8 @@ def estimate(
         question, answer = _longest(question, answer, notes)
     verdict = answer.verdict
     if verdict.fits is False and gpu is not None:
+        from moeplan.estimate.ways_out import ways_out
+
         verdict = verdict._replace(ways_out=ways_out(question, gpu, answer.capacity))
     counted = matched if not any(note.code == QUANTISER_UNKNOWN for note in notes) else None
     owned = question.serving.owned
@@ -240,6 +242,8 @@ def _longest(question: Question, answer: Answer, notes: list[Remark]) -> tuple[Q
     Source: vLLM 0.33.0 v1/core/kv_cache_planning.py (_auto_fit_max_model_len).
     """
     longest = answer.capacity.max_context_tokens
+    if any(reason.code not in MEMORY_REASONS for reason in answer.verdict.reasons):
+        return question, answer
     if not longest or longest >= question.deployment.context_tokens:
         return question, answer
     told = f"the length is left to the engine: {longest:,} tokens are the longest that fit"

@@ -6,6 +6,7 @@ from moeplan.core.capacity import EnginePrints, largest
 from moeplan.core.deployment import Refusal, Settings
 from moeplan.core.hardware import Usable
 from moeplan.core.ledger import band_bytes, total_bytes
+from moeplan.core.own_words import said
 from moeplan.core.units import gib
 from moeplan.estimate.ledger import Ledger, RankLedger, host_lines, ledger, managed_bytes, runtime_lines
 from moeplan.estimate.question import Question
@@ -113,7 +114,7 @@ def _shortage(question: Question, found: Ledger, worst: RankLedger, capacity: Ca
     if least <= pool < one and asked.engine != "transformers":
         # Engines stop at start where not even one request of the full length fits.
         reach = capacity.max_context_tokens if capacity is not None and asked.sequences_per_rank == 1 else None
-        way = f"; --context {reach} is the longest that fits" if reach else ""
+        way = f"; {said(asked.flags, {'context_tokens': reach})} is the longest that fits" if reach else ""
         told = f"one request of {asked.context_tokens:,} tokens needs {gib(one, 2)} of cache{where}, and the pool is {gib(pool, 2)}"
         reasons.append(Refusal("request-does-not-fit", told + way))
     return reasons

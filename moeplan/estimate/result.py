@@ -10,6 +10,9 @@ from moeplan.core.ledger import Line
 from moeplan.core.model import Remark
 from moeplan.core.weights import Parameters
 
+MEMORY_REASONS = ("does-not-fit", "request-does-not-fit")
+"""Codes of reasons that are about memory alone: the engine itself would start."""
+
 SCHEMA = "moeplan.estimate/1"
 
 

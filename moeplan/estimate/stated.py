@@ -7,17 +7,10 @@ from moeplan.core.deployment import Value
 from moeplan.core.errors import InputError
 from moeplan.core.layout import AskedLayout
 from moeplan.core.model import Remark
+from moeplan.core.own_words import OPTIONS
 
 if TYPE_CHECKING:  # only command lines pay for their tables
     from moeplan.engines.command_line import Command
-
-SPELLED = {
-    "context_tokens": "--context", "concurrency": "--concurrency", "kv_dtype": "--kv-dtype", "dtype": "--dtype",
-    "utilization_fraction": "--utilization", "revision": "--revision", "tp": "--tp", "pp": "--pp", "dp": "--dp",
-    "ep": "--ep", "dp_attention": "--dp-attention", "dcp": "--dcp", "redundant_experts": "--redundant-experts",
-    "pp_layers": "--pp-layers", "num_nodes": "--nodes", "expert_parallel": "--ep",
-}  # fmt: skip
-"""moeplan's own option for each thing that engines have a flag for."""
 
 MOST_RANKS = 65_536
 """No deployment has more ranks of a kind than the largest clusters have devices."""
@@ -73,7 +66,7 @@ def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str]) 
                 left_open.add(field)
             elif field in values and _differ(values[field], value):
                 raise InputError(
-                    f"{SPELLED.get(field, field)} {values[field]} and {value} behind `--` contradict each other",
+                    f"{OPTIONS.get(field, field)} {values[field]} and {value} behind `--` contradict each other",
                     hint="leave one of them out",
                 )
             else:
@@ -117,12 +110,12 @@ def _check_degrees(values: Mapping[str, object]) -> None:
     for name in ("tp", "pp", "dp", "ep", "dcp", "num_nodes", "redundant_experts"):
         value, least = values.get(name), 0 if name == "redundant_experts" else 1
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            option = SPELLED[name]
+            option = OPTIONS[name]
             raise InputError(
                 f"{option} {value} must be a whole number of {least} or more", hint=f"for instance {option} 2"
             )
         if value is not None and value > MOST_RANKS:
-            option = SPELLED[name]
+            option = OPTIONS[name]
             raise InputError(f"{option} {value} is more than {MOST_RANKS:,}", hint=f"for instance {option} 8")
 
 

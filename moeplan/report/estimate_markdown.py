@@ -11,6 +11,7 @@ from moeplan.report.markdown import code, escaped, table
 from moeplan.report.printable import printable_record
 from moeplan.report.words import (
     NAIVE,
+    NOTHING_HELPS,
     active_words,
     band_words,
     explained_ranks,
@@ -112,7 +113,7 @@ def _needs(estimate: Estimate) -> str:
 def _ways_out(estimate: Estimate) -> Iterator[str]:
     ways = estimate.verdict.ways_out
     if not ways:
-        yield "Nothing that was tried helps: other numbers of GPUs, smaller formats, less context, fewer sequences."
+        yield NOTHING_HELPS
         return
     yield "It fits with any one of"
     yield ""

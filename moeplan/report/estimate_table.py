@@ -26,6 +26,7 @@ from moeplan.report.page import (
 from moeplan.report.printable import printable_record
 from moeplan.report.words import (
     NAIVE,
+    NOTHING_HELPS,
     active_words,
     band_words,
     explained_ranks,
@@ -187,9 +188,7 @@ def _ways_out(page: Console, estimate: Estimate) -> None:
         return
     page.print()
     if not estimate.verdict.ways_out:
-        page.print(
-            "Nothing that was tried helps: other numbers of GPUs, smaller formats, less context, fewer sequences."
-        )
+        page.print(NOTHING_HELPS)
         return
     page.print("It fits with any one of")
     ways = estimate.verdict.ways_out

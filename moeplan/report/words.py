@@ -8,9 +8,12 @@ from moeplan.core.ledger import total_bytes
 from moeplan.core.units import GIB, KIB, MIB, gib, gib_floor, params
 from moeplan.core.weights import Parameters
 from moeplan.estimate.judge import ranks_words
-from moeplan.estimate.result import Estimate, ModelFacts, Rank
+from moeplan.estimate.result import MEMORY_REASONS, Estimate, ModelFacts, Rank
 
-MEMORY_REASONS = ("does-not-fit", "request-does-not-fit")
+NOTHING_HELPS = (
+    "Nothing that was tried helps: other layouts, a larger share, other numbers of GPUs, smaller formats, less context, "
+    "fewer sequences."
+)
 NAIVE = "naive-active"
 """The note on what the sum over active parameters would give; it stands beside the ledger, not among the notes."""
 

@@ -20,15 +20,18 @@ def engine_constants(engine: str, version: str | None = None) -> Constants:
 def read_constants(engine: str, version: str | None = None) -> tuple[Constants, tuple[Remark, ...]]:
     """The constants, and a remark where nothing is known of that very version: then the nearest one's rules hold."""
     top = load(builtin_folder("engines") / f"{engine}.yaml")
-    name, newest, known, entries = top.text("engine"), top.text("version"), top.texts("versions"), top.block("constants")
+    name, newest, known, entries = (
+        top.text("engine"),
+        top.text("version"),
+        top.texts("versions"),
+        top.block("constants"),
+    )
     top.done()
     if name != engine or newest is None or entries is None:
         raise top.wrong("engine", f"must be {engine}, with a version and constants")
     asked = newest if version is None else version.strip().removeprefix("v")
     if not version_key(asked):
-        raise InputError(
-            f"{version!r} is no version of {engine}", hint=f"for instance --engine-version {newest}"
-        )
+        raise InputError(f"{version!r} is no version of {engine}", hint=f"for instance --engine-version {newest}")
     named = {}
     for key in entries.values:
         rows = entries.blocks(key)

@@ -6,8 +6,8 @@ from moeplan.core.deployment import Refusal
 from moeplan.core.engine_log import EngineLog, LogEngine
 from moeplan.core.model import Remark
 from moeplan.estimate import Estimate
+from moeplan.estimate.result import MEMORY_REASONS
 
-OF_MEMORY = ("does-not-fit", "request-does-not-fit")
 OF_THE_CALLER = ("gpus-too-few",)
 """Reasons that are about what the caller said, not about the engine."""
 JUDGED: dict[LogEngine, str] = {
@@ -30,7 +30,7 @@ def start_agrees(told: EngineLog, found: Estimate) -> bool | None:
     if told.started:
         if not reasons:
             return True
-        sure = any(each.code not in OF_MEMORY for each in reasons) or any(high < 0 for _, high in _bands(found))
+        sure = any(each.code not in MEMORY_REASONS for each in reasons) or any(high < 0 for _, high in _bands(found))
         return False if sure else None
     if told.failure is None or told.failure.kind != "memory":
         return None
@@ -43,7 +43,7 @@ def reasons_of(told: EngineLog, found: Estimate) -> tuple[Refusal, ...]:
     """Why the engine would not start. SGLang starts with any pool, however short the longest request must be."""
     reasons = tuple(each for each in found.verdict.reasons if each.code not in OF_THE_CALLER)
     if told.engine == "sglang" and (found.capacity.kv_pool_bytes or 0) > 0:
-        return tuple(each for each in reasons if each.code not in OF_MEMORY)
+        return tuple(each for each in reasons if each.code not in MEMORY_REASONS)
     return reasons
 
 

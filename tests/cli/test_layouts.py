@@ -176,7 +176,19 @@ def test_a_length_left_to_the_engine_is_the_longest_that_fits(run: Run) -> None:
 
 
 def test_what_is_not_modelled_leaves_no_verdict_certain(run: Run) -> None:
-    shape = ("estimate", "deepseek-v3", "-g", "16xh200", "--json", "--offline", "--", "-tp", "8", "--max-model-len", "8192")
+    shape = (
+        "estimate",
+        "deepseek-v3",
+        "-g",
+        "16xh200",
+        "--json",
+        "--offline",
+        "--",
+        "-tp",
+        "8",
+        "--max-model-len",
+        "8192",
+    )
     assert answer(run(*shape))["verdict"]["certain"] is True
     found = answer(run(*shape, "--prefill-context-parallel-size", "2"))
     assert found["verdict"]["certain"] is False

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from moeplan.core.own_words import own_words, said, switched
-from moeplan.estimate.stated import SPELLED
+from moeplan.core.own_words import OPTIONS, own_words, said, switched
 
 
 def test_every_thing_that_can_be_stated_has_an_option() -> None:
-    assert all(own_words({}, {name: 2}) == (f"{option} 2", "") for name, option in SPELLED.items())
+    assert all(own_words({}, {name: 2}) == (f"{option} 2", "") for name, option in OPTIONS.items())
 
 
 def test_what_stands_behind_the_dashes_is_changed_there() -> None:

@@ -316,7 +316,7 @@ def test_one_request_that_does_not_fit_is_refused_with_the_length_that_does() ->
     reason = next(reason for reason in found.verdict.reasons if reason.code == "request-does-not-fit")
     assert "3.10 GiB" in reason.message
     assert "2.44 GiB" in reason.message
-    assert f"--context {found.capacity.max_context_tokens}" in reason.message
+    assert f"--max-model-len {found.capacity.max_context_tokens}" in reason.message
 
 
 def test_vllm_takes_expert_parallelism_over_all_ranks_or_none() -> None:
@@ -334,3 +334,29 @@ def test_shared_experts_are_whole_where_tokens_are_split_by_sequence() -> None:
     assert ranks(asked)[0].division.shared_experts == 1
     asked = serving(find_model("deepseek-v3").spec, tp=8, expert_parallel=True)
     assert ranks(asked)[0].division.shared_experts == 8
+
+
+def test_draft_models_are_a_doubt() -> None:
+    config = '{"model": "meta-llama/Llama-3.1-8B-Instruct", "num_speculative_tokens": 5}'
+    found = estimate("llama-3.1-70b-instruct", gpu="4xh200", engine_args=["-tp", "4", "--speculative-config", config])
+    assert found.verdict.certain is False
+    assert any("draft model meta-llama/Llama-3.1-8B-Instruct" in note.message for note in found.notes)
+    mtp = '{"method": "mtp", "num_speculative_tokens": 1}'
+    found = estimate("mixtral-8x7b", gpu="h200", engine_args=["--speculative-config", mtp])
+    assert any("has no draft layers" in note.message for note in found.notes)
+
+
+def test_a_dropped_family_is_served_by_the_release_that_had_it() -> None:
+    asked = {"gpu": "8xh200", "context": 4096}
+    codes = [each.code for each in estimate("snowflake-arctic-instruct", **asked).verdict.reasons]  # type: ignore[arg-type]
+    assert "not-supported" in codes
+    older = estimate("snowflake-arctic-instruct", engine_version="0.11.0", **asked)  # type: ignore[arg-type]
+    assert "not-supported" not in [each.code for each in older.verdict.reasons]
+
+
+def test_the_variable_that_allows_long_contexts_counts_by_its_value() -> None:
+    words = ["vllm", "serve", "mixtral-8x7b", "--max-model-len", "40000"]
+    for value, refused in (("0", True), ("1", False)):
+        line = [f"VLLM_ALLOW_LONG_MAX_MODEL_LEN={value}", *words]
+        found = estimate("mixtral-8x7b", gpu="2xh200", engine_args=line)
+        assert ("context-beyond-model" in [each.code for each in found.verdict.reasons]) is refused

@@ -19,6 +19,9 @@ LEAST_ENGINE_CAPABILITY = 7.5
 LEAST_CAPABILITY = {"mxfp4": 8.0, "nvfp4": 8.0, "fp8": 8.0, "awq": 8.0, "int4": 8.0, "int8 g": 8.0}
 """Lowest compute capability by format (layers/quantization/*.py:get_min_capability). ModelOpt's fp8 wants 8.9, but which
 tool made a checkpoint is not known here."""
+STRETCHES = ("--json-model-override-args",)
+"""Settings with which a length beyond the config's is taken."""
+ALLOWS_LONG = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
 SPARSE_GENERATIONS = (9, 10, 12)
 FP4_CACHE_GENERATIONS = (10, 12)
 
@@ -32,6 +35,7 @@ def refusals(serving: Serving, settings: Settings) -> tuple[Refusal, ...]:
     found = [
         *_by_card(serving),
         *_settings(serving, settings),
+        *_length(serving),
         *refused(serving, lambda other: problems(other, settings, sides), ways, resolve_layout),
     ]
     return tuple(dict.fromkeys(found))
@@ -60,6 +64,18 @@ def _by_card(serving: Serving) -> list[Refusal]:
             told = f"{name} needs compute capability {least}; {hardware.name} has {capability}"
             found.append(Refusal("no-kernel", told))
     return found
+
+
+def _length(serving: Serving) -> list[Refusal]:
+    """Longer than the model states, with nothing that stretches it (srt/configs/model_config.py:_derive_context_length)."""
+    deployment, most = serving.deployment, serving.spec.max_context_tokens
+    if most is None or deployment.context_tokens <= most or any(flag in deployment.stated for flag in STRETCHES):
+        return []
+    if str(deployment.stated.get(ALLOWS_LONG, "0")).lower() in ("1", "true"):
+        return []
+    told = f"context length {deployment.context_tokens:,} is beyond the {most:,} tokens that the model's config states"
+    way = f"use {said(deployment.flags, {'context_tokens': most})}, or allow it with {ALLOWS_LONG}=1"
+    return [Refusal("context-beyond-model", f"{told}; {way}")]
 
 
 def _settings(serving: Serving, settings: Settings) -> list[Refusal]:

@@ -193,7 +193,7 @@ def _context(serving: Serving) -> Line:
 def refusals(serving: Serving, settings: Settings) -> tuple[Refusal, ...]:
     """A plain script runs on one device."""
     if serving.layout.num_gpus > 1:
-        told = f"a plain transformers script uses one device, not {serving.layout.num_gpus}; ask for 1 GPU, or --engine vllm"
+        told = f"a plain transformers script uses one device, not {serving.layout.num_gpus}; ask for 1 GPU, or another --engine"
         return (Refusal("one-device", told),)
     return ()
 

@@ -8,6 +8,7 @@ from moeplan.core.model import CompressedAttention, MoeFfn, Remark
 from moeplan.core.quant import Quantisation
 from moeplan.engines.vllm.kernels import expert_format
 from moeplan.engines.vllm.layout_rules import REFINES_EXPERT_BLOCKS
+from moeplan.engines.vllm.settings import speculation
 
 BY_TRANSFORMERS = ("dots1", "jetmoe", "mistral_large4", "solar_open")
 """Families without a class of their own that vLLM runs through transformers' modules."""
@@ -31,7 +32,8 @@ def doubts(serving: Serving, settings: Settings) -> tuple[Remark, ...]:
         found.append("vLLM 0.33.0 reads GGUF by a plugin alone: its memory there is not modelled")
     if any(rule.format.name.startswith("bitsandbytes ") for rule in quantisation.rules):
         found.append("vLLM 0.33.0 ships no bitsandbytes kernels: its memory there is not modelled")
-    if spec.towers:
+    found += _drafts(serving, settings)
+    if spec.towers and not settings.on("--language-model-only"):
         found.append("the vision or audio encoder's own activations are not modelled (vLLM measures them at start)")
     found += _refined_blocks(serving)
     return tuple(Remark("not-modelled", "warning", text) for text in found)
@@ -40,6 +42,18 @@ def doubts(serving: Serving, settings: Settings) -> tuple[Remark, ...]:
 def leaves_out(name: str) -> str | None:
     """Why a weight of this name is never loaded; None for all others (models/qwen3_omni_moe_thinker.py)."""
     return "speech parts that vLLM does not load" if name.startswith(("talker.", "code2wav.")) else None
+
+
+def _drafts(serving: Serving, settings: Settings) -> list[str]:
+    """Draft models of their own, and draft layers that the model does not have."""
+    config = speculation(settings)
+    draft, method = config.get("model"), str(config.get("method") or "")
+    if "mtp" in method:
+        missing = serving.spec.mtp is None and not draft
+        return [f"speculation with {method}: this model has no draft layers, so none are counted"] if missing else []
+    if draft:
+        return [f"the draft model {draft} has weights and a cache of its own, which are not counted"]
+    return []
 
 
 def _refined_blocks(serving: Serving) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from moeplan.core.deployment import Refusal, Serving, Settings
 from moeplan.core.divisibility import block_sides
 from moeplan.core.mixers import mixers_of
-from moeplan.core.model import CompressedAttention, LatentAttention, ModelSpec
+from moeplan.core.model import CompressedAttention, LatentAttention
 from moeplan.core.own_words import said
 from moeplan.core.remedies import refused
 from moeplan.engines.vllm.layout import resolve_layout
@@ -22,13 +22,15 @@ NEVER = ("nllb_moe", "openmoe", "switch_transformers")
 LEAST_CAPABILITY = {"mxfp4": 8.0, "nvfp4": 7.5, "fp8": 7.5, "int4": 7.5, "awq": 7.5, "gptq": 6.0}
 """Lowest compute capability by format (model_executor/layers/quantization/*.py:get_min_capability)."""
 
-STRETCHES = ("--hf-overrides", "--rope-scaling", "VLLM_ALLOW_LONG_MAX_MODEL_LEN")
+STRETCHES = ("--hf-overrides", "--rope-scaling")
 """Settings with which a length beyond the config's is taken."""
+ALLOWS_LONG = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+"""The variable that does so too, where it is 1 or true (envs.py)."""
 
 
 def refusals(serving: Serving, settings: Settings) -> tuple[Refusal, ...]:
     """Everything that stops the engine before memory does."""
-    found = [*_unsupported(serving.spec), *_by_card(serving)]
+    found = [*_unsupported(serving), *_by_card(serving)]
     generation = ((serving.hardware.compute_capability if serving.hardware else None) or "").partition(".")[0]
     if serving.deployment.kv_dtype == "nvfp4" and generation not in ("", "10"):
         told = "an nvfp4 cache needs compute capability 10"
@@ -44,15 +46,19 @@ def _length(serving: Serving) -> list[Refusal]:
     deployment, most = serving.deployment, serving.spec.max_context_tokens
     if most is None or deployment.context_tokens <= most or any(flag in deployment.stated for flag in STRETCHES):
         return []
+    if str(deployment.stated.get(ALLOWS_LONG, "0")).lower() in ("1", "true"):
+        return []
     told = f"max_model_len {deployment.context_tokens:,} is beyond the {most:,} tokens that the model's config states"
     shorter = said(deployment.flags, {"context_tokens": most})
     way = f"use {shorter}, or stretch it with --hf-overrides (rope scaling)"
     return [Refusal("context-beyond-model", f"{told}; {way}")]
 
 
-def _unsupported(spec: ModelSpec) -> list[Refusal]:
-    if spec.family in DROPPED:
-        return [Refusal("not-supported", f"vLLM served {spec.family} until {DROPPED[spec.family]}; 0.33.0 does not")]
+def _unsupported(serving: Serving) -> list[Refusal]:
+    spec, last = serving.spec, DROPPED.get(serving.spec.family)
+    if last is not None and serving.constants.asked_after(last):
+        told = f"vLLM served {spec.family} until {last}; {serving.constants.version} does not"
+        return [Refusal("not-supported", told)]
     if spec.family in NEVER:
         return [Refusal("not-supported", f"vLLM 0.33.0 does not serve {spec.family}; try --engine transformers")]
     return []
