@@ -146,7 +146,7 @@ def usable(hardware: Hardware) -> Usable | None:
 
     This is the total, before an engine's own share of it and before what other processes hold.
     """
-    profiled = total_bytes(hardware)
+    profiled = total_bytes(hardware.measured)
     if profiled is not None:
         why = Why("total that the device reported", {"total_bytes": profiled.bytes}, profiled.source)
         certain = not hardware.unified_memory

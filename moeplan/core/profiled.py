@@ -4,11 +4,8 @@ docs/hardware-profiles.md has the keys of a block. Figures that an estimate take
 the total that its runtime reports, and what a process takes on it before it holds a tensor.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from moeplan.core.hardware import Hardware
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 KIND = "profile"
 
@@ -22,32 +19,36 @@ class Measured(NamedTuple):
     source: str
 
 
-def newest(hardware: "Hardware | None") -> Mapping[str, Any] | None:
+Blocks = Sequence[Mapping[str, Any]]
+"""The blocks of a hardware profile, as they stand in its file (`Hardware.measured`)."""
+
+
+def newest(blocks: Blocks) -> Mapping[str, Any] | None:
     """The last block of that kind with the latest date; None on a device that was not profiled."""
-    blocks = [block for block in hardware.measured if block.get("kind") == KIND] if hardware is not None else []
-    return max(reversed(blocks), key=lambda block: str(block.get("date", "")), default=None)
+    mine = [block for block in blocks if block.get("kind") == KIND]
+    return max(reversed(mine), key=lambda block: str(block.get("date", "")), default=None)
 
 
-def total_bytes(hardware: "Hardware | None") -> Measured | None:
+def total_bytes(blocks: Blocks) -> Measured | None:
     """What the runtime reported as the device's total; None where it was not measured."""
-    block = newest(hardware)
+    block = newest(blocks)
     device = block.get("device") if block is not None else None
     total = _count(device.get("total_bytes")) if isinstance(device, Mapping) else None
     if block is None or total is None:
         return None
-    return Measured(total, total, total, _source(block, hardware))
+    return Measured(total, total, total, _source(block))
 
 
-def context_bytes(hardware: "Hardware | None") -> Measured | None:
+def context_bytes(blocks: Blocks) -> Measured | None:
     """Bytes that a process takes before it holds a tensor; None where that was not measured."""
-    block = newest(hardware)
+    block = newest(blocks)
     figures = block.get("figures") if block is not None else None
     figure = figures.get("context_bytes") if isinstance(figures, Mapping) else None
     value = _count(figure.get("value")) if isinstance(figure, Mapping) else None
     if block is None or figure is None or value is None:
         return None
     low, high = _count(figure.get("low")) or value, _count(figure.get("high")) or value
-    return Measured(value, low, high, _source(block, hardware))
+    return Measured(value, low, high, _source(block))
 
 
 def _count(value: object) -> int | None:
@@ -55,8 +56,7 @@ def _count(value: object) -> int | None:
     return round(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
 
 
-def _source(block: Mapping[str, Any], hardware: "Hardware | None") -> str:
+def _source(block: Mapping[str, Any]) -> str:
     device = block.get("device")
     name = device.get("name") if isinstance(device, Mapping) else None
-    profile = hardware.profile if hardware is not None else None
-    return f"{block.get('tool')} on {name}, {block.get('date')}; profile {profile}"
+    return f"{block.get('tool')} on {name}, {block.get('date')}"

@@ -151,7 +151,7 @@ def _check_owner(path: Path, device_name: str) -> None:
     """Raises InputError where the profile of that name was measured on another device."""
     if not path.exists():
         return
-    block = newest(read_hardware(path))
+    block = newest(read_hardware(path).measured)
     owner = (block.get("device") or {}).get("name") if block is not None else device_name
     if owner != device_name:
         raise InputError(

@@ -14,7 +14,7 @@ from moeplan.profile.result import Change, Figure
 
 def changes(before: Hardware, device: MeasuredDevice, now: Sequence[Figure]) -> tuple[Change, ...]:
     """Every figure that both have. Raises InputError where the older file holds no profile, or one of another device."""
-    block = newest(before)
+    block = newest(before.measured)
     foreign = None
     if block is None:
         foreign = "holds no block that `moeplan profile` wrote"

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from moeplan.core.engine_log import EngineLog, Quantity, Reading
 from moeplan.estimate import Estimate
 from moeplan.estimate.result import Rank
-from moeplan.validate.compare import PARTS, row
-from moeplan.validate.pairs import PAIRINGS, Pairing, cache_of, lines_of, weights_of
+from moeplan.validate.pairs import PAIRINGS, PARTS, Pairing, cache_of, lines_of, row, weights_of
 from moeplan.validate.result import Comparison
 
 _HOST = re.compile(r"CPU\b|CPU_|\w*_Host\b|BLAS|AMX")

@@ -7,18 +7,10 @@ from collections.abc import Callable
 from moeplan.core.engine_log import EngineLog, LogRank, Reading
 from moeplan.estimate import Estimate
 from moeplan.estimate.result import Rank
-from moeplan.validate.pairs import PAIRINGS, TOKENS_OF_POOL, Pairing, pool_of
+from moeplan.validate.pairs import PAIRINGS, PARTS, TOKENS_OF_POOL, pool_of, row
 from moeplan.validate.result import Comparison
 
 __all__ = ["compare", "pool_of", "rank_of", "row"]
-
-PARTS = {
-    "draft": "the draft model is not estimated apart",
-    "vision": "the vision tower is not estimated apart",
-    "window": "moeplan does not tell the window's cache apart",
-    "full": "moeplan does not tell the full cache apart",
-}
-"""Parts of a figure that have none of their own in an estimate, by their first word."""
 
 
 def compare(
@@ -53,31 +45,6 @@ def rank_of(found: Estimate, rank: LogRank | None) -> Rank | None:
     number = _number(found, rank)
     mine = next((each for each in gpus if number in each.ranks), None)
     return mine or next((each for each in gpus if found.verdict.worst_rank in each.ranks), gpus[0])
-
-
-def row(reading: Reading, pairing: Pairing, predicted: float | None, tolerance: float) -> Comparison:
-    """One figure beside its prediction."""
-    observed = float(reading.value)
-    error = None
-    if predicted is not None and observed:
-        off = predicted - observed
-        hidden = min(abs(off), reading.resolution / 2)
-        error = (off - hidden if off > 0 else off + hidden) / observed
-    judged = pairing.judged and error is not None
-    return Comparison(
-        quantity=reading.quantity,
-        label=pairing.label if reading.part is None else f"{pairing.label} ({reading.part})",
-        unit=pairing.unit,
-        rank=reading.rank.label if reading.rank is not None else None,
-        device=reading.device,
-        observed=observed,
-        predicted=predicted,
-        error=error,
-        judged=judged,
-        within=abs(error) <= tolerance if judged and error is not None else None,
-        line_number=reading.line_number,
-        why_not=None if predicted is not None else "moeplan has no figure for it here",
-    )
 
 
 def _number(found: Estimate, rank: LogRank | None) -> int | None:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from moeplan.core.engine_log import EngineLog, Quantity
+from moeplan.core.engine_log import EngineLog, Quantity, Reading
 from moeplan.core.ledger import total_bytes
 from moeplan.estimate import Estimate
 from moeplan.estimate.result import Rank
+from moeplan.validate.result import Comparison
+
+PARTS = {
+    "draft": "the draft model is not estimated apart",
+    "vision": "the vision tower is not estimated apart",
+    "window": "moeplan does not tell the window's cache apart",
+    "full": "moeplan does not tell the full cache apart",
+}
+"""Parts of a figure that have none of their own in an estimate, by their first word."""
 
 Predict = Callable[[Estimate, Rank, EngineLog], float | None]
 
@@ -109,3 +118,28 @@ PAIRINGS: dict[Quantity, Pairing] = {
 
 TOKENS_OF_POOL = Pairing("tokens of that pool", "tokens", True, lambda *_: None)
 """Of the pool that the log names: what the engine's rule makes of it, apart from the rest."""
+
+
+def row(reading: Reading, pairing: Pairing, predicted: float | None, tolerance: float) -> Comparison:
+    """One figure beside its prediction."""
+    observed = float(reading.value)
+    error = None
+    if predicted is not None and observed:
+        off = predicted - observed
+        hidden = min(abs(off), reading.resolution / 2)
+        error = (off - hidden if off > 0 else off + hidden) / observed
+    judged = pairing.judged and error is not None
+    return Comparison(
+        quantity=reading.quantity,
+        label=pairing.label if reading.part is None else f"{pairing.label} ({reading.part})",
+        unit=pairing.unit,
+        rank=reading.rank.label if reading.rank is not None else None,
+        device=reading.device,
+        observed=observed,
+        predicted=predicted,
+        error=error,
+        judged=judged,
+        within=abs(error) <= tolerance if judged and error is not None else None,
+        line_number=reading.line_number,
+        why_not=None if predicted is not None else "moeplan has no figure for it here",
+    )

@@ -60,7 +60,7 @@ def test_a_folder_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path, environment: dict[str, str]) -> None:
     command = [
-        sys.executable, "-m", "moeplan", "profile", "--device", "cpu", "--name", "cut", "--section", "layer",
+        sys.executable, "-m", "moeplan", "profile", "--device", "cpu", "--name", "cut", "--section", "matmul",
         "--section", "experts", "--profiles", str(tmp_path),
     ]  # fmt: skip
     points = tmp_path / "hardware" / "cut.points.json.gz"

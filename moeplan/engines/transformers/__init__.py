@@ -176,7 +176,7 @@ def runtime_lines(serving: Serving, settings: Settings, rank: RankView) -> tuple
 
 def _context(serving: Serving) -> Line:
     """What the process takes before it holds a tensor: as measured on this device, else a constant."""
-    measured = context_bytes(serving.hardware)
+    measured = context_bytes(serving.hardware.measured if serving.hardware else ())
     if measured is not None:
         why = Why("bytes of a process that holds no tensor", {}, measured.source)
         return line(
