@@ -360,3 +360,32 @@ def test_the_variable_that_allows_long_contexts_counts_by_its_value() -> None:
         line = [f"VLLM_ALLOW_LONG_MAX_MODEL_LEN={value}", *words]
         found = estimate("mixtral-8x7b", gpu="2xh200", engine_args=line)
         assert ("context-beyond-model" in [each.code for each in found.verdict.reasons]) is refused
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "flags", "code"),
+    [
+        ("nvidia-nemotron-3-nano-30b-a3b-bf16", "16xh200", "-tp 16 --max-model-len 4096", "heads-not-divisible"),
+        ("deepseek-v3", "8xb200", "-tp 8 --max-model-len 4096 --kv-cache-dtype nvfp4", "no-kernel"),
+        ("deepseek-v3", "8xh200", "-tp 8 --max-model-len 4096 --enable-eplb", "redundancy-without-ep"),
+        (
+            "deepseek-v3", "8xh200", "-tp 8 --max-model-len 4096 -ep --eplb-config.num_redundant_experts 32",
+            "redundancy-without-eplb",
+        ),
+        (
+            "qwen3-next-80b-a3b-instruct", "4xh200", "-tp 4 --max-model-len 4096 --disable-hybrid-kv-cache-manager",
+            "hybrid-manager-needed",
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_engine_says_no_to(model: str, gpu: str, flags: str, code: str) -> None:
+    found = estimate(model, gpu, engine_args=flags)
+    assert found.verdict.fits is False
+    assert code in [reason.code for reason in found.verdict.reasons]
+
+
+def test_balanced_copies_of_experts_are_taken() -> None:
+    flags = "-tp 8 --max-model-len 4096 -ep --enable-eplb --eplb-config.num_redundant_experts 32"
+    found = estimate("deepseek-v3", "8xh200", engine_args=flags)
+    assert found.verdict.fits is True
+    assert not any(note.code == "flag-not-modelled" for note in found.notes)

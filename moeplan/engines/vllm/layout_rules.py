@@ -12,7 +12,7 @@ from moeplan.core.deployment import Serving
 from moeplan.core.divisibility import BlockSide
 from moeplan.core.layout import Layout
 from moeplan.core.mixers import divided_units, mixers_of
-from moeplan.core.model import DenseFfn, GroupedAttention, ModelSpec, MoeFfn
+from moeplan.core.model import DenseFfn, GroupedAttention, Mamba2, ModelSpec, MoeFfn
 from moeplan.core.remedies import Change, Problem, Ways, nearest
 
 REFINES_EXPERT_BLOCKS = "0.18"
@@ -72,6 +72,10 @@ def _indivisible(spec: ModelSpec, tp: int) -> list[Problem]:
         for what, units in divided_units(mixer):
             if units % tp:
                 found.append(Problem("heads-not-divisible", f"{units} {what} do not divide over {tp} GPUs"))
+        if isinstance(mixer, Mamba2) and mixer.num_groups > 1 and mixer.num_groups % tp:
+            # model_executor/layers/mamba/mamba_mixer2.py: only a single group is copied to all ranks.
+            told = f"{mixer.num_groups} state-space groups do not divide over {tp} GPUs"
+            found.append(Problem("heads-not-divisible", told))
         if isinstance(mixer, GroupedAttention) and mixer.num_kv_heads % tp and tp % mixer.num_kv_heads:
             told = f"{mixer.num_kv_heads} key/value heads and {tp} GPUs do not divide"
             found.append(Problem("kv-heads-not-divisible", told))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from moeplan.core.deployment import Refusal, Serving, Settings
 from moeplan.core.divisibility import block_sides
+from moeplan.core.kv_cache import cache_rows
 from moeplan.core.mixers import mixers_of
 from moeplan.core.model import CompressedAttention, LatentAttention
 from moeplan.core.own_words import said
@@ -35,10 +36,41 @@ def refusals(serving: Serving, settings: Settings) -> tuple[Refusal, ...]:
     if serving.deployment.kv_dtype == "nvfp4" and generation not in ("", "10"):
         told = "an nvfp4 cache needs compute capability 10"
         found.append(Refusal("no-kernel", f"{told}; {said(serving.deployment.flags, {'kv_dtype': 'fp8'})} does not"))
+    found += _cache(serving, settings)
+    found += _balancing(serving, settings)
     sides = block_sides(serving)
     found += refused(serving, lambda other: problems(other, sides), ways, resolve_layout)
     found += _length(serving)
     return tuple(dict.fromkeys(found))
+
+
+def _cache(serving: Serving, settings: Settings) -> list[Refusal]:
+    """Cache formats and managers that the model's kinds of layers do not go with (config/vllm.py, kv_cache_planning.py)."""
+    mixers, flags, found = mixers_of(serving.spec), serving.deployment.flags, []
+    if serving.deployment.kv_dtype == "nvfp4" and any(isinstance(mixer, LatentAttention) for mixer in mixers):
+        told = "an nvfp4 cache does not go with latent attention"
+        found.append(Refusal("no-kernel", f"{told}; use {said(flags, {'kv_dtype': 'fp8'})}"))
+    rows = cache_rows(serving.spec)
+    if settings.on("--disable-hybrid-kv-cache-manager") and len({row.kind == "recurrent" for row in rows}) > 1:
+        told = "recurrent layers beside attention need the hybrid cache manager; leave --disable-hybrid-kv-cache-manager out"
+        found.append(Refusal("hybrid-manager-needed", told))
+    return found
+
+
+def _balancing(serving: Serving, settings: Settings) -> list[Refusal]:
+    """Copies of experts and their balancing belong together (config/parallel.py), where the engine's own flags say so."""
+    layout, flags = serving.layout, serving.deployment.flags
+    if settings.on("--enable-eplb") and layout.ep == 1:
+        way = said(flags, {"ep": layout.tp * layout.dp})
+        return [
+            Refusal(
+                "redundancy-without-ep", f"--enable-eplb needs expert parallelism (--enable-expert-parallel, or {way})"
+            )
+        ]
+    if "redundant_experts" in flags and layout.redundant_experts and not settings.on("--enable-eplb"):
+        told = f"{layout.redundant_experts} redundant experts need --enable-eplb; state it, or leave them out"
+        return [Refusal("redundancy-without-eplb", told)]
+    return []
 
 
 def _length(serving: Serving) -> list[Refusal]:

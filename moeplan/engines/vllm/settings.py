@@ -12,6 +12,7 @@ from moeplan.core.units import GIB
 PASSED_ON = (
     "--block-size", "--kv-cache-memory-bytes", "--num-gpu-blocks-override", "--enforce-eager",
     "--enable-prefix-caching", "--async-scheduling", "--disable-hybrid-kv-cache-manager", "--moe-backend",
+    "--enable-eplb",
     "--all2all-backend", "--cpu-offload-gb", "--kv-offloading-size", "--enable-lora", "--max-loras",
     "--max-lora-rank", "--speculative-config", "--compilation-config", "--optimization-level",
     "--max-cudagraph-capture-size", "--disable-custom-all-reduce", "--mm-encoder-tp-mode",
