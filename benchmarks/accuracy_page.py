@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks import latency
 from benchmarks.memory import Outcome, not_judged, outcomes, passes, summary, terms
+from moeplan.core.deployment import version_key
 from moeplan.sources.engine_constants import engine_constants
 
 HEAD = """# Accuracy
@@ -59,7 +60,7 @@ def page(params_agree: tuple[int, int], kv_agree: tuple[int, int]) -> str:
     ]
     blocks += ["### Assumptions", _assumptions(found)]
     blocks += ["### Observations that cannot be judged", _reasons(not_judged())]
-    blocks += ["### Constants that were fitted", _fitted()]
+    blocks += ["### Constants that were fitted", _fitted(found)]
     blocks += [
         "## Parameters and cache",
         _table(
@@ -140,13 +141,23 @@ def _reasons(reasons: dict[str, str]) -> str:
     return _table(["row", "why"], sorted(reasons.items()))
 
 
-def _fitted() -> str:
-    rows = []
-    for engine in ("vllm", "sglang", "trtllm", "llamacpp"):
-        for name, constant in engine_constants(engine).by_name.items():
-            if constant.rows:
-                rows.append((engine, f"`{name}`", ", ".join(constant.rows), constant.error or ""))
-    return _table(["engine", "constant", "rows", "error"], rows)
+def _fitted(found: Iterable[Outcome]) -> str:
+    """Of the newest versions, and of those that rows were observed under: each fit once, with the versions that use it."""
+    asked: dict[str, list[str | None]] = {engine: [] for engine in ("vllm", "sglang", "trtllm", "llamacpp")}
+    for each in found:
+        asked[each.row["engine"]].append(each.row.get("version"))
+    rows: dict[tuple[str, str, str, str], list[str]] = {}
+    for engine, versions in asked.items():
+        for version in [*sorted({each for each in versions if each}, key=version_key), None]:
+            constants = engine_constants(engine, version)
+            for name, constant in constants.by_name.items():
+                if constant.rows:
+                    key = (engine, f"`{name}`", ", ".join(constant.rows), constant.error or "")
+                    rows.setdefault(key, []).append(constants.version)
+    return _table(
+        ["engine", "constant", "rows", "error", "versions above that use it"],
+        [(*key, ", ".join(dict.fromkeys(versions))) for key, versions in sorted(rows.items())],
+    )
 
 
 def _latency() -> str:
