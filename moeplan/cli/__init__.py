@@ -119,7 +119,9 @@ def _report(message: str, hint: str, code: int) -> int:
 
 
 def _interrupted() -> int:
-    return _report("interrupted", "what was done is kept; run it again", EXIT_INTERRUPTED)
+    return _report(
+        "interrupted", "what was done is kept; run it again (moeplan profile goes on with --resume)", EXIT_INTERRUPTED
+    )
 
 
 def _unheard() -> int:

@@ -41,14 +41,21 @@ def total_bytes(blocks: Blocks) -> Measured | None:
 
 def context_bytes(blocks: Blocks) -> Measured | None:
     """Bytes that a process takes before it holds a tensor; None where that was not measured."""
-    block = newest(blocks)
-    figures = block.get("figures") if block is not None else None
-    figure = figures.get("context_bytes") if isinstance(figures, Mapping) else None
-    value = _count(figure.get("value")) if isinstance(figure, Mapping) else None
-    if block is None or figure is None or value is None:
+    # A later profile of other sections alone takes nothing back.
+    block = newest([block for block in blocks if _figure(block, "context_bytes") is not None])
+    figure = _figure(block, "context_bytes") if block is not None else None
+    if block is None or figure is None:
         return None
+    value = round(figure["value"])
     low, high = _count(figure.get("low")) or value, _count(figure.get("high")) or value
     return Measured(value, low, high, _source(block))
+
+
+def _figure(block: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """A figure of a block, where it is a positive number; None otherwise."""
+    figures = block.get("figures")
+    figure = figures.get(name) if isinstance(figures, Mapping) else None
+    return figure if isinstance(figure, Mapping) and _count(figure.get("value")) is not None else None
 
 
 def _count(value: object) -> int | None:

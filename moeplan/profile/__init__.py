@@ -26,7 +26,7 @@ from moeplan.core.profiled import newest
 from moeplan.profile.block import block_of, new_profile_text
 from moeplan.profile.changes import changes
 from moeplan.profile.kernels import kernel_fits
-from moeplan.profile.record import ENDING, Record, check_writable, read_record, write_record
+from moeplan.profile.record import ENDING, PARTIAL, Record, check_writable, read_record, write_record
 from moeplan.profile.result import SCHEMA, Profile
 from moeplan.profile.run import Key, Progress, Ran, planned, run
 from moeplan.profile.shapes import shapes_of
@@ -70,25 +70,33 @@ def profile(
     Raises InputError for what was asked wrongly and UnknownError where torch or the device is missing.
     """
     _check(effort, dtypes, sections)
-    folders = tuple(Path(each) for each in ([profiles] if isinstance(profiles, str | Path) else profiles))
+    folders = tuple(Path(each) for each in ([profiles] if isinstance(profiles, str | Path) else profiles) if str(each))
     older = _older(against, folders) if against is not None else None
     if find_spec("torch") is None:
         raise UnknownError("torch is not installed, so nothing can be measured", hint="pip install 'moeplan[profile]'")
     from moeplan.measure.session import open_session
 
     session = open_session(device, seed)
-    session.budget_s = CASE_SECONDS[effort]
+    session.budget_s = CASE_SECONDS["quick" if session.device.kind == "cpu" else effort]
     base = _base(session.device.name, folders)
     name = name or (base.profile if base is not None else _slug(session.device.name))
     path = profile_path(name, folders)
     points_path = path.with_name(f"{name}{ENDING}")
-    _check_owner(path, session.device.name)
+    _check_owner(name, path, session.device.name, base, folders)
     check_writable(points_path)
-    known = _known(points_path, session, seed) if resume else {}
+    partial = points_path.with_name(f"{name}{PARTIAL}")
+    before = _same_device(points_path, session, seed, strict=resume and not partial.exists())
+    begun = _same_device(partial, session, seed, strict=True) if resume and partial.exists() else {}
+    known = {key: point for key, point in (before | begun).items() if point.problem is None} if resume else {}
     if older is not None:
         changes(older, session.device, ())
     shapes = _shapes(model, folders, offline, effort, session)
-    ran = _measured(session, effort, shapes, tuple(dtypes), sections, known, points_path, progress)
+    ran = _measured(session, effort, shapes, tuple(dtypes), sections, known, partial, progress)
+    if ran.complete and _rank() == 0:
+        # The newest measurement of every case, also of those that this run was not about.
+        union = before | begun | {point.key: point for point in ran.points}
+        write_record(points_path, Record(session.device, seed, tuple(union.values())))
+        partial.unlink(missing_ok=True)
     found = Profile(
         schema=SCHEMA,
         device=session.device,
@@ -104,13 +112,16 @@ def profile(
         problems=problems(ran.points),
         profile=name,
         path=None,
-        points_path=str(points_path),
+        points_path=str(points_path if ran.complete else partial),
         changes=None,
         notes=tuple(Remark("measured", "warning", text) for text in session.remarks),
     )
     if older is not None:
         found = found._replace(changes=changes(older, session.device, found.figures))
-    if not ran.complete or not found.first:
+    if ran.complete and not found.figures:
+        told = "none of these sections has a figure of its own: the cases are in the file beside the profile"
+        found = found._replace(notes=(*found.notes, Remark("no-figures", "info", told)))
+    if not ran.complete or not found.first or not found.figures:
         return found
     if base is None:
         base = read_hardware(path) if path.exists() else begin_profile(name, new_profile_text(session.device), folders)
@@ -147,32 +158,41 @@ def _base(device_name: str, folders: Sequence[Path]) -> Hardware | None:
         return None
 
 
-def _check_owner(path: Path, device_name: str) -> None:
-    """Raises InputError where the profile of that name was measured on another device."""
-    if not path.exists():
+def _check_owner(name: str, path: Path, device_name: str, base: Hardware | None, folders: Sequence[Path]) -> None:
+    """Raises InputError where that name is another device's: measured on it, or describing it."""
+    there = read_hardware(path) if path.exists() else _base(name, folders)
+    if there is None:
         return
-    block = newest(read_hardware(path).measured)
-    owner = (block.get("device") or {}).get("name") if block is not None else device_name
-    if owner != device_name:
-        raise InputError(
-            f"{path} was measured on {owner}, and this is {device_name}", hint="name another profile with --name"
-        )
+    block = newest(there.measured)
+    owner = (block.get("device") or {}).get("name") if block is not None else None
+    card = (base.architecture, base.nominal_bytes) if base is not None else None
+    same = owner == device_name if owner else card == (there.architecture, there.nominal_bytes)
+    if not same and (owner or base is not None or not path.exists()):
+        told = f"was measured on {owner}" if owner else f"is {there.name}"
+        raise InputError(f"{name} {told}, and this is {device_name}", hint="name another profile with --name")
 
 
 def _slug(device_name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", device_name.lower()).strip("-")[:100] or "device"
 
 
-def _known(path: Path, session: Session, seed: int) -> dict[Key, Point]:
-    """Points of an earlier run of this very device that gave a figure. InputError for a record of another."""
-    record = read_record(path)
+def _same_device(path: Path, session: Session, seed: int, *, strict: bool) -> dict[Key, Point]:
+    """Points of an earlier run on this very device; of another's none, or where `strict` an InputError."""
+    try:
+        record = read_record(path)
+    except InputError:
+        if strict:
+            raise
+        return {}
     mine = (session.device.name, session.device.torch_version, seed)
-    if (record.device.name, record.device.torch_version, record.seed) != mine:
+    if (record.device.name, record.device.torch_version, record.seed) == mine:
+        return {point.key: point for point in record.points}
+    if strict:
         raise InputError(
             f"{path.name} was measured on {record.device.name} with torch {record.device.torch_version}, seed {record.seed}",
             hint="leave --resume out, or name another profile with --name",
         )
-    return {point.key: point for point in record.points if point.problem is None}
+    return {}
 
 
 def _shapes(
@@ -204,17 +224,26 @@ def _measured(
     wanted = [section for section in ("links", *SECTION_MODULES) if not sections or section in sections]
     order = list(dict.fromkeys(section for section in wanted if first or section == "links"))
     tasks = planned(effort, shapes, dtypes, session.device, order)
+    if not tasks and first:
+        raise InputError(
+            f"nothing of {', '.join(wanted)} can be measured so",
+            hint="links need several processes (torchrun --nproc-per-node 2 -m moeplan profile ...), models more than --quick",
+        )
     before = loaded_clock_mhz(session) if first else None
 
     def keep(points: Sequence[Point]) -> None:
         if first and points:
             write_record(points_path, Record(session.device, session.seed, tuple(points)))
 
-    ran = run(tasks, session, {} if links.world_size() > 1 else known, keep, progress if first else None)
+    # Collectives are measured by all processes or by none, so what rank 0 knows of them does not count.
+    mine = {key: point for key, point in known.items() if links.world_size() == 1 or point.section != "links"}
+    ran = run(tasks, session, mine, keep, progress if first else None)
     links.leave()
     told = slowed(before, loaded_clock_mhz(session)) if first and ran.complete else None
     if told is not None:
         session.remark(told)
+    if ran.num_left and ran.complete:
+        session.remark(f"the time was over: {ran.num_left} cases were left out")
     return ran
 
 

@@ -10,21 +10,28 @@ from collections.abc import Sequence
 from statistics import correlation, median
 
 from moeplan.core.latency import Device, ExpertShape, Load, seconds, work
-from moeplan.core.latency_fit import REFITTED, START, fit_constants, refit
+from moeplan.core.latency_fit import REFIT_SPREAD, REFITTED, START, fit_constants, refit
 from moeplan.core.latency_fit import Point as Row
 from moeplan.core.measurement import Point
 from moeplan.profile.result import KernelFit
+from moeplan.profile.summary import coldest
 
 MOST_FITTED = 40
 FEWEST = 12
 BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "float8_e4m3fn": 1.0, "int8": 1.0}
+REFERENCES = ("loop", "batched")
+"""Backends that the model does not describe: one waits for the host at every expert, the other reads all experts always."""
 FEWEST_DISTINCT = 3
 """Points that vary distinct experts alone, for a line through them to mean something."""
 
 
 def kernel_fits(points: Sequence[Point]) -> tuple[KernelFit, ...]:
     """One per backend and dtype with at least `FEWEST` timed points; bandwidth and rate are the machine's measured ones."""
-    timed = [point for point in points if point.section == "experts" and point.spread is not None]
+    timed = [
+        point
+        for point in points
+        if point.section == "experts" and point.spread is not None and point.backend not in REFERENCES
+    ]
     groups = dict.fromkeys((point.backend, point.dtype) for point in timed)
     found = []
     for backend, dtype in groups:
@@ -41,7 +48,7 @@ def kernel_fits(points: Sequence[Point]) -> tuple[KernelFit, ...]:
 
 def _device(points: Sequence[Point], dtype: str) -> Device | None:
     """Best measured bandwidth, and best measured matrix rate of this dtype or else of any: what kernels can hope for."""
-    bandwidths = [point.values["bytes_per_s"] for point in points if point.section == "bandwidth" and point.values]
+    bandwidths = [point.values["bytes_per_s"] for point in coldest(points)]
     rates = {
         point.dtype: max(
             other.values.get("flops_per_s", 0)
@@ -79,7 +86,7 @@ def _fit(backend: str, dtype: str, mine: Sequence[Point], device: Device) -> Ker
     start = START._replace(routing_factor=0.0)
     if len(rows) > MOST_FITTED:
         chosen = {round(i * (len(rows) - 1) / (MOST_FITTED - 1)) for i in range(MOST_FITTED)}
-        constants = fit_constants([row for i, row in enumerate(rows) if i in chosen], start, REFITTED)
+        constants = fit_constants([row for i, row in enumerate(rows) if i in chosen], start, REFITTED, REFIT_SPREAD)
         held = [row for i, row in enumerate(rows) if i not in chosen]
         errors = [seconds(constants, row.device, row.work) / row.seconds - 1 for row in held]
         fitted = len(rows) - len(held)

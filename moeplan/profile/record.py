@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import tempfile
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from moeplan.core.measurement import SECTIONS, MeasuredDevice, Point, Spread
 
 SCHEMA = "moeplan.points/1"
 ENDING = ".points.json.gz"
+PARTIAL = ".points.partial.json.gz"
+"""Of a run that is going on, or was interrupted: a complete record stays as it is until the next one is complete."""
 MOST_BYTES = 256 * 2**20
 """No record is larger than this when it is unpacked; a file that claims to be is none of ours."""
 
@@ -84,7 +87,9 @@ def read_record(path: Path) -> Record:
 def _plain(point: Point) -> dict[str, Any]:
     found = point._asdict()
     found["spread"] = point.spread._asdict() if point.spread is not None else None
-    found["case"], found["values"] = dict(point.case), dict(point.values)
+    # A backend that is wrong may say so with an error that is no number; the point's `problem` tells it in words.
+    finite = {name: value for name, value in point.values.items() if isfinite(value)}
+    found["case"], found["values"] = dict(point.case), finite
     return found
 
 

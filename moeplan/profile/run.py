@@ -16,12 +16,18 @@ Progress = Callable[[float, float, str], None]
 Key = tuple[str, str, str, tuple[tuple[str, CaseValue], ...]]
 
 
+class Enough(Exception):  # noqa: N818 - no error: the caller's time is over
+    """Raised by a `progress` whose caller has no more time: what was measured is the result."""
+
+
 class Ran(NamedTuple):
     """What came of a run."""
 
     points: tuple[Point, ...]
     complete: bool
     """False where it was interrupted."""
+    num_left: int = 0
+    """Cases that the caller had no time for."""
 
 
 def planned(
@@ -44,10 +50,14 @@ def run(
     keep: Callable[[Sequence[Point]], None],
     progress: Progress | None,
 ) -> Ran:
-    """Measure what is not `known` yet. `keep` gets all points after every section, and when the user interrupts."""
+    """Measure what is not `known` yet. `keep` gets everything that is known after every section, and at the end.
+
+    Points of other cases that were known before are kept, and take no part in the result.
+    """
     from moeplan.measure import load
 
     points: list[Point] = []
+    everything = dict(known)
     whole = sum(task.expected_s for task in tasks)
     done = 0.0
     try:
@@ -56,14 +66,14 @@ def run(
                 progress(done, whole, f"{task.section}: {task.backend}")
             point = known.get(key_of(task))
             points.append(point if point is not None else load(task.section).measure(task, session))
+            everything[key_of(task)] = points[-1]
             done += task.expected_s
             if place + 1 == len(tasks) or tasks[place + 1].section != task.section:
-                keep(points)
-    except KeyboardInterrupt:
-        measured = {point.key for point in points}
-        kept = [known[key] for key in map(key_of, tasks) if key in known and key not in measured]
-        keep([*points, *kept])
-        return Ran((*points, *kept), complete=False)
+                keep(tuple(everything.values()))
+    except (KeyboardInterrupt, Enough) as stopped:
+        keep(tuple(everything.values()))
+        found = tuple(everything[key] for key in map(key_of, tasks) if key in everything)
+        return Ran(found, isinstance(stopped, Enough), len(tasks) - len(found))
     if progress is not None:
         progress(whole, whole, "")
     return Ran(tuple(points), complete=True)

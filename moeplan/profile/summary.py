@@ -22,14 +22,14 @@ class Rate(NamedTuple):
 
 RATES = (
     Rate("bandwidth", "read", None, "read_bytes_per_s", "memory, read"),
-    Rate("bandwidth", "copy", None, "copy_bytes_per_s", "memory, copy (read and written)"),
+    Rate("bandwidth", "copy", None, "copy_bytes_per_s", "memory, copy"),
     Rate("host", "host_to_device", True, "host_to_device_pinned_bytes_per_s", "host to device, pinned"),
     Rate("host", "host_to_device", False, "host_to_device_pageable_bytes_per_s", "host to device, pageable"),
     Rate("host", "device_to_host", True, "device_to_host_pinned_bytes_per_s", "device to host, pinned"),
     Rate("host", "device_to_host", False, "device_to_host_pageable_bytes_per_s", "device to host, pageable"),
     Rate("host", "host_read", None, "host_read_bytes_per_s", "host memory, read"),
     Rate("host", "host_copy", None, "host_copy_bytes_per_s", "host memory, copy"),
-    Rate("attention", None, None, "attention_bytes_per_s", "decode attention, cache read"),
+    Rate("attention", None, None, "attention_bytes_per_s", "decode attention"),
     Rate("links", "all_reduce", None, "all_reduce_bytes_per_s", "all-reduce"),
     Rate("links", "all_gather", None, "all_gather_bytes_per_s", "all-gather"),
     Rate("links", "reduce_scatter", None, "reduce_scatter_bytes_per_s", "reduce-scatter"),
@@ -44,17 +44,27 @@ def figures(points: Sequence[Point]) -> tuple[Figure, ...]:
     for dtype in dict.fromkeys(point.dtype for point in points if point.section == "matmul"):
         mine = [point for point in points if point.section == "matmul" and point.dtype == dtype]
         found.append(_best(mine, f"matmul_{dtype}_flops_per_s", f"matmul, {dtype}", "flops_per_s", "flop/s"))
-    experts = [point for point in points if point.section == "experts"]
-    found.append(_best(experts, "experts_bytes_per_s", "experts, weights read", "bytes_per_s", "bytes/s"))
-    found.append(_best(experts, "experts_flops_per_s", "experts, computed", "flops_per_s", "flop/s"))
+    experts = [point for point in points if point.section == "experts" and point.case.get("part") == "routed"]
+    for dtype in dict.fromkeys(point.dtype for point in experts):
+        mine = [point for point in experts if point.dtype == dtype]
+        read, computed = f"experts, {dtype}: weights read", f"experts, {dtype}: computed"
+        found.append(_best(mine, f"experts_{dtype}_bytes_per_s", read, "bytes_per_s", "bytes/s"))
+        found.append(_best(mine, f"experts_{dtype}_flops_per_s", computed, "flops_per_s", "flop/s"))
     found += [_layer(points), _context(points)]
     return tuple(figure for figure in found if figure is not None)
+
+
+def coldest(points: Iterable[Point]) -> list[Point]:
+    """Bandwidths of the largest size alone: smaller ones may be partly those of the cache."""
+    mine = [point for point in points if point.section == "bandwidth" and "bytes_per_s" in point.values]
+    largest = max((int(point.case["bytes"] or 0) for point in mine), default=0)
+    return [point for point in mine if point.case["bytes"] == largest]
 
 
 def _of(points: Iterable[Point], rate: Rate) -> list[Point]:
     return [
         point
-        for point in points
+        for point in (coldest(points) if rate.section == "bandwidth" else points)
         if point.section == rate.section
         and (rate.what is None or point.case.get("what") == rate.what)
         and (rate.pinned is None or point.case.get("pinned") == rate.pinned)

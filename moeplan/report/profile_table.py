@@ -33,7 +33,7 @@ def profile_table(profile: Profile, *, width: int, color: bool, unicode: bool) -
     print_prose(page, device_words(profile))
     print_prose(page, outcome_words(profile), style="bold green" if profile.complete else "bold yellow")
     # A narrow page loses what it was measured by first, then the spread.
-    _listing(page, FIGURE_HEADS, figure_rows(profile), ranks=(0, 1, 2, 3), right=(1, 2))
+    _listing(page, FIGURE_HEADS, figure_rows(profile), ranks=(0, 0, 1, 2), right=(1, 2))
     _listing(page, KERNEL_HEADS, kernel_rows(profile), ranks=(0, 1, 4, 5, 2, 3, 6), right=(4, 5, 6))
     _listing(page, CHANGE_HEADS, change_rows(profile), ranks=(0, 2, 1, 0, 0), right=(1, 2, 3))
     reasons = problem_words(profile)

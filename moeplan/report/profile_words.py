@@ -29,7 +29,7 @@ def device_words(profile: Profile) -> str:
 
 def outcome_words(profile: Profile) -> str:
     """What came of it, in one sentence."""
-    cases = f"{profile.num_points:,} cases"
+    cases = f"{profile.num_points:,} {'case' if profile.num_points == 1 else 'cases'}"
     failed = len({(each.backend, each.problem) for each in profile.problems})
     without = (
         f", {len(profile.problems)} of them without a figure ({failed} {'reason' if failed == 1 else 'reasons'})"

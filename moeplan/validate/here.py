@@ -71,12 +71,17 @@ def validate_here(
         command="",
         tolerance=max(BARS.values()) if tolerance is None else tolerance,
         comparisons=comparisons,
-        passed=all(each.within for each in judged) if judged else None,
+        passed=all(each.within for each in judged) if judged and not _is_broken(ran) else None,
         worst_error=max((abs(each.error or 0) for each in judged), default=None),
         learned=None,
         notes=tuple(dict.fromkeys((*ran.notes, *notes))),
         engine_version=found.layout.engine_version,
     )
+
+
+def _is_broken(ran: MachineRun) -> bool:
+    """Whether the run ended before its last step: what was not seen cannot agree."""
+    return any(point.section == "models" and point.problem is not None for point in ran.points)
 
 
 def _config(config: Any, name: str) -> dict[str, Any]:

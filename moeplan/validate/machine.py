@@ -45,6 +45,7 @@ def run_model(
     dtype: str = "bfloat16",
     device: str | None = None,
     seed: int = 0,
+    with_context: bool = True,
 ) -> MachineRun:
     """Build the model of `config` on a device with random weights, run prompts and some decoding, and read memory.
 

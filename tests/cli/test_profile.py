@@ -63,7 +63,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, environment: dict[str, str]) 
         sys.executable, "-m", "moeplan", "profile", "--device", "cpu", "--name", "cut", "--section", "matmul",
         "--section", "experts", "--profiles", str(tmp_path),
     ]  # fmt: skip
-    points = tmp_path / "hardware" / "cut.points.json.gz"
+    points = tmp_path / "hardware" / "cut.points.partial.json.gz"
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as child:
         deadline = time.monotonic() + 120
         while not points.exists() and time.monotonic() < deadline and child.poll() is None:

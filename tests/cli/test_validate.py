@@ -90,7 +90,7 @@ def test_an_interrupt_says_that_what_was_done_is_kept(run: Run, folder: Path, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sys.stdin", interrupted())
-    assert said(run(*WORDS, "--log", "-"), 130)[1] == "what was done is kept; run it again"
+    assert said(run(*WORDS, "--log", "-"), 130)[1].startswith("what was done is kept; run it again")
 
 
 def test_a_failed_start_that_was_not_foreseen_is_1(run: Run, log: Path) -> None:

@@ -9,11 +9,11 @@ import torch
 # A machine with a GPU may have no more than what measuring needs (benchmarks/gpu.py).
 pytest.importorskip("hypothesis")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from moeplan.core.errors import InputError  # noqa: E402
-from moeplan.measure.routing_draws import DISTRIBUTIONS, draw, expected_distinct, parse_distribution  # noqa: E402
+from moeplan.core.errors import InputError
+from moeplan.measure.routing_draws import DISTRIBUTIONS, draw, expected_distinct, parse_distribution
 
 NAMES = (
     "balanced",

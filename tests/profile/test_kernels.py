@@ -24,7 +24,7 @@ def points(tokens: list[int], noise: float = 0.0) -> list[Point]:
             "bandwidth",
             "torch.copy_",
             "float32",
-            {"what": "copy"},
+            {"what": "copy", "bytes": 2**30},
             values={"bytes_per_s": DEVICE.bandwidth_bytes_per_s},
         ),
         Point("matmul", "torch.matmul", "bfloat16", {"m": 8192}, values={"flops_per_s": DEVICE.flops_per_s}),

@@ -17,9 +17,10 @@ torch = pytest.importorskip("torch")
 import moeplan  # noqa: E402
 from moeplan.core.errors import InputError, UnknownError  # noqa: E402
 from moeplan.core.ledger import Line  # noqa: E402
+from moeplan.core.measurement import MeasuredDevice, Point  # noqa: E402
 from moeplan.estimate import Estimate  # noqa: E402
 from moeplan.profile import Profile, profile  # noqa: E402
-from moeplan.profile.record import read_record  # noqa: E402
+from moeplan.profile.record import Record, read_record, write_record  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,7 +53,7 @@ def test_every_section_gave_figures(found: Profile) -> None:
     names = {figure.name for figure in found.figures}
     assert names >= {
         "read_bytes_per_s", "copy_bytes_per_s", "host_copy_bytes_per_s", "matmul_bfloat16_flops_per_s",
-        "attention_bytes_per_s", "experts_bytes_per_s", "layer_fixed_s", "context_bytes",
+        "attention_bytes_per_s", "experts_bfloat16_bytes_per_s", "layer_fixed_s", "context_bytes",
     }  # fmt: skip
     assert all(figure.low <= figure.value <= figure.high for figure in found.figures)
     assert all(figure.value > 0 for figure in found.figures)
@@ -131,8 +132,41 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
     assert {point.section for point in record.points} == {"matmul"}
     whole = profile(**asked, resume=True)
     assert whole.complete
-    kept = [point for point in read_record(Path(cut.points_path)).points if point.section == "matmul"]
+    assert whole.points_path is not None
+    kept = [point for point in read_record(Path(whole.points_path)).points if point.section == "matmul"]
     assert kept == list(record.points)
+    assert not Path(cut.points_path).exists()
+    # Another run of one section, and one that is cut, take nothing away from the complete record.
+    profile(**asked | {"sections": ("layer",)})
+    profile(**asked, progress=stop)
+    assert {point.section for point in read_record(Path(whole.points_path)).points} == {"matmul", "layer"}
+
+
+def test_a_wrong_backend_does_not_break_the_record(tmp_path: Path) -> None:
+    point = Point(
+        "experts", "loop", "bfloat16", {"tokens": 1}, values={"relative_error": float("inf")}, problem="wrong"
+    )
+    device = MeasuredDevice("cpu", "A CPU", "2.13.0", *(None,) * 12)
+    write_record(tmp_path / "a.points.json.gz", Record(device, 0, (point,)))
+    (read,) = read_record(tmp_path / "a.points.json.gz").points
+    assert (read.problem, read.values) == ("wrong", {})
+
+
+def test_a_name_of_another_card_is_refused(tmp_path: Path) -> None:
+    for name in ("h200", "nvidia-h100-sxm"):
+        with pytest.raises(InputError, match="and this is"):
+            profile(device="cpu", name=name, profiles=tmp_path, effort="quick", sections=("layer",))
+    assert list(tmp_path.rglob("*.yaml")) == []
+    with pytest.raises(InputError, match="nothing of links"):
+        profile(device="cpu", name="cpu", profiles=tmp_path, effort="quick", sections=("links",))
+
+
+def test_a_later_profile_of_one_section_takes_nothing_back(found: Profile, folder: Path) -> None:
+    profile(effort="quick", device="cpu", name="this-cpu", profiles=folder, sections=("layer",))
+    answer = moeplan.estimate(
+        "olmoe-1b-7b", gpu="this-cpu", engine="transformers", context=2048, offline=True, profiles=folder
+    )
+    assert line_of(answer, "device_context").basis == "measured"
 
 
 def test_shapes_of_a_model(tmp_path: Path) -> None:
