@@ -12,8 +12,9 @@ is over. OUT/gpu.md and OUT/gpu.yaml hold the results; a summary is printed last
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -23,17 +24,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from moeplan.core.measurement import Point  # noqa: E402
+from moeplan.core.errors import InputError  # noqa: E402
+from moeplan.core.measurement import Effort, Point  # noqa: E402
 from moeplan.core.units import gib  # noqa: E402
-from moeplan.estimate import estimate  # noqa: E402
 from moeplan.profile import Profile, profile  # noqa: E402
 from moeplan.profile.record import read_record  # noqa: E402
-from moeplan.report.as_json import plain  # noqa: E402
+from moeplan.profile.run import Enough  # noqa: E402
+from moeplan.report.as_json import as_json, plain  # noqa: E402
 from moeplan.report.profile_markdown import profile_markdown  # noqa: E402
-from moeplan.sources.catalogue import find_entry  # noqa: E402
+from moeplan.validate import validate  # noqa: E402
 from moeplan.validate.result import Comparison  # noqa: E402
 
 MODELS = ("olmoe-1b-7b", "deepseek-v2-lite", "qwen3-30b-a3b", "gpt-oss-20b", "mixtral-8x7b")
@@ -87,39 +91,58 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=8.5)
     parser.add_argument("--device", default=None)
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--only-model", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    clock = Clock(asked.minutes)
     device = "cpu" if asked.dry_run else asked.device
-    folder = asked.out / "profiles"
-    shared: dict[str, Any] = {"device": device, "profiles": folder, "offline": True}
-    first = clock.step(
-        "profile", 30, lambda: profile(**shared, effort="quick" if asked.dry_run else "default", progress=_told())
-    )
-    clock.step("tests marked gpu", 30, lambda: _tests(min(120.0, clock.left_s())))
-    model = partial(_model, out=asked.out, device=device, dry_run=asked.dry_run)
-    for name in MODELS[:1] if asked.dry_run else MODELS:
-        clock.step(f"model {name}", 25, partial(model, name))
-    whole = None
-    if first is not None and not asked.dry_run:
-        whole = clock.step("full profile", 20, lambda: _full(shared, first, clock))
-    best = whole or first
-    text, content = _written(clock, best)
-    (asked.out / "gpu.md").write_text(text, encoding="utf-8")
-    import yaml
-
-    (asked.out / "gpu.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    print("\n" + "\n".join(_summary(clock, best)))
+    if asked.only_model:
+        return _only_model(asked.only_model, asked.out, device, dry_run=asked.dry_run)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    clock = Clock(asked.minutes)
+    found: list[Profile] = []
+    try:
+        _steps(clock, asked.out, device, found, dry_run=asked.dry_run)
+    finally:
+        # Whatever has happened: what is known is written.
+        text, content = _written(clock, found[-1] if found else None)
+        (asked.out / "gpu.md").write_text(text, encoding="utf-8")
+        (asked.out / "gpu.yaml").write_text(
+            yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
+        print("\n" + "\n".join(_summary(clock, found[-1] if found else None)))
     return 1 if any(step.problem for step in clock.done) else 0
+
+
+def _steps(clock: Clock, out: Path, device: str | None, found: list[Profile], *, dry_run: bool) -> None:
+    """All of them, the profiles into `found`."""
+    asked: dict[str, Any] = {"device": device, "profiles": out / "profiles", "offline": True}
+    effort: Effort = "quick" if dry_run else "default"
+    # What comes after has to have its time: three minutes of a whole run.
+    clock.step("profile", 30, lambda: found.append(profile(**asked, effort=effort, progress=_told(clock, 0.35))))
+    if found and not found[-1].complete:
+        raise KeyboardInterrupt
+    clock.step("tests marked gpu", 30, lambda: _tests(min(120.0, clock.left_s())))
+    for name in MODELS[:1] if dry_run else MODELS:
+        clock.step(f"model {name}", 25, partial(_model, name, out, device, clock, dry_run=dry_run))
+    if found and not dry_run:
+        first = found[-1].profile
+        clock.step(
+            "full profile",
+            20,
+            lambda: found.append(profile(**asked, effort="full", name=first, resume=True, progress=_told(clock, 0.04))),
+        )
 
 
 # Steps -------------------------------------------------------------------------------------------------------
 
 
-def _told() -> Callable[[float, float, str], None]:
+def _told(clock: Clock, share_kept: float) -> Callable[[float, float, str], None]:
+    """Prints sections as they begin, and ends the profile when only that share of the whole time is left."""
     last = [""]
 
     def told(done_s: float, total_s: float, now: str) -> None:
+        if clock.left_s() < share_kept * (clock.end - clock.begin):
+            raise Enough
         section = now.partition(":")[0]
         if section != last[0]:
             last[0] = section
@@ -128,20 +151,12 @@ def _told() -> Callable[[float, float, str], None]:
     return told
 
 
-def _full(shared: dict[str, Any], first: Profile, clock: Clock) -> Profile:
-    """The full profile as far as the time reaches, without cases that the default one has measured."""
-
-    def told(done_s: float, total_s: float, now: str) -> None:
-        if clock.left_s() < 10:
-            raise KeyboardInterrupt
-
-    return profile(**shared, effort="full", name=first.profile, resume=True, progress=told)
-
-
 def _tests(limit_s: float) -> str:
     """The last line of pytest."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/measure"]
-    if importlib.util.find_spec("hypothesis") is None:
+    try:
+        importlib.import_module("hypothesis")
+    except ImportError:
         command.append("--noconftest")  # the suite's own conftest wants libraries that only its extra brings
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit_s, check=False)
     lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
@@ -151,31 +166,36 @@ def _tests(limit_s: float) -> str:
     return lines[-1]
 
 
-def _model(name: str, *, out: Path, device: str | None, dry_run: bool) -> tuple[Comparison, ...]:
-    """A model run here beside its estimate."""
-    from moeplan.validate.machine import compare_machine, run_model
+def _model(name: str, out: Path, device: str | None, clock: Clock, *, dry_run: bool) -> list[Any]:
+    """Rows of one model, run in a process of its own: it has its time, and its memory is gone with it."""
+    command = [sys.executable, __file__, str(out), "--only-model", name]
+    command += ["--device", device] if device else []
+    command += ["--dry-run"] if dry_run else []
+    limit_s = max(10.0, clock.left_s() - 10)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit_s, check=False)
+    print("".join(f"          {line}\n" for line in done.stdout.splitlines()), end="", flush=True)
+    if done.returncode not in (0, 1):
+        raise RuntimeError((done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1])
+    rows = json.loads((out / "models" / f"{name}.json").read_text(encoding="utf-8"))
+    return [Comparison(**row) for row in rows["comparisons"]]
 
-    entry = find_entry(name)
-    if entry is None:
-        raise ValueError(f"{name} is not in the catalogue")
-    asked: dict[str, Any] = {"batch": 1, "context_tokens": 48} if dry_run else {"batch": 4, "context_tokens": 1024}
-    ran = run_model(
-        name, entry.config, **asked, decode_tokens=8, num_layers=1 if dry_run else None, device=device, seed=0
-    )
-    config = out / "models" / name / "config.json"
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(json.dumps(ran.config), encoding="utf-8")
-    found = estimate(
-        config,
-        gpu=ran.device.name if ran.device.kind == "cuda" else "cpu-2ch-ddr5-5600",
-        engine="transformers",
-        context=asked["context_tokens"],
-        concurrency=asked["batch"],
+
+def _only_model(name: str, out: Path, device: str | None, *, dry_run: bool) -> int:
+    """A model run here beside its estimate, as `moeplan validate MODEL` does it."""
+    found = validate(
+        name,
+        device=device,
+        context=48 if dry_run else 1024,
+        concurrency=1 if dry_run else 4,
+        layers=1 if dry_run else None,
+        profiles=out / "profiles",
         offline=True,
     )
-    for note in ran.notes:
-        print(f"          {note.message}")
-    return compare_machine(ran.points, found)
+    (out / "models").mkdir(parents=True, exist_ok=True)
+    (out / "models" / f"{name}.json").write_text(as_json(found), encoding="utf-8")
+    for note in found.notes:
+        print(note.message)
+    return 0 if found.passed else 1
 
 
 # Results -----------------------------------------------------------------------------------------------------
@@ -183,7 +203,10 @@ def _model(name: str, *, out: Path, device: str | None, dry_run: bool) -> tuple[
 
 def _bars(found: Profile) -> list[tuple[str, float | None, float, str]]:
     """(what, reached, bar, by): how near kernels come to what the device can do."""
-    points = read_record(Path(found.points_path)).points if found.points_path else ()
+    try:
+        points = read_record(Path(found.points_path)).points if found.points_path else ()
+    except InputError:  # interrupted before the first point
+        points = ()
     figures = {figure.name: figure.value for figure in found.figures}
     copy, rate = figures.get("copy_bytes_per_s"), figures.get("matmul_bfloat16_flops_per_s")
     decode = _best(points, "bytes_per_s", 64)
