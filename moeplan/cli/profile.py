@@ -7,7 +7,7 @@ import typer
 from moeplan.cli.completion import model_names
 from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, show, showing
 from moeplan.core.errors import EXIT_DONE, EXIT_INTERRUPTED, InputError
-from moeplan.core.measurement import Effort, Section
+from moeplan.core.measurement import SECTIONS, Effort, Section
 
 
 def profile(
@@ -24,7 +24,7 @@ def profile(
         list[str] | None, typer.Option("--dtype", help="bfloat16, float8_e4m3fn, ...; may be repeated.")
     ] = None,
     section: Annotated[
-        list[str] | None, typer.Option("--section", help="Only this part: experts, links, ...; may be repeated.")
+        list[str] | None, typer.Option("--section", help=f"Only this part, may be repeated: {', '.join(SECTIONS[1:])}.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of data and routings.", min=0)] = 0,
     name: Annotated[
@@ -42,7 +42,7 @@ def profile(
     quiet: Quiet = False,
     color: Color = "auto",
 ) -> int:
-    """Measure this machine: memory, links, routers, experts, attention. Later estimates use it.
+    """Measure this machine: memory, links, routers, experts, attention. Later estimates use its memory.
 
     The result is kept in a hardware profile of yours, every case in a file beside it. Ctrl-C keeps what is done.
 

@@ -69,7 +69,9 @@ def validate_here(
         model=loaded.id,
         hardware=found.hardware.name if found.hardware else None,
         command="",
-        tolerance=max(BARS.values()) if tolerance is None else tolerance,
+        tolerance=max((BARS[each.quantity] for each in judged), default=max(BARS.values()))
+        if tolerance is None
+        else tolerance,
         comparisons=comparisons,
         passed=all(each.within for each in judged) if judged and not _is_broken(ran) else None,
         worst_error=max((abs(each.error or 0) for each in judged), default=None),

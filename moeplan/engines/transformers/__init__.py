@@ -184,8 +184,10 @@ def _context(serving: Serving) -> Line:
             low_bytes=measured.low_bytes, high_bytes=measured.high_bytes,
         )  # fmt: skip
     context = serving.constants.of("device_context_bytes")
+    card = serving.hardware is None or serving.hardware.vendor == "nvidia"
+    label = "CUDA context and libraries" if card else "context and libraries"
     return line(
-        "device_context", "CUDA context and libraries", context.value, "assumed", Why("constant", {}, context.source),
+        "device_context", label, context.value, "assumed", Why("constant", {}, context.source),
         low_bytes=context.low, high_bytes=context.high,
     )  # fmt: skip
 
