@@ -98,7 +98,7 @@ def _fit(backend: str, dtype: str, mine: Sequence[Point], device: Device) -> Ker
         dtype=dtype,
         bandwidth_bytes_per_s=device.bandwidth_bytes_per_s,
         flops_per_s=device.flops_per_s,
-        constants={name: getattr(constants, name) for name in REFITTED},
+        constants=constants._asdict(),
         num_fitted=fitted,
         num_held=len(errors),
         median_error=median(abs(each) for each in errors),

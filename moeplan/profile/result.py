@@ -33,6 +33,7 @@ class KernelFit(NamedTuple):
     flops_per_s: float
     """Best of this machine in this dtype."""
     constants: dict[str, float]
+    """All of `core.latency.KernelConstants`: those of `core.latency_fit.REFITTED` are fitted here, the others as they start."""
     num_fitted: int
     num_held: int
     """Points that were predicted by a fit which they took no part in."""
