@@ -70,7 +70,10 @@ def profile(
     Raises InputError for what was asked wrongly and UnknownError where torch or the device is missing.
     """
     _check(effort, dtypes, sections)
-    folders = tuple(Path(each) for each in ([profiles] if isinstance(profiles, str | Path) else profiles) if str(each))
+    named = [profiles] if isinstance(profiles, str | Path) else profiles
+    if "" in named:
+        raise InputError("--profiles names no folder: it is empty", hint="name one, or leave --profiles out")
+    folders = tuple(Path(each) for each in named)
     older = _older(against, folders) if against is not None else None
     if find_spec("torch") is None:
         raise UnknownError("torch is not installed, so nothing can be measured", hint="pip install 'moeplan[profile]'")

@@ -191,6 +191,7 @@ def test_shapes_of_a_model(tmp_path: Path) -> None:
         ({"model": "llama-3.1-8b"}, InputError, "has no experts"),
         ({"against": "h100"}, InputError, "holds no block"),
         ({"resume": True}, InputError, "to go on with"),
+        ({"profiles": [""]}, InputError, "names no folder"),
     ],
 )
 def test_what_is_asked_wrongly(asked: dict[str, Any], error: type[Exception], words: str, tmp_path: Path) -> None:
