@@ -101,7 +101,7 @@ def engine_of(words: Sequence[str]) -> str | None:
     """The engine whose program a command line begins with (`vllm serve ...`); None where it begins with flags."""
     if not words or words[0].startswith("-"):
         return None
-    from moeplan.engines.command_line.programs import take_program
+    from moeplan.core.programs import take_program
 
     return take_program(words).engine
 

@@ -4,11 +4,9 @@ Each engine has such a table (`FLAGS` of its module `flags`). Reading never gues
 note that names it, and a value that is none is an error.
 
 flag          one row of a table
-programs      what stands before the flags: variables, the engine's program
 names         spellings
 values        values by kind
 objects       flags whose value is a JSON object
-secret_words  what is never shown
 """
 
 import json
@@ -19,11 +17,11 @@ from typing import Literal, NamedTuple
 from moeplan.core.deployment import Value
 from moeplan.core.errors import InputError
 from moeplan.core.model import Remark
+from moeplan.core.programs import Program, take_program
+from moeplan.core.secret_words import HIDDEN, is_secret_name, is_secret_value
 from moeplan.engines.command_line.flag import Field, Flag, Kind, quiet
 from moeplan.engines.command_line.names import is_flag, nearest, spelled
 from moeplan.engines.command_line.objects import Objects
-from moeplan.engines.command_line.programs import Program, take_program
-from moeplan.engines.command_line.secret_words import HIDDEN, is_secret_name, is_secret_value
 from moeplan.engines.command_line.values import count_reading, read_object, read_value
 
 __all__ = ["Command", "Field", "Flag", "Kind", "read_command"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moeplan.engines.command_line.secret_words import is_secret_name
+from moeplan.core.secret_words import is_secret_name
 from moeplan.engines.command_line.values import read_json_value
 
 

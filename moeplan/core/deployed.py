@@ -1,0 +1,156 @@
+"""What a deployment file says: engines that somebody means to run, each value with the place where it stands.
+
+Nothing here is judged. A reader of one kind of file makes these records, `check` joins them with a policy and asks
+`estimate`.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from moeplan.core.deployment import Origin
+
+Role = Literal["aggregate", "prefill", "decode"]
+"""Whether an engine does both phases of a request, or one of them beside other engines that do the other."""
+Severity = Literal["error", "warning", "info"]
+
+
+class Spot(NamedTuple):
+    """A place in a file."""
+
+    line: int
+    """From 1."""
+    column: int = 1
+    """From 1."""
+    path: str = ""
+    """Keys that lead there: `spec.template.spec.containers[0].args[3]`; empty in files without keys."""
+
+
+class Quote(NamedTuple):
+    """A text of a file: the word that an engine will see, and where it stands."""
+
+    text: str
+    """With its variables expanded. Never a secret: those are `***`."""
+    spot: Spot
+    origin: Origin = "stated"
+    """`stated` in the file; `inferred` from another value of it; `default` of the kind of file; `unresolved` where a part
+    is not to be known from the file."""
+    unknown: tuple[str, ...] = ()
+    """The parts that are not to be known, as they stand in the file (`${TP}`); the text holds them as they stand."""
+    why: str = ""
+    """How it was found, where that is not plain: `variable MODEL_PATH`, `ConfigMap llm-config`."""
+
+    @property
+    def known(self) -> bool:
+        """True where nothing of it is left open."""
+        return not self.unknown
+
+    def whole_number(self) -> int | None:
+        """The text as a number of zero or more; None where it is none, or not known."""
+        text = self.text.strip()
+        return int(text) if self.known and text.isdecimal() and len(text) < 10 else None
+
+
+class FileRemark(NamedTuple):
+    """Something about a file or a deployment that a reader wants to be known."""
+
+    code: str
+    """`file-broken`, `not-rendered`, `gpus-differ`, ...: each is turned into a finding by one rule of `check`."""
+    message: str
+    """One line, printable, without secrets."""
+    spot: Spot
+    hint: str = ""
+    """The way out, where there is one."""
+
+
+class Gang(NamedTuple):
+    """How many GPUs one engine gets, and how often it runs; None where the file does not say."""
+
+    gpus_per_pod: Quote | None = None
+    pods_per_engine: Quote | None = None
+    """Pods (hosts, nodes) that one engine spans; None is one."""
+    replicas: Quote | None = None
+    """Engines of this kind; None is one."""
+    max_replicas: Quote | None = None
+    """Where an autoscaler may run more."""
+
+    @property
+    def gpus_per_engine(self) -> int | None:
+        """GPUs that one engine gets; None where the file does not say."""
+        gpus = self.gpus_per_pod.whole_number() if self.gpus_per_pod is not None else None
+        pods = 1 if self.pods_per_engine is None else self.pods_per_engine.whole_number()
+        return None if gpus is None or pods is None else gpus * pods
+
+
+class Deployed(NamedTuple):
+    """One engine as a file deploys it."""
+
+    kind: str
+    """`k8s.deployment`, `compose`, `ray.rayservice`, ...: the reader's name."""
+    name: str
+    """As the file names it: `decode`; a file without names gives its own."""
+    spot: Spot
+    """Where it begins."""
+    engine: str | None = None
+    """A name of `engines.ENGINES`; None where the file does not tell."""
+    engine_version: Quote | None = None
+    """As the image's tag says it; None where the tag is no version."""
+    image: Quote | None = None
+    command: tuple[Quote, ...] = ()
+    """The engine's own words as a shell hands them over: program first where there is one, model, flags. What the file says
+    in keys of its own (`tensorParallelSize: 2`) stands here in the engine's words (`--tensor-parallel-size 2`)."""
+    variables: Mapping[str, Quote] = {}
+    """Environment of the engine; secrets are `***`."""
+    model: Quote | None = None
+    """The model where the file names it outside the command (`storageUri`, `model_source`), or where the command's path was
+    traced to a Hub id; None leaves it to the command."""
+    revision: Quote | None = None
+    """As `model`: a revision stated outside the command."""
+    served_names: tuple[Quote, ...] = ()
+    gpu: Quote | None = None
+    """The type of the GPUs as the file spells it: `NVIDIA-H100-80GB-HBM3`, `H100`, `g5.8xlarge`."""
+    gang: Gang = Gang()
+    role: Role = "aggregate"
+    device_ids: tuple[str, ...] = ()
+    """Cards by number or UUID, where the file picks them; engines of one host that pick the same share them."""
+    host: str = ""
+    """What engines of this file share a machine under, where they do: a compose file, a pod; empty for a machine of its own."""
+    not_at_once: str = ""
+    """Engines of one such group never run at the same time (llama-swap); empty for those that do."""
+    annotations: Mapping[str, Quote] = {}
+    """`moeplan/...` annotations of the object."""
+    remarks: tuple[FileRemark, ...] = ()
+
+
+class Directive(NamedTuple):
+    """A comment that speaks to moeplan: `# moeplan: ignore[FIT001] reason` or `# moeplan: gpu=h200`."""
+
+    spot: Spot
+    ignored: tuple[str, ...] = ()
+    """Codes or prefixes whose findings are left out."""
+    reason: str = ""
+    settings: Mapping[str, str] = {}
+    """What is stated in the file's stead: `gpu`, `model`, `revision`, `engine_version`, ..."""
+    whole_file: bool = False
+    """True for a comment above the first key; else it is about the deployment or line that it stands at."""
+
+
+class PlainSecret(NamedTuple):
+    """An access token in plain text; its value is never kept."""
+
+    name: str
+    spot: Spot
+
+
+class FileRead(NamedTuple):
+    """What was found in one file."""
+
+    path: str
+    """As it is shown: relative to where moeplan runs, with forward slashes; `-` for standard input."""
+    recognised: bool
+    """False for a file of another program."""
+    deployments: tuple[Deployed, ...] = ()
+    remarks: tuple[FileRemark, ...] = ()
+    directives: tuple[Directive, ...] = ()
+    secrets: tuple[PlainSecret, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    """Names of what runs no engine (`Frontend`), or is switched off (`enabled: false`)."""

@@ -1,0 +1,27 @@
+"""The kinds of files that are read, in the order in which they are tried.
+
+A reader of YAML documents has `recognises(document) -> bool` and `read(document, stream) -> Found`; a reader of plain texts
+has `recognises_text(name, text) -> bool` and `read_text(name, text, stream) -> Found`.
+"""
+
+DOCUMENT_READERS: tuple[str, ...] = (
+    "kubernetes",
+    "leader_worker_set",
+    "role_based_group",
+    "kserve_llm",
+    "kserve_inference",
+    "ray",
+    "dynamo",
+    "production_stack",
+    "llm_d",
+    "compose",
+    "skypilot",
+    "truss",
+    "llama_swap",
+    "vllm_recipe",
+    "trtllm_engine",
+    "vllm_config",
+)
+"""Modules of this package; a file of flat keys is asked about last."""
+
+TEXT_READERS: tuple[str, ...] = ("modelfile", "shell_script")

@@ -1,0 +1,227 @@
+"""YAML as a tree that knows where everything stands.
+
+PyYAML's safe loaders throw lines away; its composed nodes keep them. This is the one place that walks those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from moeplan.core.deployed import FileRemark, Quote, Spot
+
+MOST_NODES = 200_000
+"""A file with more values is no deployment; a handful of anchors can stand for billions."""
+MOST_DEPTH = 100
+
+Kind = Literal["map", "list", "text", "number", "flag", "null"]
+
+_TAGS: dict[str, Kind] = {
+    "tag:yaml.org,2002:map": "map",
+    "tag:yaml.org,2002:seq": "list",
+    "tag:yaml.org,2002:int": "number",
+    "tag:yaml.org,2002:float": "number",
+    "tag:yaml.org,2002:bool": "flag",
+    "tag:yaml.org,2002:null": "null",
+}
+
+
+class Node:
+    """One value of a YAML document. Asking for what is not there gives an empty node, so that paths can be followed."""
+
+    __slots__ = ("entries", "items", "kind", "spot", "text")
+
+    def __init__(
+        self,
+        kind: Kind,
+        spot: Spot,
+        text: str = "",
+        entries: Mapping[str, Node] | None = None,
+        items: Sequence[Node] = (),
+    ) -> None:
+        self.kind = kind
+        self.spot = spot
+        self.text = text
+        """A scalar as it is written, without quotes; block texts unfolded."""
+        self.entries: Mapping[str, Node] = entries or {}
+        self.items = tuple(items)
+
+    def at(self, *path: str | int) -> Node:
+        """The node below: `spec.at("template", "spec", "containers", 0)`; an empty one where there is none."""
+        node = self
+        for step in path:
+            if isinstance(step, int):
+                found = node.items[step] if -len(node.items) <= step < len(node.items) else None
+            else:
+                found = node.entries.get(step)
+            if found is None:
+                return Node("null", node.spot)
+            node = found
+        return node
+
+    def first(self, *keys: str) -> Node:
+        """The first of several spellings of a key that is there."""
+        return next((self.entries[key] for key in keys if key in self.entries), Node("null", self.spot))
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.entries
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.items)
+
+    @property
+    def there(self) -> bool:
+        """False for a null and for what is absent."""
+        return self.kind != "null"
+
+    @property
+    def is_scalar(self) -> bool:
+        """A text, number or truth value."""
+        return self.kind in ("text", "number", "flag")
+
+    @property
+    def on(self) -> bool:
+        """True for a truth value, number or text that switches something on."""
+        return self.is_scalar and self.text.lower() in ("true", "yes", "on", "1")
+
+    @property
+    def off(self) -> bool:
+        """True for a value that switches something off; not for one that is absent."""
+        return self.is_scalar and self.text.lower() in ("false", "no", "off", "0")
+
+    def quote(self) -> Quote | None:
+        """The scalar with its place; None where it is empty, or no scalar."""
+        return Quote(self.text, self.spot) if self.is_scalar and self.text.strip() else None
+
+    def word(self) -> str:
+        """The scalar's text; empty where there is none."""
+        return self.text if self.is_scalar else ""
+
+    def plain(self) -> Any:
+        """The value as JSON would hold it: for objects that are handed on as one text."""
+        match self.kind:
+            case "map":
+                return {key: node.plain() for key, node in self.entries.items()}
+            case "list":
+                return [node.plain() for node in self.items]
+            case "null":
+                return None
+            case "flag":
+                return self.on
+            case "number":
+                return _number(self.text)
+            case _:
+                return self.text
+
+
+class Composed:
+    """The documents of one text, and what was wrong with it."""
+
+    def __init__(self) -> None:
+        self.documents: list[Node] = []
+        self.remarks: list[FileRemark] = []
+
+
+def compose(text: str, first_line: int = 1, path: str = "") -> Composed:
+    """All documents of a YAML text; of a broken one those before the break, and a remark `file-broken` with its place.
+
+    `first_line` and `path` are where the text itself stands, for YAML inside of YAML.
+    """
+    import yaml
+
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    found = Composed()
+    reader = None
+    try:
+        reader = loader(text)
+        while reader.check_node():
+            found.documents.append(_Walk(first_line, path, found.remarks).document(reader.get_node()))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        spot = Spot(mark.line + first_line, mark.column + 1, path) if mark else Spot(first_line, 1, path)
+        problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be parsed")
+        found.remarks.append(FileRemark("file-broken", f"not valid YAML: {problem}", spot, "correct that line"))
+    except _TooMuchError as error:
+        found.remarks.append(FileRemark("file-broken", str(error), Spot(first_line, 1, path), "leave the anchors out"))
+    except (ValueError, RecursionError) as error:
+        told = f"not valid YAML: {type(error).__name__}"
+        found.remarks.append(FileRemark("file-broken", told, Spot(first_line, 1, path), "correct the file"))
+    finally:
+        if reader is not None:
+            reader.dispose()
+    return found
+
+
+class _TooMuchError(Exception):
+    """Anchors that stand for more than any deployment has, or that hold themselves."""
+
+
+class _Walk:
+    """From PyYAML's nodes to ours: anchors followed, merge keys (`<<`) merged, keys given twice told."""
+
+    def __init__(self, first_line: int, path: str, remarks: list[FileRemark]) -> None:
+        self.first_line = first_line
+        self.path = path
+        self.remarks = remarks
+        self.num_nodes = 0
+        self.told: set[Spot] = set()
+
+    def document(self, node: Any) -> Node:
+        """One document."""
+        return self.node(node, self.path, 0) if node is not None else Node("null", Spot(self.first_line))
+
+    def node(self, node: Any, path: str, depth: int) -> Node:
+        """A node and all below it."""
+        self.num_nodes += 1
+        if self.num_nodes > MOST_NODES or depth > MOST_DEPTH:
+            raise _TooMuchError("too many values: anchors stand for too much, or hold themselves")
+        spot = self.spot(node, path)
+        kind = _TAGS.get(node.tag, "text")
+        if node.id == "mapping":
+            return Node("map", spot, entries=self.entries(node, path, depth))
+        if node.id == "sequence":
+            items = [self.node(each, f"{path}[{place}]", depth + 1) for place, each in enumerate(node.value)]
+            return Node("list", spot, items=items)
+        # A custom tag on a scalar (`!env X`) is a text like another.
+        return Node("text" if kind in ("map", "list") else kind, spot, text=node.value)
+
+    def entries(self, node: Any, path: str, depth: int) -> dict[str, Node]:
+        """Keys of a mapping: its own before those that it merges."""
+        found: dict[str, Node] = {}
+        merged: list[Any] = []
+        for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                merged += value.value if value.id == "sequence" else [value]
+                continue
+            name = key.value if key.id == "scalar" else "?"
+            if name in found:
+                self.twice(name, self.spot(key, path))
+            found[name] = self.node(value, f"{path}.{name}" if path else name, depth + 1)
+        for each in merged:
+            if each.id == "mapping":
+                for name, value in self.entries(each, path, depth + 1).items():
+                    found.setdefault(name, value)
+        return found
+
+    def twice(self, name: str, spot: Spot) -> None:
+        """Once per place, however often an anchor repeats it."""
+        if spot not in self.told:
+            self.told.add(spot)
+            told = f"the key `{name}` is given twice; programs keep the last one"
+            self.remarks.append(FileRemark("key-twice", told, spot, "leave one of them out"))
+
+    def spot(self, node: Any, path: str) -> Spot:
+        mark = node.start_mark
+        # The text of a block begins on the line below its sign.
+        below = 1 if node.id == "scalar" and node.style in ("|", ">") else 0
+        return Spot(mark.line + self.first_line + below, 1 if below else mark.column + 1, path)
+
+
+def _number(text: str) -> int | float | str:
+    plain = text.replace("_", "")
+    for read in (int, float):
+        try:
+            return read(plain)
+        except ValueError:
+            continue
+    return text
