@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from moeplan.core.capacity import EnginePrints
 from moeplan.core.deployment import Refusal, Serving, Settings, Value
@@ -17,6 +17,9 @@ from moeplan.core.layout import AskedLayout, Division, Layout
 from moeplan.core.ledger import Line
 from moeplan.core.model import ModelSpec, Remark, Weight
 from moeplan.core.placement import RankView
+
+if TYPE_CHECKING:  # only command lines pay for their tables
+    from moeplan.engines.command_line import Flag
 
 ENGINES: dict[str, str] = {
     "vllm": "vllm",
@@ -133,3 +136,10 @@ class Engine(Protocol):
 def load(name: str) -> Engine:
     """The module of the engine called `name`."""
     return cast(Engine, import_module(f"moeplan.engines.{ENGINES[name]}"))
+
+
+def flags_of(name: str) -> tuple[Flag, ...]:
+    """The table of flags of the engine called `name`; empty for transformers, which has no command line."""
+    if name == "transformers":
+        return ()
+    return cast("tuple[Flag, ...]", import_module(f"moeplan.engines.{ENGINES[name]}.flags").FLAGS)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moeplan.core.errors import InputError
-from moeplan.engines.command_line import Command, read_command
+from moeplan.engines import ENGINES, flags_of
+from moeplan.engines.command_line import Command, Owner, owners, read_command
 from moeplan.engines.command_line.flag import Flag
 from moeplan.engines.llamacpp.flags import FLAGS as LLAMACPP
 from moeplan.engines.sglang.flags import FLAGS as SGLANG
@@ -466,6 +467,108 @@ def test_numbers_of_tokens_are_no_secrets() -> None:
     assert read("--max-num-batched-tokens 8192").shown == ("--max-num-batched-tokens", "8192")
 
 
+# What each word belongs to -----------------------------------------------------------------------------------------
+
+
+def owned(line: str, engine: str = "vllm") -> list[tuple[str, str, str]]:
+    words = shlex.split(line)
+    found = owners(TABLES[engine], words)
+    assert len(found) == len(words)
+    return [(word, owner.part, owner.name) for word, owner in zip(words, found, strict=True)]
+
+
+def test_every_word_has_an_owner() -> None:
+    assert owned("HF_HOME=/m NEW=1 vllm serve org/M -tp 8 --max_model_len=32K --port 80 -O3 --enforce-eager") == [
+        ("HF_HOME=/m", "variable", "HF_HOME"),
+        ("NEW=1", "variable", "NEW"),
+        ("vllm", "program", ""),
+        ("serve", "program", ""),
+        ("org/M", "model", ""),
+        ("-tp", "flag", "--tensor-parallel-size"),
+        ("8", "value", "--tensor-parallel-size"),
+        ("--max_model_len=32K", "flag", "--max-model-len"),
+        ("--port", "flag", "--port"),
+        ("80", "value", "--port"),
+        ("-O3", "flag", "--optimization-level"),
+        ("--enforce-eager", "flag", "--enforce-eager"),
+    ]
+
+
+def test_words_before_a_program() -> None:
+    """`env` and `exec` start another program; a variable is one only before it."""
+    found = owned("env A=1 exec python3 -m sglang.launch_server --model-path m B=2", "sglang")
+    assert [part for _, part, _ in found] == [
+        "program", "variable", "program", "program", "program", "program", "flag", "value", "unknown",
+    ]  # fmt: skip
+
+
+def test_what_an_owner_sets_and_whether_it_matters() -> None:
+    found = owners(
+        VLLM, shlex.split("NEW=1 CUDA_VISIBLE_DEVICES=0 vllm serve $M --max-model-len $LEN --port $PORT --new $X")
+    )
+    assert [(owner.field, owner.matters) for owner in found] == [
+        (None, True),  # what an unknown variable does is not known
+        (None, True),
+        (None, False),
+        (None, False),
+        ("model", True),
+        ("context_tokens", True),
+        ("context_tokens", True),
+        (None, False),
+        (None, False),
+        (None, True),
+        (None, True),
+    ]
+
+
+def test_only_one_word_is_the_model() -> None:
+    assert owned("vllm serve org/M other")[-2:] == [("org/M", "model", ""), ("other", "unknown", "")]
+    assert owned("--model org/M other")[-1] == ("other", "unknown", "")
+    assert owned("LLAMA_ARG_MODEL=m.gguf other", "llamacpp")[-1] == ("other", "unknown", "")
+    assert owned("--gpt-oss-20b-default other", "llamacpp")[-1] == ("other", "unknown", "")
+    assert owned("--fim-qwen-1.5b-default --jinja true", "llamacpp")[-1] == ("true", "unknown", "")
+
+
+def test_keys_of_json_flags_are_owned_by_their_own_row() -> None:
+    line = "--speculative-config.method mtp --speculative-config.num_speculative_tokens=2 --hf-overrides.rope.factor 4"
+    assert owned(line) == [
+        ("--speculative-config.method", "flag", "--speculative-config.method"),
+        ("mtp", "value", "--speculative-config.method"),
+        ("--speculative-config.num_speculative_tokens=2", "flag", "--speculative-config.num_speculative_tokens"),
+        ("--hf-overrides.rope.factor", "flag", "--hf-overrides"),
+        ("4", "value", "--hf-overrides"),
+    ]
+    found = owners(VLLM, ["--eplb-config.num_redundant_experts", "$N"])
+    assert [owner.field for owner in found] == ["redundant_experts"] * 2
+
+
+def test_several_values_and_what_says_nothing() -> None:
+    assert owned("--served-model-name a b -- --new x y") == [
+        ("--served-model-name", "flag", "--served-model-name"),
+        ("a", "value", "--served-model-name"),
+        ("b", "value", "--served-model-name"),
+        ("--", "program", ""),
+        ("--new", "unknown", "--new"),
+        ("x", "unknown", "--new"),
+        ("y", "model", ""),
+    ]
+
+
+def test_values_are_not_looked_at() -> None:
+    with pytest.raises(InputError):
+        read("-tp ${TP}")
+    assert owned("-tp ${TP}")[1] == ("${TP}", "value", "--tensor-parallel-size")
+
+
+def test_a_program_that_serves_nothing_owns_nothing() -> None:
+    with pytest.raises(InputError, match="serves no model"):
+        owners(VLLM, ["vllm", "bench", "latency"])
+
+
+def test_the_tables_by_name() -> None:
+    assert {name: flags_of(name) for name in ENGINES} == {**TABLES, "transformers": ()}
+
+
 # Whatever comes --------------------------------------------------------------------------------------------------
 
 
@@ -506,3 +609,23 @@ def test_any_words_are_read_or_refused_in_one_line(words: list[str], engine: str
     assert all(refused)
     values = [*command.settings.values(), *command.fields.values()]
     assert all(value is None or isinstance(value, str | int | float | bool | tuple) for value in values)
+
+
+@given(st.lists(WORDS, max_size=8), st.sampled_from(sorted(TABLES)))
+def test_any_words_have_one_owner_each_and_the_model_is_the_one_that_is_read(words: list[str], engine: str) -> None:
+    found: tuple[Owner, ...] = ()
+    try:
+        found = owners(TABLES[engine], words)
+    except InputError:
+        with pytest.raises(InputError):
+            read_command(TABLES[engine], words)
+        return
+    assert len(found) == len(words)
+    models = [word for word, owner in zip(words, found, strict=True) if owner.part == "model"]
+    assert len(models) <= 1
+    try:
+        command = read_command(TABLES[engine], words)
+    except InputError:
+        return
+    if models and not any(owner.field == "model" and owner.part != "model" for owner in found):
+        assert command.fields["model"] == models[0]

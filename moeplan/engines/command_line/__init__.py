@@ -7,10 +7,10 @@ flag          one row of a table
 names         spellings
 values        values by kind
 objects       flags whose value is a JSON object
+walk          the one walk over the words; `owners` tells what each of them belongs to
 """
 
 import json
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -20,13 +20,13 @@ from moeplan.core.model import Remark
 from moeplan.core.programs import Program, take_program
 from moeplan.core.secret_words import HIDDEN, is_secret_name, is_secret_value
 from moeplan.engines.command_line.flag import Field, Flag, Kind, quiet
-from moeplan.engines.command_line.names import is_flag, nearest, spelled
+from moeplan.engines.command_line.names import nearest, spelled
 from moeplan.engines.command_line.objects import Objects
+from moeplan.engines.command_line.owners import Owner, find_owners
 from moeplan.engines.command_line.values import count_reading, read_object, read_value
+from moeplan.engines.command_line.walk import Piece, pieces, row_of
 
-__all__ = ["Command", "Field", "Flag", "Kind", "read_command"]
-
-_SWITCH_WORDS = ("true", "false")
+__all__ = ["Command", "Field", "Flag", "Kind", "Owner", "owners", "read_command"]
 
 VARIABLES: tuple[Flag, ...] = (
     Flag("CUDA_VISIBLE_DEVICES", aliases=("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")),
@@ -65,18 +65,31 @@ def read_command(flags: tuple[Flag, ...], words: Sequence[str]) -> Command:
     Raises InputError for a value that is none, a missing one, and a program that serves nothing.
     """
     program = take_program(words)
-    reader = _Reader((*flags, *VARIABLES))
+    reader = _Reader(flags)
     for name, value in program.variables:
         reader.variable(name, value)
     reader.read(program.words)
     return reader.command(program)
 
 
+def owners(flags: tuple[Flag, ...], words: Sequence[str]) -> tuple[Owner, ...]:
+    """What each word of a command line belongs to, as `read_command` reads it: one owner for each word.
+
+    Values are not looked at, so that words whose variables are open can be asked about. Raises InputError for a program
+    that serves nothing.
+    """
+    return find_owners(_by_spelling(flags), words)
+
+
+def _by_spelling(flags: tuple[Flag, ...]) -> dict[str, Flag]:
+    return {spelled(name): flag for flag in (*flags, *VARIABLES) for name in flag.spellings}
+
+
 class _Reader:
     """What was read so far."""
 
     def __init__(self, flags: tuple[Flag, ...]) -> None:
-        self.flags = {spelled(name): flag for flag in flags for name in flag.spellings}
+        self.flags = _by_spelling(flags)
         self.fields: dict[Field, Value | tuple[int, ...]] = {}
         self.settings: dict[str, Value] = {}
         self.notes: list[Remark] = []
@@ -105,65 +118,40 @@ class _Reader:
 
     def read(self, words: Sequence[str]) -> None:
         """The words behind the program."""
-        left = deque(words)
-        while left:
-            word = left.popleft()
-            if word in ("\\", "--"):  # a line that goes on, and the end of a command's own flags
-                continue
-            if not is_flag(word):
-                self._positional(word)
-                continue
-            typed, sign, attached = self._parted(word)
-            flag, key = self._find(typed)
-            values = self._take(flag, left, attached if sign else None)
-            self._show(word, typed, values)
-            if flag is None:
-                self._unknown(typed, values)
-            elif key:
-                text = _joined(flag, typed, values)
-                if flag.matters:
-                    self.objects.put_key(flag.name, key, text)
-            elif flag.kind == "switch":
-                self._switch(flag, typed, values)
-            else:
-                self._value(flag, typed, _joined(flag, typed, values))
+        for piece in pieces(self.flags, words, named="model" in self.said):
+            match piece.part:
+                case "flag":
+                    self._flag(piece)
+                case "model" | "stray":
+                    self._positional(piece)
+                case "nothing":
+                    continue
 
-    def _parted(self, word: str) -> tuple[str, str, str]:
-        """Flag, sign, and what is attached: `-tp=8`, or `-O3` where a flag takes its value without a sign."""
-        short = self.flags.get(word[:2])
-        if short is not None and short.glued and word[2:3] not in ("", "=", "."):
-            return word[:2], "=", word[2:]
-        return word.partition("=")
+    def _flag(self, piece: Piece) -> None:
+        flag, typed, values = piece.flag, piece.typed, piece.values
+        self._show(piece.words[0], typed, values)
+        if flag is None:
+            self._unknown(typed, values)
+        elif piece.key:
+            text = _joined(flag, typed, values)
+            if flag.matters:
+                self.objects.put_key(flag.name, piece.key, text)
+        elif flag.kind == "switch":
+            self._switch(flag, typed, values)
+        else:
+            self._value(flag, typed, _joined(flag, typed, values))
 
-    def _find(self, typed: str) -> tuple[Flag | None, str]:
-        """The flag, and the key behind its dot where it is a JSON flag."""
-        head, dot, key = spelled(typed).partition(".")
-        parent = self.flags.get(f"{head}.") or self.flags.get(head)
-        if dot and parent is not None and parent.kind == "json":
-            return parent, key
-        return self.flags.get(spelled(typed)), ""
-
-    def _take(self, flag: Flag | None, left: deque[str], attached: str | None) -> list[str]:
-        """The values of a flag: what is attached, else the next word or words that are no flags."""
-        if attached is not None:
-            return [attached]
-        values: list[str] = []
-        most = 1 if flag is None or not flag.many else len(left)
-        if flag is None or flag.kind != "switch":
-            while left and len(values) < most and not is_flag(left[0]):
-                values.append(left.popleft())
-        return values
-
-    def _positional(self, word: str) -> None:
+    def _positional(self, piece: Piece) -> None:
+        word = piece.words[0]
         self.shown.append(HIDDEN if is_secret_value(word) else word)
-        if word.lower() not in _SWITCH_WORDS and "model" not in self.said and word.split() == [word]:
+        if piece.part == "model":
             self._set(Flag("MODEL", field="model"), "MODEL", word, word)
             return
         shown = _shown_value(word) or "''"
         told = f"{shown}: no value of a flag, and moeplan knows no other use of it here; it is left out"
         self._note("flag-unknown", "warning", told)
 
-    def _switch(self, flag: Flag, typed: str, values: list[str]) -> None:
+    def _switch(self, flag: Flag, typed: str, values: tuple[str, ...]) -> None:
         if values:
             raise InputError(f"{typed} takes no value, not {_shown_value(values[0])}", hint=f"write {typed} alone")
         if flag.stands_for:
@@ -200,7 +188,7 @@ class _Reader:
         rest = {}
         for key, value in self.objects.found(flag.name).items():
             name = f"{flag.name}.{key.replace('-', '_')}"
-            row = self.flags.get(spelled(name))
+            row = row_of(self.flags, flag, key)
             if row is None or value is None or isinstance(value, dict):
                 rest[key] = value
                 continue
@@ -237,14 +225,14 @@ class _Reader:
         told = f"{stated} comes after {before}: engines keep {counts}"
         self._note("flag-repeated", "warning", told)
 
-    def _unknown(self, typed: str, values: list[str]) -> None:
+    def _unknown(self, typed: str, values: tuple[str, ...]) -> None:
         told = " ".join((typed, *(HIDDEN if is_secret_name(typed) else _shown_value(value) for value in values)))
         near = nearest(self.flags, typed)
         meant = f" Did you mean {near}?" if near else ""
         message = f"{told}: moeplan does not know this flag; what it does to memory is left out.{meant}"
         self._note("flag-unknown", "warning", message)
 
-    def _show(self, word: str, typed: str, values: list[str]) -> None:
+    def _show(self, word: str, typed: str, values: tuple[str, ...]) -> None:
         hidden = is_secret_name(typed)
         if word != typed:  # the value is attached
             self.shown.append(f"{typed}={HIDDEN}" if hidden or is_secret_value(values[0]) else word)
@@ -255,8 +243,8 @@ class _Reader:
         self.notes.append(Remark(code, severity, message))
 
 
-def _joined(flag: Flag, typed: str, values: list[str]) -> str:
-    if (not values and flag.bare is None) or (values == [""] and flag.matters):
+def _joined(flag: Flag, typed: str, values: tuple[str, ...]) -> str:
+    if (not values and flag.bare is None) or (values == ("",) and flag.matters):
         raise InputError(f"{typed} has no value", hint=f"write {typed} VALUE, or leave {typed} out")
     return ",".join(values) if values else str(flag.bare)
 
