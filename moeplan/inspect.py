@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from moeplan.core.errors import InputError
 from moeplan.core.hardware import DenseRates, Hardware, Pcie, Price, ScaleUp, usable
 from moeplan.core.ledger import Why
 from moeplan.core.model import Remark
+from moeplan.core.profiled_figures import NewestFigure, NewestKernels, newest_figures, newest_kernels
 from moeplan.core.residual import residuals
 from moeplan.sources.catalogue import Listed as ListedModel
 from moeplan.sources.catalogue import list_entries, name_key, near_names
@@ -58,6 +60,10 @@ class Gpu(NamedTuple):
     remarks: tuple[str, ...]
     """What its file says about its figures."""
     measured: tuple[Mapping[str, Any], ...]
+    measured_figures: tuple[NewestFigure, ...]
+    """What `moeplan profile` measured on this device, each figure the newest of its name."""
+    measured_kernels: tuple[NewestKernels, ...]
+    """The latency model's fits of the same, by backend and dtype."""
     path: str | None
     """The user's own file; None for a built-in profile."""
 
@@ -178,9 +184,22 @@ def _gpu(hardware: Hardware, builtin: str) -> Gpu:
         default_for=hardware.default_for,
         sources=hardware.sources,
         remarks=hardware.notes,
-        measured=hardware.measured,
+        measured=tuple(map(_as_told, hardware.measured)),
+        measured_figures=newest_figures(hardware),
+        measured_kernels=newest_kernels(hardware),
         path=None if hardware.path.startswith(builtin) else hardware.path,
     )
+
+
+def _as_told(value: Any) -> Any:
+    """A block of a file in values that JSON has: YAML reads a date without quotes as a date, and knows infinity."""
+    if isinstance(value, Mapping):
+        return {str(name): _as_told(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_told(item) for item in value]
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def _model(listed: ListedModel) -> Model:

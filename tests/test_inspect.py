@@ -162,6 +162,74 @@ def test_text_from_a_file_cannot_draw_on_the_page(tmp_path: Path) -> None:
     assert "\\|C" in gpus_markdown(result, detailed=True)
 
 
+MEASURED = """\
+name: Mine
+memory: {nominal_bytes: 85899345920}
+memory_bandwidth_bytes_per_s: 4000000000000
+sources: {specification: [data sheet]}
+measured:
+- kind: profile
+  date: 2026-03-01
+  tool: moeplan 0
+  method: moeplan profile, effort quick
+  device: {name: Mine, torch_version: "2.10.0", driver_version: "570.1"}
+  figures:
+    copy_bytes_per_s: {value: 1.0e+12, low: 1.0e+12, high: 1.0e+12, unit: bytes/s, source: torch}
+    context_bytes: {value: 536870912, low: 536870912, high: 536870912, unit: bytes, source: torch}
+- kind: profile
+  date: 2026-03-02
+  tool: moeplan 0
+  method: moeplan profile, effort full
+  device: {name: Mine, torch_version: "2.11.0", driver_version: "580.1"}
+  figures:
+    copy_bytes_per_s: {value: 3.0e+12, low: 2.85e+12, high: 3.03e+12, unit: bytes/s, source: torch}
+    router_softmax_zero_experts_64_tokens_s: {value: 4.0e-5, low: 3.0e-5, high: 5.0e-5, unit: s, source: torch}
+  kernels:
+  - {backend: torch.grouped_mm, dtype: bfloat16, num_fitted: 40, num_held: 9, median_error: 0.051, worst_error: 0.5,
+     r_squared_distinct: 0.99}
+"""
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Path:
+    (tmp_path / "hardware").mkdir()
+    (tmp_path / "hardware" / "mine.yaml").write_text(MEASURED, encoding="utf-8")
+    return tmp_path
+
+
+def test_what_was_measured_stands_beside_the_specification(measured: Path) -> None:
+    text = gpus_table(gpus("mine", [measured]), width=80, color=False, unicode=True, detailed=True)
+    rows = [line.split() for line in text.splitlines()]
+    # 3 of 4 TB/s; the slow repeats 5 % below, the fast ones 1 % above.
+    assert ["memory,", "copy", "3,000.0", "GB/s", "75%", "-5.0", "+1.0%", "2"] in rows
+    assert ["context", "and", "libraries", "0.50", "GiB", "3"] in rows
+    assert ["torch.grouped_mm", "bfloat16", "5.1%", "50.0%", "0.990", "2"] in rows
+    assert "[2] 2026-03-02 · moeplan 0 · effort full · torch 2.11.0 · driver 580.1" in text
+    assert "[3] 2026-03-01 · moeplan 0 · effort quick · torch 2.10.0 · driver 570.1" in text
+    assert "measured by moeplan profile" not in _tables(80)["nvidia-h100-sxm"]
+    shown = gpus_markdown(gpus("mine", [measured]), detailed=True)
+    assert "| memory, copy | 3,000.0 GB/s | 75% | -5.0 +1.0% | 2 |" in shown
+    assert "2. 2026-03-02 · moeplan 0 · effort full · torch 2.11.0 · driver 580.1" in shown
+
+
+def test_a_total_that_was_measured_has_no_band(measured: Path) -> None:
+    path = measured / "hardware" / "mine.yaml"
+    path.write_text(MEASURED.replace("name: Mine, torch", "name: Mine, total_bytes: 80530636800, torch"), "utf-8")
+    text = gpus_table(gpus("mine", [measured]), width=80, color=False, unicode=True, detailed=True)
+    assert "75.0 GiB, measured" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 72, 80, 132])
+def test_no_page_is_too_narrow_for_what_was_measured(width: int, measured: Path) -> None:
+    text = gpus_table(gpus("mine", [measured]), width=width, color=False, unicode=False, detailed=True)
+    assert text.isascii()
+    assert max(map(len, text.splitlines())) <= width
+    told = " ".join(text.partition("measured by moeplan profile")[2].split())
+    assert "~" not in told
+    for cell in ("3,000.0 GB/s", "75%", "-5.0 +1.0%", "40.0 us", "-25 +25%", "0.990", "50.0%"):
+        assert cell in told
+
+
 def test_json_holds_the_same_as_the_result() -> None:
     read = json.loads(as_json(models("gpt-oss")))
     assert read["schema"] == "moeplan.models/1"

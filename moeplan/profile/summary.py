@@ -6,50 +6,49 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from moeplan.core.measurement import Point
+from moeplan.core.profiled_figures import meaning
 from moeplan.profile.result import Figure, Problem
 
 
 class Rate(NamedTuple):
-    """Which points make up a figure, and what it is called."""
+    """Which points make up a figure, and its name; `core.profiled_figures` says what that is called."""
 
     section: str
     what: str | None
     """`what` of the case; None takes all."""
     pinned: bool | None
     name: str
-    label: str
 
 
 RATES = (
-    Rate("bandwidth", "read", None, "read_bytes_per_s", "memory, read"),
-    Rate("bandwidth", "copy", None, "copy_bytes_per_s", "memory, copy"),
-    Rate("host", "host_to_device", True, "host_to_device_pinned_bytes_per_s", "host to device, pinned"),
-    Rate("host", "host_to_device", False, "host_to_device_pageable_bytes_per_s", "host to device, pageable"),
-    Rate("host", "device_to_host", True, "device_to_host_pinned_bytes_per_s", "device to host, pinned"),
-    Rate("host", "device_to_host", False, "device_to_host_pageable_bytes_per_s", "device to host, pageable"),
-    Rate("host", "host_read", None, "host_read_bytes_per_s", "host memory, read"),
-    Rate("host", "host_copy", None, "host_copy_bytes_per_s", "host memory, copy"),
-    Rate("attention", None, None, "attention_bytes_per_s", "decode attention"),
-    Rate("links", "all_reduce", None, "all_reduce_bytes_per_s", "all-reduce"),
-    Rate("links", "all_gather", None, "all_gather_bytes_per_s", "all-gather"),
-    Rate("links", "reduce_scatter", None, "reduce_scatter_bytes_per_s", "reduce-scatter"),
-    Rate("links", "all_to_all", None, "all_to_all_bytes_per_s", "all-to-all"),
+    Rate("bandwidth", "read", None, "read_bytes_per_s"),
+    Rate("bandwidth", "copy", None, "copy_bytes_per_s"),
+    Rate("host", "host_to_device", True, "host_to_device_pinned_bytes_per_s"),
+    Rate("host", "host_to_device", False, "host_to_device_pageable_bytes_per_s"),
+    Rate("host", "device_to_host", True, "device_to_host_pinned_bytes_per_s"),
+    Rate("host", "device_to_host", False, "device_to_host_pageable_bytes_per_s"),
+    Rate("host", "host_read", None, "host_read_bytes_per_s"),
+    Rate("host", "host_copy", None, "host_copy_bytes_per_s"),
+    Rate("attention", None, None, "attention_bytes_per_s"),
+    Rate("links", "all_reduce", None, "all_reduce_bytes_per_s"),
+    Rate("links", "all_gather", None, "all_gather_bytes_per_s"),
+    Rate("links", "reduce_scatter", None, "reduce_scatter_bytes_per_s"),
+    Rate("links", "all_to_all", None, "all_to_all_bytes_per_s"),
 )
 """The best case of each counts, for it is what the part can do."""
 
 
 def figures(points: Sequence[Point]) -> tuple[Figure, ...]:
     """Bandwidths, matrix rates, decode attention, links, the fixed time of a layer, and what a process takes."""
-    found = [_best(_of(points, rate), rate.name, rate.label, "bytes_per_s", "bytes/s") for rate in RATES]
+    found = [_best(_of(points, rate), rate.name, "bytes_per_s", "bytes/s") for rate in RATES]
     for dtype in dict.fromkeys(point.dtype for point in points if point.section == "matmul"):
         mine = [point for point in points if point.section == "matmul" and point.dtype == dtype]
-        found.append(_best(mine, f"matmul_{dtype}_flops_per_s", f"matmul, {dtype}", "flops_per_s", "flop/s"))
+        found.append(_best(mine, f"matmul_{dtype}_flops_per_s", "flops_per_s", "flop/s"))
     experts = [point for point in points if point.section == "experts" and point.case.get("part") == "routed"]
     for dtype in dict.fromkeys(point.dtype for point in experts):
         mine = [point for point in experts if point.dtype == dtype]
-        read, computed = f"experts, {dtype}: weights read", f"experts, {dtype}: computed"
-        found.append(_best(mine, f"experts_{dtype}_bytes_per_s", read, "bytes_per_s", "bytes/s"))
-        found.append(_best(mine, f"experts_{dtype}_flops_per_s", computed, "flops_per_s", "flop/s"))
+        found.append(_best(mine, f"experts_{dtype}_bytes_per_s", "bytes_per_s", "bytes/s"))
+        found.append(_best(mine, f"experts_{dtype}_flops_per_s", "flops_per_s", "flop/s"))
     found += [_layer(points), _context(points)]
     return tuple(figure for figure in found if figure is not None)
 
@@ -85,7 +84,7 @@ def case_words(point: Point) -> str:
     return ", ".join(f"{name} {value}" for name, value in point.case.items() if value is not None)
 
 
-def _best(points: Iterable[Point], name: str, label: str, value: str, unit: str) -> Figure | None:
+def _best(points: Iterable[Point], name: str, value: str, unit: str) -> Figure | None:
     """The highest rate, with the rates of its slow and its fast repeats."""
     mine = [point for point in points if value in point.values and point.problem is None]
     if not mine:
@@ -95,7 +94,7 @@ def _best(points: Iterable[Point], name: str, label: str, value: str, unit: str)
     low, high = rate, rate
     if spread is not None and spread.low_s > 0:
         low, high = rate * spread.median_s / spread.high_s, rate * spread.median_s / spread.low_s
-    return Figure(name, label, unit, rate, low, high, f"{best.backend}, {best.dtype}, {case_words(best)}")
+    return _figure(name, unit, (rate, low, high), f"{best.backend}, {best.dtype}, {case_words(best)}")
 
 
 def _layer(points: Iterable[Point]) -> Figure | None:
@@ -109,9 +108,7 @@ def _layer(points: Iterable[Point]) -> Figure | None:
         return None
     spread, least = min(timed, key=lambda pair: pair[0].median_s)
     source = f"{least.backend}, {least.dtype}, {case_words(least)}"
-    return Figure(
-        "layer_fixed_s", "fixed time of an MoE layer", "s", spread.median_s, spread.low_s, spread.high_s, source
-    )
+    return _figure("layer_fixed_s", "s", (spread.median_s, spread.low_s, spread.high_s), source)
 
 
 def _context(points: Iterable[Point]) -> Figure | None:
@@ -119,7 +116,10 @@ def _context(points: Iterable[Point]) -> Figure | None:
     for point in points:
         if point.section == "memory" and "context_bytes" in point.values:
             size = point.values["context_bytes"]
-            return Figure(
-                "context_bytes", "context and libraries", "bytes", size, size, size, f"{point.backend}, one process"
-            )
+            return _figure("context_bytes", "bytes", (size, size, size), f"{point.backend}, one process")
     return None
+
+
+def _figure(name: str, unit: str, spread: tuple[float, float, float], source: str) -> Figure:
+    """With its value, low and high as `spread`."""
+    return Figure(name, meaning(name).label, unit, *spread, source)

@@ -5,13 +5,18 @@ from __future__ import annotations
 from moeplan.inspect import Gpu, Gpus
 from moeplan.report.gpus_words import (
     GPU_LEGEND,
+    KERNELS_LEGEND,
     LEARNED,
+    MEASURED_LEGEND,
     gpu_columns,
     gpu_figures,
     gpu_line,
+    kernel_columns,
     learned_words,
+    measured_columns,
     numbered_sources,
     references,
+    runs,
 )
 from moeplan.report.markdown import columns_table, escaped, quoted_notes, table
 from moeplan.report.printable import printable_record
@@ -38,6 +43,13 @@ def _sheet(gpu: Gpu) -> list[str]:
         "\n".join(f"{number}. {escaped(source)}" for source, number in sources.items()),
         "\n".join(f"- {escaped(remark)}" for remark in gpu.remarks),
     ]
+    first = len(sources) + 1
+    for columns, legend in (
+        (measured_columns(gpu, first), MEASURED_LEGEND),
+        (kernel_columns(gpu, first), KERNELS_LEGEND),
+    ):
+        blocks += [columns_table(columns), escaped(legend)] if columns else []
+    blocks.append("\n".join(f"{number}. {escaped(words)}" for number, words in runs(gpu, first).items()))
     learned = learned_words(gpu)
     if learned:
         blocks += [f"{LEARNED}:", "\n".join(f"- {escaped(words)}" for words in learned)]

@@ -7,12 +7,18 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from moeplan.core.hardware import pcie_bytes_per_s
+from moeplan.core.profiled_figures import NewestFigure, NewestKernels
 from moeplan.core.residual import KIND, residuals
 from moeplan.core.units import gib
 from moeplan.inspect import Gpu
+from moeplan.report.amounts import amount
 from moeplan.report.page import UNKNOWN, Column
 
 LEARNED = "learned from logs on this machine"
+MEASURED = "measured by moeplan profile"
+MEASURED_LEGEND = "of spec: beside what the specification promises of the kind; spread: slow and fast repeats beside the median; run: below"
+KERNELS = "fit of experts by"
+KERNELS_LEGEND = "error: of the latency model, on cases that its fit had not seen; R²: of time over distinct experts"
 
 GPU_LEGEND = (
     "memory: nominal GiB; usable: GiB that an engine finds, ~ assumed; TB/s: of memory; bf16, fp8, fp4: dense TFLOPS; "
@@ -108,6 +114,80 @@ def learned_words(gpu: Gpu) -> list[str]:
     return told
 
 
+def measured_columns(gpu: Gpu, first: int) -> list[Column]:
+    """What was measured, one row per figure; runs are numbered from `first`. Empty where nothing was."""
+    numbers = _numbered_runs(gpu, first)
+    rows = [
+        (
+            each.label,
+            amount(each.value, each.unit),
+            _of_spec(each.fraction_of_nominal),
+            _spread(each),
+            str(numbers[run_words(each)]),
+        )
+        for each in gpu.measured_figures
+    ]
+    return _columns((MEASURED, "", "of spec", "spread", "run"), rows, right=(1, 2, 3))
+
+
+def kernel_columns(gpu: Gpu, first: int) -> list[Column]:
+    """The latency model's fits, one row per backend and dtype, with the runs that they are of; empty where none is."""
+    numbers = _numbered_runs(gpu, first)
+    rows = [
+        (
+            each.backend,
+            each.dtype,
+            _percent(each.median_error),
+            _percent(each.worst_error),
+            UNKNOWN if each.r_squared_distinct is None else f"{each.r_squared_distinct:.3f}",
+            str(numbers[run_words(each)]),
+        )
+        for each in gpu.measured_kernels
+    ]
+    return _columns((KERNELS, "dtype", "median error", "worst", "R²", "run"), rows, right=(2, 3, 4))
+
+
+def runs(gpu: Gpu, first: int) -> dict[int, str]:
+    """The runs that figures and fits are of, by number: `2026-11-25 - moeplan 0.1.0, effort default - torch 2.11.0`."""
+    return {number: words for words, number in _numbered_runs(gpu, first).items()}
+
+
+def run_words(each: NewestFigure | NewestKernels) -> str:
+    """When, and with what."""
+    software = [("torch", each.torch_version), ("driver", each.driver_version)]
+    parts = [each.date, each.tool, each.method.removeprefix("moeplan profile, ")]
+    return " · ".join([*parts, *(f"{name} {version}" for name, version in software if version)])
+
+
+def _numbered_runs(gpu: Gpu, first: int) -> dict[str, int]:
+    figures, kernels = map(run_words, gpu.measured_figures), map(run_words, gpu.measured_kernels)
+    return {words: number for number, words in enumerate(dict.fromkeys([*figures, *kernels]), first)}
+
+
+def _columns(heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int]) -> list[Column]:
+    cells = zip(*rows, strict=True) if rows else ()
+    return [Column(heads[place], tuple(column), right=place in right) for place, column in enumerate(cells)]
+
+
+def _of_spec(share: float | None) -> str:
+    return "" if share is None else f"{share * 100:.0f}%" if share >= 0.1 else f"{share * 100:.2g}%"
+
+
+def _spread(figure: NewestFigure) -> str:
+    """`-0.4 +1.2%`; blank for what was read once."""
+    if figure.low == figure.high:
+        return ""
+    return f"{_signed(figure.low / figure.value - 1)} {_signed(figure.high / figure.value - 1)}%"
+
+
+def _signed(share: float) -> str:
+    return f"{share * 100:+.1f}" if abs(share) < 0.0995 else f"{share * 100:+.0f}"
+
+
+def _percent(share: float | None) -> str:
+    return UNKNOWN if share is None else f"{share * 100:.1f}%"
+
+
 def numbered_sources(figures: Iterable[Figure]) -> dict[str, int]:
     """Each source once, numbered from 1 by first mention."""
     numbers: dict[str, int] = {}
@@ -142,8 +222,9 @@ def _size(size_bytes: int | None, kind: str | None = None) -> str:
 def _usable_words(gpu: Gpu) -> str:
     if gpu.usable_bytes is None or gpu.usable_low_bytes is None or gpu.usable_high_bytes is None:
         return "unknown"
-    band = f"{gib(gpu.usable_low_bytes).split()[0]} to {gib(gpu.usable_high_bytes).split()[0]}"
-    return f"{gib(gpu.usable_bytes)} ({band}), {gpu.usable_basis}"
+    low, high = gib(gpu.usable_low_bytes).split()[0], gib(gpu.usable_high_bytes).split()[0]
+    band = "" if low == high else f" ({low} to {high})"
+    return f"{gib(gpu.usable_bytes)}{band}, {gpu.usable_basis}"
 
 
 def _rate(bytes_per_s: int | None) -> str:

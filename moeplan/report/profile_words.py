@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from moeplan.core.units import gib
 from moeplan.profile.result import Change, Figure, Profile
+from moeplan.report.amounts import amount
 
 FIGURE_HEADS = ("figure", "measured", "spread", "by")
 KERNEL_HEADS = ("experts by", "dtype", "fitted", "judged on", "median error", "worst", "R² over distinct")
@@ -88,17 +89,6 @@ def problem_words(profile: Profile) -> list[str]:
         f"{backend} ({', '.join(dict.fromkeys(sections))}, {len(sections)} {'case' if len(sections) == 1 else 'cases'}): {problem}"
         for (backend, problem), sections in told.items()
     ]
-
-
-def amount(value: float, unit: str) -> str:
-    """A figure in the unit that people say it in: GB/s and TFLOP/s are decimal, GiB is not."""
-    if unit == "bytes/s":
-        return f"{value / 1e9:,.1f} GB/s"
-    if unit == "flop/s":
-        return f"{value / 1e12:,.2f} TFLOP/s"
-    if unit == "bytes":
-        return gib(round(value), 2)
-    return f"{value * 1e6:,.1f} µs" if unit == "s" else f"{value:.3g}"
 
 
 def _spread(figure: Figure) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import pytest
 
 from moeplan import inspect
-from moeplan.core import hardware, ledger, model
+from moeplan.core import hardware, ledger, model, profiled_figures
 from moeplan.report.as_json import as_json
 from moeplan.sources.catalogue import PROVENANCES
 from moeplan.sources.profile_folders import builtin_folder
@@ -39,7 +39,18 @@ shared_names: [fullish]
 default_for: [fullish]
 sources: {specification: [one], memory_visible: [two], memory_usable: [three, four]}
 notes: [a remark]
-measured: [{device: this one, driver: "1"}]
+measured:
+- {device: this one, driver: "1"}
+- kind: profile
+  date: 2026-03-01
+  tool: moeplan 0
+  method: moeplan profile, effort full
+  device: {name: Full, torch_version: "2.11.0", driver_version: "580.1"}
+  figures:
+    copy_bytes_per_s: {value: 3e+12, low: 2.9e+12, high: 3.1e+12, unit: bytes/s, source: torch}
+    context_bytes: {value: 5, low: 5, high: 5, unit: bytes, source: torch}
+  kernels:
+  - {backend: loop, dtype: int8, num_fitted: 40, num_held: 9, median_error: 0.1, worst_error: 0.5, r_squared_distinct: 0.9}
 """
 """A profile that states everything; the built-in ones leave some blocks out."""
 
@@ -66,6 +77,14 @@ def test_listings_fit_their_schemas(own: Path) -> None:
 @pytest.mark.parametrize("name", ["h100", *sorted(path.stem for path in builtin_folder("hardware").glob("*.yaml"))])
 def test_one_device_fits_the_schema(name: str) -> None:
     assert not GPUS.complaints(as_json(inspect.gpus(name)))
+
+
+def test_blocks_that_were_edited_by_hand_are_still_json(own: Path) -> None:
+    block = "measured: [{kind: profile, date: 2026-03-01, at: 2026-03-01 10:00:00, figures: {a: {value: .inf}}, 1: !!set {x}}]\n"
+    (own / "hardware" / "edited.yaml").write_text(f"name: Edited\n{block}", encoding="utf-8")
+    answer = as_json(inspect.gpus("edited", [own]))
+    assert not GPUS.complaints(answer)
+    assert '"date": "2026-03-01"' in answer
 
 
 def test_own_profiles_that_state_all_or_nothing_fit_the_schema(own: Path) -> None:
@@ -102,6 +121,11 @@ def test_own_profiles_that_state_all_or_nothing_fit_the_schema(own: Path) -> Non
         (("gpus", 0, "sources", "hearsay"), []),
         (("gpus", 0, "sources", "specification"), "one"),
         (("gpus", 0, "measured"), [1]),
+        (("gpus", 0, "measured_figures", 0, "value"), 0),
+        (("gpus", 0, "measured_figures", 0, "nominal"), "3 TB/s"),
+        (("gpus", 0, "measured_figures", 0, "surplus"), 1),
+        (("gpus", 0, "measured_kernels", 0, "num_held"), 0),
+        (("gpus", 0, "measured_kernels", 0, "dtype"), None),
         (("notes",), [{"code": "x", "severity": "error", "message": "y", "where": None}]),
     ],
 )
@@ -156,6 +180,8 @@ TYPES: list[tuple[Schema, tuple[str, ...], type[NamedTuple]]] = [
     (GPUS, ("gpus", "*", "scale_up"), hardware.ScaleUp),
     (GPUS, ("gpus", "*", "pcie"), hardware.Pcie),
     (GPUS, ("gpus", "*", "price"), hardware.Price),
+    (GPUS, ("gpus", "*", "measured_figures", "*"), profiled_figures.NewestFigure),
+    (GPUS, ("gpus", "*", "measured_kernels", "*"), profiled_figures.NewestKernels),
     (GPUS, ("notes", "*"), model.Remark),
     (MODELS, (), inspect.Models),
     (MODELS, ("models", "*"), inspect.Model),

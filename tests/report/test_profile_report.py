@@ -8,10 +8,11 @@ from moeplan.core.measurement import MeasuredDevice
 from moeplan.core.model import Remark
 from moeplan.profile import result
 from moeplan.profile.result import Change, Figure, KernelFit, Problem, Profile
+from moeplan.report.amounts import amount
 from moeplan.report.as_json import as_json
 from moeplan.report.profile_markdown import profile_markdown
 from moeplan.report.profile_table import profile_table
-from moeplan.report.profile_words import amount, outcome_words
+from moeplan.report.profile_words import outcome_words
 from tests.report.schemas import Schema, changed, without
 
 SCHEMA = Schema("profile")
