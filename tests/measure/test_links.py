@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch.distributed
@@ -53,9 +56,12 @@ def test_bus_factors_of_eight_ranks(kind: str, factor: float) -> None:
     assert links.bus_factor(kind, 8) == factor
 
 
-@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch was built without Gloo")
-def test_two_processes_on_one_machine(tmp_path: Path) -> None:
-    out = tmp_path / "points.json"
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Points by name of what `links_process` did, and how long it took."""
+    if not torch.distributed.is_gloo_available():
+        pytest.skip("torch was built without Gloo")
+    out = tmp_path_factory.mktemp("links") / "points.json"
     # torchrun finds a free port itself (port 0), and nothing leaves this machine.
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nnodes=1", "--nproc-per-node=2", "--rdzv-backend=c10d",
@@ -68,11 +74,16 @@ def test_two_processes_on_one_machine(tmp_path: Path) -> None:
     }
     if sys.platform == "linux":
         environment["GLOO_SOCKET_IFNAME"] = "lo"  # the host's own name may not resolve
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    begin = time.monotonic()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    *points, too_large, after = json.loads(out.read_text(encoding="utf-8"))
-    assert [point["case"]["what"] for point in points] == list(links.KINDS)
-    for point in (*points, after):
+    found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    return {**found, "seconds": time.monotonic() - begin}
+
+
+def test_two_processes_on_one_machine(two_processes: dict[str, Any]) -> None:
+    assert [point["case"]["what"] for point in two_processes["plan"]] == list(links.KINDS)
+    for point in (*two_processes["plan"], *two_processes["after"]):
         assert point["problem"] is None
         assert point["backend"] == "gloo"
         seconds, size, kind = point["spread"]["median_s"], point["case"]["bytes"], point["case"]["what"]
@@ -81,11 +92,42 @@ def test_two_processes_on_one_machine(tmp_path: Path) -> None:
         # n = 2: an all-reduce moves its message once over a link, the others half of it.
         moved = size if kind == "all_reduce" else size / 2
         assert point["values"]["bus_bytes_per_s"] * seconds == pytest.approx(moved)
-    assert too_large["spread"] is None
-    assert "another rank" in too_large["problem"]
 
 
-def test_a_group_that_cannot_be_joined_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "reasons"),
+    [
+        ("too large", ["rank 1: needs 49152.00 GiB, "]),
+        ("no memory", ["rank 1: out of memory: "] * 2 if sys.platform == "linux" else []),
+        ("refused", [f"rank 1: RuntimeError: call {place} is refused" for place in (0, 2, 10)]),
+        ("lost", ["rank 1: the device failed in an earlier case"]),
+    ],
+)
+def test_what_one_rank_meets_ends_the_case_on_all(two_processes: dict[str, Any], name: str, reasons: list[str]) -> None:
+    """Told by rank 0, to which nothing happened; that the next case works is seen by `after`."""
+    points = two_processes.get(name, [])
+    assert len(points) == len(reasons)
+    for point, reason in zip(points, reasons, strict=True):
+        assert point["spread"] is None
+        assert point["problem"].startswith(reason)
+
+
+def test_no_rank_waits_for_one_that_has_failed(two_processes: dict[str, Any]) -> None:
+    # A single wait for a rank that does not come takes the group's timeout.
+    assert len(two_processes["after"]) >= 5
+    assert two_processes["seconds"] < links._TIMEOUT.total_seconds() / 2
+
+
+@pytest.fixture
+def no_group() -> Iterator[None]:
+    """What a process remembers of its group is forgotten after the test."""
+    yield
+    links.leave()
+
+
+def test_a_group_that_cannot_be_joined_is_a_problem_of_every_case(
+    monkeypatch: pytest.MonkeyPatch, no_group: None
+) -> None:
     for name, value in {**TORCHRUN_NAMES, "MASTER_PORT": "no port"}.items():
         monkeypatch.setenv(name, value)
     case: dict[str, str | int | float | bool | None] = {
@@ -94,4 +136,10 @@ def test_a_group_that_cannot_be_joined_is_a_problem(monkeypatch: pytest.MonkeyPa
         "world_size": 16,
         "nodes": 2,
     }
-    assert links.measure(Task("links", "gloo", "float32", case), open_session("cpu", 0)).problem is not None
+    task, session = Task("links", "gloo", "float32", case), open_session("cpu", 0)
+    problem = links.measure(task, session).problem
+    assert problem is not None
+    assert "no port" in problem
+    # With a port it would wait for fifteen others, who have given up.
+    monkeypatch.setenv("MASTER_PORT", "1")
+    assert links.measure(task, session).problem == problem
