@@ -123,39 +123,20 @@ def _encodable(text: str, encoding: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    import tempfile
+    from moeplan.sources.file_writing import replace_file
 
-    temporary = None
     try:
         if path.exists() and not path.is_file():
             if path.is_dir():
                 raise IsADirectoryError(EISDIR, "is a folder")
             path.write_text(text, encoding="utf-8", newline="\n")  # /dev/stdout, a pipe: nothing to replace
             return
-        place = path.resolve()  # a link stays a link
-        mode = place.stat().st_mode & 0o777 if place.exists() else 0o666 & ~_umask()
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="\n", dir=place.parent, prefix=f".{place.name[:100]}-", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text)
-        temporary.chmod(mode)
-        temporary.replace(place)
-        temporary = None
+        replace_file(path, text.encode())
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror or error})",
             hint="give --output a file in a folder that you can write",
         ) from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
 
 
 def _width(to_screen: bool) -> int:

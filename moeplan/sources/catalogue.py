@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from moeplan.core.errors import ConfigError, InputError
 from moeplan.core.model import ModelSpec, MoeFfn, Remark, RoutedAttention
+from moeplan.sources.file_writing import replace_file
 from moeplan.sources.profile_folders import Origin, builtin_folder, user_folders
 from moeplan.sources.strict_yaml import Block, load
 
@@ -238,9 +239,8 @@ def write_index(folder: Path | None = None) -> Path:
     """Write `index.json` of a folder of built-in models; to be run after one was added, changed or renamed."""
     folder = folder or builtin_folder("models")
     path = folder / INDEX
-    draft = path.with_suffix(".tmp")
-    draft.write_text(index_text(folder), encoding="utf-8")
-    return draft.replace(path)
+    replace_file(path, index_text(folder).encode())
+    return path
 
 
 def _read_index(folder: Path) -> list[Summary]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from moeplan.core.errors import InputError
 from moeplan.core.hardware import DenseRates, Hardware, Pcie, Price, ScaleUp
+from moeplan.sources.file_writing import replace_file
 from moeplan.sources.profile_folders import Origin, builtin_folder, profile_folders, user_folders
 from moeplan.sources.strict_yaml import Block, load
 
@@ -241,9 +242,8 @@ def write_index(folder: Path | None = None) -> Path:
     folder = folder or builtin_folder("hardware")
     path = folder / INDEX
     text = json.dumps(build_index(folder), indent=1) + "\n"
-    draft = path.with_suffix(".tmp")
-    draft.write_text(text, encoding="utf-8")
-    return draft.replace(path)
+    replace_file(path, text.encode())
+    return path
 
 
 def _read_index() -> Mapping[str, Any]:

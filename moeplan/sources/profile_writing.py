@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from moeplan.core.errors import InputError
 from moeplan.core.hardware import Hardware
+from moeplan.sources.file_writing import replace_file
 from moeplan.sources.hardware_profiles import INDEX, name_key, read_hardware
 from moeplan.sources.profile_folders import builtin_folder, user_config_folder
 
@@ -56,7 +55,7 @@ def append_measured(name: str, hardware: Hardware, block: Mapping[str, Any], fol
     try:
         text = path.read_text(encoding="utf-8") if path.exists() else _copy_of(hardware, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, _with_block(text, block))
+        replace_file(path, _with_block(text, block).encode())
     except OSError as error:
         raise _unwritable(path, error) from None
     return path
@@ -67,7 +66,7 @@ def begin_profile(name: str, text: str, folders: Sequence[Path] = ()) -> Hardwar
     path = profile_path(name, folders)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, text)
+        replace_file(path, text.encode())
     except OSError as error:
         raise _unwritable(path, error) from None
     return read_hardware(path)
@@ -149,11 +148,3 @@ def _with_block(text: str, block: Mapping[str, Any]) -> str:
     if others is not None:  # as far to the right as the entries that are there
         item = "".join(f"{others[1]}{row}" for row in item.splitlines(keepends=True))
     return head + rest[:cut] + item + rest[cut:]
-
-
-def _replace(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}-", delete=False
-    ) as file:
-        file.write(text)
-    os.replace(file.name, path)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from moeplan.core.checkpoint import Checkpoint, StoredTensor
 from moeplan.core.model import Remark
-from moeplan.sources.hub.cache import HeaderCache, replace_file, user_cache_folder
+from moeplan.sources.hub.cache import HeaderCache, user_cache_folder
 from moeplan.sources.hub.requests import Listing
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -115,17 +115,6 @@ def test_a_reference_has_an_age(cache: HeaderCache) -> None:
     for kept in wrong:
         path.write_text(json.dumps(kept))
         assert cache.recall(None) is None
-
-
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    replace_file(path, b"old")
-    replace_file(path, b"new")
-    assert path.read_bytes() == b"new"
-    (tmp_path / "taken" / "inside").mkdir(parents=True)
-    with pytest.raises(OSError, match="taken"):
-        replace_file(tmp_path / "taken", b"data")
-    assert sorted(tmp_path.iterdir()) == [path, tmp_path / "taken"]
 
 
 def test_what_cannot_be_kept_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,17 +14,16 @@ is written again. Where nothing can be written moeplan works without. The folder
 import json
 import os
 import sys
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
 from moeplan.core.checkpoint import Checkpoint, StoredTensor
 from moeplan.core.model import Remark
+from moeplan.sources.file_writing import replace_file
 from moeplan.sources.hub.requests import Listing, is_commit
 
 FORMAT = 1
@@ -151,19 +150,6 @@ class HeaderCache:
             replace_file(path, data)
         except (OSError, ValueError) as error:
             self.trouble = getattr(error, "strerror", None) or str(error)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that others see the old one or the new one. Raises OSError and leaves nothing behind."""
-    handle, part = tempfile.mkstemp(prefix=".part-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(part)
-        raise
 
 
 def _file_name(text: str) -> str:
