@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from moeplan.core.errors import InputError, UnknownError
 from moeplan.core.model import Remark
-from moeplan.estimate import Estimate, estimate
+from moeplan.estimate.measured_run import BARS, ENGINE, estimate_of_run
 from moeplan.sources.hardware_profiles import find_hardware
 from moeplan.sources.loaded import Asked
 from moeplan.sources.models import find_model
-from moeplan.validate.machine import BARS, MachineRun, compare_machine, run_model
+from moeplan.validate.machine import MachineRun, compare_machine, run_model
 from moeplan.validate.result import SCHEMA, LogFacts, Validation
 
-ENGINE = "transformers"
 DECODE_TOKENS = 8
 DEFAULT_CONTEXT_TOKENS = 1024
 
@@ -60,7 +57,7 @@ def validate_here(
         seed=seed,
     )
     card, notes = _card(gpu, ran, folders)
-    found = _estimated(ran, card, context, concurrency, folders)
+    found = estimate_of_run(ran.config, context_tokens=context, concurrency=concurrency, gpu=card, profiles=folders)
     comparisons = compare_machine(ran.points, found, tolerance)
     judged = [each for each in comparisons if each.judged]
     return Validation(
@@ -104,18 +101,3 @@ def _card(gpu: str | None, ran: MachineRun, folders: Sequence[Path]) -> tuple[st
         told = f"no profile describes {ran.device.name}: weights and cache are compared, and not what lies beside them"
         return None, (Remark("no-profile", "info", f"{told}; `moeplan profile` makes one"),)
     return hardware.profile, ()
-
-
-def _estimated(ran: MachineRun, card: str | None, context: int, concurrency: int, folders: Sequence[Path]) -> Estimate:
-    with TemporaryDirectory(prefix="moeplan-") as folder:
-        path = Path(folder) / "config.json"
-        path.write_text(json.dumps(ran.config), encoding="utf-8")
-        return estimate(
-            path,
-            gpu=card,
-            engine=ENGINE,
-            context=context,
-            concurrency=concurrency,
-            offline=True,
-            profiles=tuple(folders),
-        )

@@ -1,7 +1,6 @@
 """A model run on this machine beside the estimate of the same model: weights, cache, peak, and what the device says.
 
-The estimate has to be of what ran: `--engine transformers`, the config that `MachineRun.config` holds (layers that did
-not fit are left out there too), as many sequences, and as many tokens as prompt and decoding have together.
+What is compared with what is in `estimate/measured_run`; here the model is run, and its figures are judged.
 """
 
 from __future__ import annotations
@@ -11,14 +10,11 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from moeplan.core.errors import UnknownError
-from moeplan.core.ledger import total_bytes
 from moeplan.core.measurement import MeasuredDevice, Point, Task
 from moeplan.core.model import Remark
 from moeplan.estimate import Estimate
+from moeplan.estimate.measured_run import RunLine, lines_of_run
 from moeplan.validate.result import Comparison
-
-BARS: dict[str, float] = {"weights_bytes": 0.001, "loaded_bytes": 0.001, "kv_bytes": 0.001, "peak_bytes": 0.03}
-"""Largest relative error of each figure that is judged, where the caller states no tolerance."""
 
 CAPTURE = "pip install 'moeplan[capture]'"
 
@@ -92,110 +88,22 @@ def compare_machine(points: Iterable[Point], found: Estimate, tolerance: float |
     `tolerance` is the largest relative error that passes; None takes the bar of each figure (`BARS`). A model that ran
     with other sequences, tokens or layers than were estimated is shown, and says so instead of being compared.
     """
-    rows: list[Comparison] = []
-    for point in points:
-        if point.section == "models":
-            rows += _of_model(point, found, tolerance)
-        elif point.section == "memory" and point.case.get("what") == "context" and "first_kernel_bytes" in point.values:
-            predicted = _lines(found, "device_context")
-            rows.append(_row("context_bytes", "context of the device", point.values["context_bytes"], predicted, None))
-    return tuple(rows)
+    return tuple(_row(line, tolerance) for point in points for line in lines_of_run(point, found))
 
 
-def _of_model(point: Point, found: Estimate, tolerance: float | None) -> list[Comparison]:
-    seen, other = point.values, _otherness(point, found)
-    weights, cache, beside = _predicted(found)
-    whole = None if beside is None else weights + cache + beside
-    rows: list[tuple[str, str, float | None, float | None]] = [
-        ("weights_bytes", "weights: parameters and buffers", _sum(seen, "parameter_bytes", "buffer_bytes"), weights),
-        ("loaded_bytes", "weights as torch allocated them", _gain(seen, "load_allocated_bytes"), weights),
-        ("kv_bytes", "cache of all sequences", seen.get("decode_cache_bytes"), cache),
-        ("activations_bytes", "activations at the peak", _activations(seen), beside),
-        ("peak_bytes", "peak: weights, cache, activations", _peak(seen), whole),
-        ("reserved_bytes", "reserved by torch at the end", _gain(seen, "decode_reserved_bytes"), whole),
-        ("device_bytes", "taken on the device at the end", _gain(seen, "decode_device_bytes"), whole),
-    ]
-    compared = []
-    for quantity, label, observed, predicted in rows:
-        if observed is None:
-            continue
-        bar = BARS.get(quantity) if tolerance is None or quantity not in BARS else tolerance
-        if quantity == "peak_bytes" and "decode_peak_bytes" not in seen:
-            bar = None  # counted tensors miss what kernels take, and other kernels run on the CPU
-        row = _row(quantity, label, observed, None if other else predicted, bar)
-        compared.append(row._replace(why_not=other) if other else row)
-    return compared
-
-
-def _otherness(point: Point, found: Estimate) -> str | None:
-    """Why the estimate is not of what ran; None where it is."""
-    case = point.case
-    batch, tokens = int(case["batch"] or 0), int(case["prompt_tokens"] or 0) + int(case["decode_tokens"] or 0)
-    asked, layers = found.request, int(point.values.get("layers", 0))
-    if found.layout.engine != "transformers":
-        return f"the estimate is for {found.layout.engine}, and transformers ran"
-    if layers != found.model.num_layers:
-        return f"the estimate is of {found.model.num_layers} layers, and {layers} ran"
-    if (batch, tokens) != (asked.concurrency, asked.context_tokens):
-        estimated = f"{asked.concurrency} x {asked.context_tokens:,} tokens"
-        return f"the estimate is for {estimated}, and {batch} x {tokens:,} ran"
-    return None
-
-
-def _predicted(found: Estimate) -> tuple[float, float, float | None]:
-    """Weights, cache, and what is beside them on the device; the last is None where no GPU was named."""
-    rank = next((each for each in found.ranks if each.device == "gpu"), None)
-    if rank is None:
-        return found.weights.resident_bytes, found.kv_cache.bytes_total, None
-    beside = total_bytes(rank.lines) - rank.weights_bytes - rank.kv_cache_bytes - (_lines(found, "device_context") or 0)
-    return rank.weights_bytes, rank.kv_cache_bytes, beside
-
-
-def _lines(found: Estimate, code: str) -> int | None:
-    lines = [line for rank in found.ranks[:1] for line in rank.lines if line.code == code]
-    return total_bytes(lines) if lines else None
-
-
-def _sum(seen: Mapping[str, float], *names: str) -> float | None:
-    return sum(seen[name] for name in names) if all(name in seen for name in names) else None
-
-
-def _gain(seen: Mapping[str, float], name: str) -> float | None:
-    """A level less what it was before the model was loaded; None where the device tells none."""
-    if name not in seen:
-        return None
-    return seen[name] - seen["start" + name[name.index("_") :]]
-
-
-def _peak(seen: Mapping[str, float]) -> float | None:
-    """What torch had allocated at most in prefill and decoding; of tensors where there is no such figure."""
-    if "decode_tensor_bytes" not in seen:
-        return None
-    if "decode_peak_bytes" in seen:
-        return max(seen["prefill_peak_bytes"], seen["decode_peak_bytes"]) - seen["start_allocated_bytes"]
-    return max(seen["prefill_peak_tensor_bytes"], seen["decode_peak_tensor_bytes"])
-
-
-def _activations(seen: Mapping[str, float]) -> float | None:
-    """The peak beyond weights and the cache that is kept."""
-    peak, weights = _peak(seen), _sum(seen, "parameter_bytes", "buffer_bytes")
-    return None if peak is None or weights is None else peak - weights - seen["decode_cache_bytes"]
-
-
-def _row(quantity: str, label: str, observed: float, predicted: float | None, bar: float | None) -> Comparison:
-    error = (predicted - observed) / observed if predicted is not None and observed else None
-    judged = bar is not None and error is not None
+def _row(line: RunLine, tolerance: float | None) -> Comparison:
+    bar = line.bar if line.bar is None or tolerance is None else tolerance
     return Comparison(
-        quantity=quantity,
-        label=label,
+        quantity=line.quantity,
+        label=line.label,
         unit="bytes",
         rank=None,
         device=None,
-        observed=float(observed),
-        predicted=None if predicted is None else float(predicted),
-        error=error,
-        judged=judged,
-        within=abs(error) <= bar if judged and error is not None and bar is not None else None,
+        observed=line.observed,
+        predicted=line.predicted,
+        error=line.error,
+        judged=bar is not None,
+        within=None if bar is None or line.error is None else abs(line.error) <= bar,
         line_number=0,
-        why_not=None if predicted is not None else "no GPU was named, so memory was not estimated line by line",
+        why_not=line.why_not,
     )
