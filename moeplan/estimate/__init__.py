@@ -86,14 +86,15 @@ def estimate(
     profiles: str | Path | Sequence[str | Path] = (),
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    find: Callable[[str, Asked], LoadedModel] = find_model,
 ) -> Estimate:
     """Estimate what `model` needs: parameters, weights, cache, memory of every GPU, and whether it fits `gpu`.
 
     `model` may be left out where `engine_args` names it. `context` and `concurrency` are numbers or texts such as `32k`.
     `engine_args` is the engine's own command line, as a text or in words; what it says and a keyword says too must agree.
     `headers` reads the checkpoint's headers from the Hub also for a model that the catalogue knows; `file` names one of
-    several models in a repository or folder; `progress` is told how many headers of how many are read. Raises the errors
-    of `moeplan.core.errors`.
+    several models in a repository or folder; `progress` is told how many headers of how many are read; `find` reads the
+    model, where it is not to be read afresh. Raises the errors of `moeplan.core.errors`.
     """
     words = shlex.split(engine_args) if isinstance(engine_args, str) else list(engine_args)
     asked_engine = engine_of(words) if engine is None else ALSO_CALLED.get(engine.lower(), engine)
@@ -115,7 +116,7 @@ def estimate(
     if share is not None and not (isinstance(share, int | float) and 0 < share <= 1):
         raise InputError(f"utilization {share} must be above 0 and at most 1", hint="for instance --utilization 0.9")
     folders = tuple(Path(folder) for folder in ([profiles] if isinstance(profiles, str | Path) else profiles))
-    loaded = find_model(str(model), Asked(values.get("revision"), offline, headers, file, folders, progress))
+    loaded = find(str(model), Asked(values.get("revision"), offline, headers, file, folders, progress))
     notes = [*loaded.remarks, *told, *stated.notes, *_other_model(stated, str(model), loaded)]
     if asked_engine is None and gpu is not None:
         others = ", ".join(name for name in ENGINES if name != engine)

@@ -38,6 +38,8 @@ class LoadedModel(NamedTuple):
     """Tensors of the checkpoint's headers, where they were read."""
     config: Mapping[str, Any] | None = None
     """As it was read; None for GGUF, which has none."""
+    sidecar: Mapping[str, Any] | None = None
+    """hf_quant_config.json, where the checkpoint has one."""
 
 
 class Asked(NamedTuple):
@@ -81,7 +83,9 @@ def loaded_model(
         quantisation = None
         told = f"{error.message}: bytes are those of the headers, parameters those of the config"
         remarks += (Remark(QUANTISER_UNKNOWN, "warning", told),)
-    return LoadedModel(name, revision, source, kind, spec, quantisation, remarks + spec.remarks, checkpoint, config)
+    return LoadedModel(
+        name, revision, source, kind, spec, quantisation, remarks + spec.remarks, checkpoint, config, sidecar
+    )
 
 
 def from_gguf(file: "GgufFile", name: str, commit: str | None, source: str) -> LoadedModel:

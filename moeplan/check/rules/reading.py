@@ -1,0 +1,137 @@
+"""What could not be read, or is not known: neither passed nor failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from moeplan.check.estimates import Outcome
+from moeplan.check.rules import FileSeen, Hit, Rule
+
+BROKEN = (
+    "file-broken",
+    "file-too-large",
+    "file-binary",
+    "file-unreadable",
+    "file-encoding",
+    "link-loop",
+    "directive-broken",
+)
+TEMPLATES = ("not-rendered", "kustomization")
+ELSEWHERE = ("key-twice", "nothing-recognised")
+TOLD_ONLY = ("recipe", "one-at-a-time")
+"""Remarks that say something about a file and leave nothing open."""
+
+
+def broken(seen: FileSeen) -> Iterator[Hit]:
+    """The file cannot be read: broken YAML, too large, binary, no permission. Other files are still judged."""
+    for remark in seen.file.remarks:
+        if remark.code in BROKEN:
+            yield Hit(remark.message, remark.spot, remark.hint, reason=remark.code)
+
+
+def not_rendered(seen: FileSeen) -> Iterator[Hit]:
+    """A template, or an overlay without its base: what it deploys is only known when it is rendered.
+
+    `helm template CHART | moeplan check -` and `kustomize build DIR | moeplan check -` read the rendered stream.
+    """
+    for remark in seen.file.remarks:
+        if remark.code in TEMPLATES:
+            yield Hit(remark.message, remark.spot, remark.hint, reason=remark.code)
+
+
+def incomplete(seen: FileSeen) -> Iterator[Hit]:
+    """Something that a deployment refers to is not there: a base, a ConfigMap, the other half of a patch."""
+    told = (*BROKEN, *TEMPLATES, *ELSEWHERE, *TOLD_ONLY)
+    for remark in seen.file.remarks:
+        if remark.code not in told:
+            yield Hit(remark.message, remark.spot, remark.hint, reason=remark.code)
+    for outcome in seen.outcomes:
+        deployed = outcome.subject.deployed
+        for remark in deployed.remarks:
+            if remark.code not in told:
+                yield Hit(remark.message, remark.spot, remark.hint, reason=remark.code, deployment=deployed.name)
+
+
+def no_model(outcome: Outcome) -> Iterator[Hit]:
+    """The model is not known: no name, a path inside of the container, or a variable that the file leaves open."""
+    yield from _missing(outcome, "model")
+
+
+def no_gpu(outcome: Outcome) -> Iterator[Hit]:
+    """The type of the GPU is not known. Most files do not state it: the policy, a comment or `--gpu` does."""
+    yield from _missing(outcome, "gpu")
+
+
+def open_value(outcome: Outcome) -> Iterator[Hit]:
+    """A value that matters to memory is left open: a variable without a value, an engine that is not named.
+
+    Nothing is executed and no environment but the file's own is read. `--set NAME=VALUE`, `variables:` of the policy and
+    comments give values.
+    """
+    for missing in outcome.subject.missing:
+        if missing.what not in ("model", "gpu"):
+            yield Hit(missing.told, missing.spot, missing.hint)
+
+
+def model_unread(outcome: Outcome) -> Iterator[Hit]:
+    """The model is named, and its config cannot be read: no such repository, no network, no access, not in the lock.
+
+    `moeplan lock` writes what is needed into `moeplan.lock`, so that later checks need no network.
+    """
+    if outcome.unread is not None:
+        yield Hit(outcome.unread.message, outcome.subject.spot("model"), outcome.unread.hint)
+
+
+def uncertain(outcome: Outcome) -> Iterator[Hit]:
+    """It was estimated, but something about the model or the engine is not modelled, so that the verdict is not certain."""
+    found = outcome.estimate
+    if found is None or found.verdict.fits is None or found.verdict.certain or outcome.subject.gpu is None:
+        return
+    doubts = [note for note in found.notes if note.severity == "warning" and note.code not in TOLD_BY_HYGIENE]
+    for note in doubts:
+        yield Hit(note.message, outcome.subject.spot("model"), reason=note.code)
+
+
+TOLD_BY_HYGIENE = (
+    "flag-unknown", "flag-not-modelled", "flag-file", "flag-repeated", "engine-version", "context-of-engine", "gpus-idle",
+)  # fmt: skip
+
+
+def unpinned_facts(outcome: Outcome) -> Iterator[Hit]:
+    """A revision is stated and could not be read, so the catalogue's facts of the model were taken instead."""
+    found = outcome.estimate
+    for note in found.notes if found is not None else ():
+        if note.code == "revision-not-read":
+            yield Hit(
+                note.message, outcome.subject.spot("revision", "model"), "run `moeplan lock` where there is a network"
+            )
+
+
+def nothing_there(seen: FileSeen) -> Iterator[Hit]:
+    """A file was named, and nothing in it is a deployment that moeplan reads. The check ends with exit code 2.
+
+    Files of other programs that are met in a folder are passed over, and counted.
+    """
+    for remark in seen.file.remarks:
+        if remark.code == "nothing-recognised":
+            yield Hit(remark.message, remark.spot, remark.hint)
+
+
+def _missing(outcome: Outcome, what: str) -> Iterator[Hit]:
+    for missing in outcome.subject.missing:
+        if missing.what == what:
+            yield Hit(missing.told, missing.spot, missing.hint)
+
+
+RULES = (
+    Rule("READ001", "file not readable", "error", judge_file=broken),
+    Rule("READ002", "not rendered", "unknown", judge_file=not_rendered),
+    Rule("READ003", "something is not there", "unknown", judge_file=incomplete),
+    Rule("READ004", "model not known", "unknown", no_model),
+    Rule("READ005", "GPU not known", "unknown", no_gpu),
+    Rule("READ006", "value left open", "unknown", open_value),
+    Rule("READ007", "model not readable", "unknown", model_unread),
+    Rule("READ008", "verdict not certain", "warning", uncertain),
+    Rule("READ009", "facts of another revision", "warning", unpinned_facts),
+    Rule("READ010", "nothing to judge", "error", judge_file=nothing_there),
+)
