@@ -15,7 +15,7 @@ from typing import NamedTuple, cast
 
 from benchmarks.collector_routing import Case, Routed, Router, router_of
 from moeplan.core.hardware import Hardware
-from moeplan.core.latency import Device, ExpertShape, Load, Work, device_of, work
+from moeplan.core.latency import Device, ExpertShape, Load, Work, device_of, value_bytes, work
 from moeplan.sources.hardware_profiles import read_hardware
 from moeplan.sources.profile_folders import builtin_folder
 
@@ -29,16 +29,6 @@ PROFILES = {
     "l40s": "nvidia-l40s",
 }
 """Hardware profile of each system."""
-
-BYTES_PER_WEIGHT = {
-    "bfloat16": 2.0,
-    "fp8": 1.0,
-    "fp8_block": 1 + 4 / 128**2,  # a float for each block of 128 x 128
-    "nvfp4": 0.5 + 1 / 16,  # a byte for each 16 values
-    "int4_wo": 0.5 + 2 / 128,  # 16 bit for each group of 128
-    "w4a16_mxfp4": 0.5 + 1 / 32,  # a byte for each 32 values
-}
-"""With scales; the formats are those of the collector."""
 
 MOST_RANKS = 8
 """Rows of larger expert groups are fitted to nothing and judged apart."""
@@ -105,7 +95,7 @@ def rows() -> tuple[Row, ...]:
             for pair in times.split():
                 tokens, micros = pair.split(":")
                 load = _load(models[model], group, model, int(ranks), int(tokens), distribution)
-                shape = _shape(models[model], group.dtype, int(tp), int(ranks))
+                shape = _shape(models[model], group, int(tp), int(ranks))
                 found.append(
                     Row(
                         group, model, int(tp), int(ranks), int(tokens), distribution, float(micros) * 1e-6, device,
@@ -136,14 +126,16 @@ def _device(system: str, dtype: str) -> Device:
     return device_of(hardware_of(system), dtype, warm=True)
 
 
+@lru_cache(maxsize=8)
 def hardware_of(system: str) -> Hardware:
     """The profile of a system."""
     return read_hardware(builtin_folder("hardware") / f"{PROFILES[system]}.yaml")
 
 
-def _shape(model: tuple[int, int, int, int], dtype: str, tp: int, ranks: int) -> ExpertShape:
+def _shape(model: tuple[int, int, int, int], group: Group, tp: int, ranks: int) -> ExpertShape:
     hidden, inter, experts, chosen = model
-    return ExpertShape(hidden, inter // tp, experts, experts // ranks, chosen, BYTES_PER_WEIGHT[dtype])
+    value = value_bytes(hardware_of(group.system), group.dtype)
+    return ExpertShape(hidden, inter // tp, experts, experts // ranks, chosen, value)
 
 
 def _load(

@@ -28,8 +28,6 @@ CACHE_STEEPNESS = 8
 """How sharply weights fall out of the cache when they outgrow it. Replayed layers on an L40S run at cache speed up to
 72 MiB of weights and at memory speed from 120 MiB on, around its 96 MiB; powers of 6 to 10 fit alike."""
 
-BYTES_PER_ACTIVATION = 2
-
 Binding = Literal["fixed", "memory", "compute", "traffic", "routing"]
 
 
@@ -72,6 +70,32 @@ class Device(NamedTuple):
     """The last-level cache where one layer is replayed and finds its weights there; 0 in a model of many layers."""
 
 
+class ValueBytes(NamedTuple):
+    """Bytes of one value in a kernel, its share of scales included."""
+
+    weight: float
+    operand: float
+    """Of a row, as both products read it."""
+    result: float
+    """Of a row, as it comes out of a product and as the layer takes and gives it."""
+
+
+VALUE_BYTES = {
+    "bfloat16": ValueBytes(2, 2, 2),
+    "float16": ValueBytes(2, 2, 2),
+    "float32": ValueBytes(4, 4, 4),
+    "fp8": ValueBytes(1, 1, 2),
+    "fp8_block": ValueBytes(1 + 4 / 128**2, 1 + 4 / 128, 2),
+    "nvfp4": ValueBytes(0.5 + 1 / 16, 0.5 + 1 / 16, 2),
+    "int4_wo": ValueBytes(0.5 + 2 / 128, 2, 2),
+    "w4a16_mxfp4": ValueBytes(0.5 + 1 / 32, 2, 2),
+}
+"""By format, in the words of the collector of the public rows (facts on kernels, section 1). fp8 has one scale for a
+tensor, fp8_block a float32 for 128 x 128 weights and for 128 values of a row (1 x 128, section 5), nvfp4 a byte for 16
+values of either, int4_wo 16 bit for 128 weights, MXFP4 a byte for 32; these two leave rows in 16 bit. Results have 16 bit
+except in float32."""
+
+
 class ExpertShape(NamedTuple):
     """The routed experts of one layer, as one rank holds them."""
 
@@ -82,8 +106,7 @@ class ExpertShape(NamedTuple):
     """Of the layer, over all ranks of the expert group."""
     experts_on_rank: int
     experts_per_token: int
-    bytes_per_weight: float
-    """With scales."""
+    value_bytes: ValueBytes
     gated: bool = True
     """Three matrices; two where False."""
 
@@ -161,21 +184,25 @@ class Latency(NamedTuple):
 def work(shape: ExpertShape, load: Load) -> Work:
     """Bytes and operations of a load.
 
-    Weights: distinct x matrices x hidden x width x bytes per weight. Operations: 2 per weight and row. A row moves
-    hidden x 6 and width x 6 bytes (gathered, between the products, combined; 16-bit activations; a third less of the
-    width without a gate), as measured kernels do. ValueError where the load does not fit the shape.
+    Weights: distinct x matrices x hidden x width x bytes of a weight. Operations: 2 per weight and row. A row moves
+    hidden x (operand + 2 results) and width x (operand + 2 results; 1 without a gate): gathered, between the products,
+    combined. In 16 bit that is 6 bytes of either, as measured kernels do (facts on kernels, section 2). On the public
+    rows in fp8 and fp4 another share of operands among the three fits no better: their mean error on unseen shapes
+    stays within 0.1 points. ValueError where the load does not fit the shape.
     """
     if not 0 <= load.distinct <= shape.experts_on_rank or load.rows < 0:
         raise ValueError(f"{load.distinct} distinct experts of {shape.experts_on_rank}, {load.rows} rows")
     matrices = 3 if shape.gated else 2
     weights = matrices * shape.hidden * shape.width
+    value = shape.value_bytes
     return Work(
         distinct=load.distinct,
         rows=load.rows,
         remote_rows=max(0.0, load.tokens * shape.experts_per_token - load.rows),
-        weight_bytes=load.distinct * weights * shape.bytes_per_weight,
+        weight_bytes=load.distinct * weights * value.weight,
         flops_per_row=2 * weights,
-        row_bytes=BYTES_PER_ACTIVATION * (3 * shape.hidden + matrices * shape.width),
+        row_bytes=shape.hidden * (value.operand + 2 * value.result)
+        + shape.width * (value.operand + (matrices - 1) * value.result),
         routing_bytes=4 * load.tokens * shape.experts,
     )
 
@@ -241,8 +268,19 @@ def rate(hardware: Hardware, dtype: str) -> int | None:
     activations (`int4_wo`, `w4a16_mxfp4`).
     """
     rates = hardware.dense_flops_per_s
-    low = {"nvfp4": rates.fp4, "fp8": rates.fp8, "fp8_block": rates.fp8}.get(dtype)
-    return low or rates.bf16 or rates.fp16 or rates.fp32
+    return _low_rate(hardware, dtype) or rates.bf16 or rates.fp16 or rates.fp32
+
+
+def value_bytes(hardware: Hardware, dtype: str) -> ValueBytes:
+    """Bytes of a format on a device: rows stay in 16 bit where it has no rate for their 4 or 8 bits (see `rate`)."""
+    found = VALUE_BYTES[dtype]
+    narrow = found.operand < 2 and not _low_rate(hardware, dtype)
+    return found._replace(operand=2) if narrow else found
+
+
+def _low_rate(hardware: Hardware, dtype: str) -> int | None:
+    rates = hardware.dense_flops_per_s
+    return {"nvfp4": rates.fp4, "fp8": rates.fp8, "fp8_block": rates.fp8}.get(dtype)
 
 
 def device_of(hardware: Hardware, dtype: str, *, warm: bool = False) -> Device:

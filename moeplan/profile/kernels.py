@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import correlation, median
 
-from moeplan.core.latency import Device, ExpertShape, Load, seconds, work
+from moeplan.core.latency import VALUE_BYTES, Device, ExpertShape, Load, seconds, work
 from moeplan.core.latency_fit import REFIT_SPREAD, REFITTED, START, fit_constants, refit
 from moeplan.core.latency_fit import Point as Row
 from moeplan.core.measurement import Point
@@ -18,7 +18,9 @@ from moeplan.profile.summary import coldest
 
 MOST_FITTED = 40
 FEWEST = 12
-BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "float8_e4m3fn": 1.0, "int8": 1.0}
+FORMATS = {"bfloat16": "bfloat16", "float16": "float16", "float32": "float32", "float8_e4m3fn": "fp8"}
+"""torch's dtypes to formats of the latency model. In float8 there is a scale for each row of either operand, 4 bytes for
+hundreds of values: they count for nothing."""
 REFERENCES = ("loop", "batched")
 """Backends that the model does not describe: one waits for the host at every expert, the other reads all experts always."""
 FEWEST_DISTINCT = 3
@@ -41,7 +43,7 @@ def kernel_fits(points: Sequence[Point]) -> tuple[KernelFit, ...]:
             for point in timed
             if (point.backend, point.dtype, point.case.get("part")) == (backend, dtype, "routed")
         ]
-        if device is not None and dtype in BYTES and len(mine) >= FEWEST:
+        if device is not None and dtype in FORMATS and len(mine) >= FEWEST:
             found.append(_fit(backend, dtype, mine, device))
     return tuple(found)
 
@@ -71,7 +73,7 @@ def _row(point: Point, device: Device) -> Row:
         experts=int(case["num_experts"] or 0),
         experts_on_rank=int(case["num_experts"] or 0),
         experts_per_token=int(case["experts_per_token"] or 0),
-        bytes_per_weight=BYTES[point.dtype],
+        value_bytes=VALUE_BYTES[FORMATS[point.dtype]],
         gated=bool(case["gated"]),
     )
     tokens = int(case["tokens"] or 0)

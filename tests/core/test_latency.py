@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from moeplan.core.errors import InputError
 from moeplan.core.hardware import DenseRates, Hardware
 from moeplan.core.latency import (
+    VALUE_BYTES,
     Band,
     Device,
     ExpertShape,
@@ -21,8 +22,11 @@ from moeplan.core.latency import (
     parts,
     predict,
     rate,
+    value_bytes,
     work,
 )
+from moeplan.core.quant import BF16 as BF16_WEIGHT
+from moeplan.core.quant import FP8_BLOCK, FP8_TENSOR, FP32, MXFP4, NVFP4, PACKED_INT4
 
 CONSTANTS = KernelConstants(
     fixed_s=20e-6,
@@ -39,7 +43,8 @@ CONSTANTS = KernelConstants(
     routing_factor=10.0,
 )
 DEVICE = Device(bandwidth_bytes_per_s=1e12, flops_per_s=100e12)
-SHAPE = ExpertShape(hidden=1000, width=500, experts=64, experts_on_rank=16, experts_per_token=4, bytes_per_weight=2.0)
+BF16 = VALUE_BYTES["bfloat16"]
+SHAPE = ExpertShape(hidden=1000, width=500, experts=64, experts_on_rank=16, experts_per_token=4, value_bytes=BF16)
 LOAD = Load(tokens=100, distinct=10, rows=80)
 
 
@@ -61,6 +66,34 @@ def test_without_a_gate_a_third_of_the_weights_is_missing() -> None:
     assert found.weight_bytes == 10 * 2_000_000
     assert found.flops_per_row == 2_000_000
     assert found.row_bytes == 6 * 1000 + 4 * 500
+
+
+def test_rows_of_other_formats_move_other_bytes() -> None:
+    """1000 x (operand + 2 results) + 500 x (operand + gate and up)."""
+
+    def row_bytes(dtype: str, *, gated: bool = True) -> float:
+        return work(SHAPE._replace(value_bytes=VALUE_BYTES[dtype], gated=gated), LOAD).row_bytes
+
+    assert row_bytes("float16") == row_bytes("bfloat16") == 9000
+    assert row_bytes("float32") == 2 * 9000
+    # One byte an operand, two a result: 1000 x (1 + 4) + 500 x (1 + 4); without a gate 500 x (1 + 2).
+    assert row_bytes("fp8") == 7500
+    assert row_bytes("fp8", gated=False) == 6500
+    # A float32 for 128 values: 4 / 128 more for each of 1500 operands.
+    assert row_bytes("fp8_block") == 7500 + 1500 / 32
+    # Half a byte, and a byte for 16 values: 1000 x (0.5625 + 4) + 500 x (0.5625 + 4).
+    assert row_bytes("nvfp4") == 6843.75
+    # Weights alone are small.
+    assert row_bytes("int4_wo") == row_bytes("w4a16_mxfp4") == 9000
+
+
+def test_weights_take_what_checkpoints_of_their_format_take() -> None:
+    stored = {
+        "bfloat16": BF16_WEIGHT, "float32": FP32, "fp8": FP8_TENSOR, "fp8_block": FP8_BLOCK, "nvfp4": NVFP4,
+        "int4_wo": PACKED_INT4, "w4a16_mxfp4": MXFP4,
+    }  # fmt: skip
+    for name, weight_format in stored.items():
+        assert VALUE_BYTES[name].weight * 8 == weight_format.bits_per_weight, name
 
 
 def test_every_part_by_hand() -> None:
@@ -140,7 +173,7 @@ def test_the_binding_part(load: Load, device: Device, binding: str) -> None:
 
 
 def test_routing_binds_where_experts_are_many_and_small() -> None:
-    shape = ExpertShape(64, 16, experts=4096, experts_on_rank=4, experts_per_token=1, bytes_per_weight=2)
+    shape = ExpertShape(64, 16, experts=4096, experts_on_rank=4, experts_per_token=1, value_bytes=BF16)
     assert parts(CONSTANTS, DEVICE, work(shape, Load(50_000, 4, 50))).binding == "routing"
 
 
@@ -209,6 +242,15 @@ def test_rates_fall_back_to_16_bit_where_the_device_or_the_format_has_no_other()
     assert rate(ampere, "fp8") == 312
     turing = Hardware("t", "T", dense_flops_per_s=DenseRates(fp32=8, fp16=65))
     assert rate(turing, "bfloat16") == 65
+
+
+def test_rows_stay_in_16_bit_where_the_device_multiplies_no_narrower() -> None:
+    hopper = Hardware("h", "H", dense_flops_per_s=DenseRates(bf16=989, fp8=1979))
+    ampere = Hardware("a", "A", dense_flops_per_s=DenseRates(bf16=312, int8=624))
+    assert value_bytes(hopper, "fp8") == VALUE_BYTES["fp8"]
+    assert value_bytes(ampere, "fp8") == (1, 2, 2)
+    assert value_bytes(hopper, "nvfp4") == (0.5625, 2, 2)
+    assert value_bytes(ampere, "float32") == (4, 4, 4)
 
 
 def test_a_device_is_cold_unless_said_and_an_unknown_cache_is_none() -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from moeplan.core.latency import Device, ExpertShape, Load, seconds, work
+from moeplan.core.latency import VALUE_BYTES, Device, ExpertShape, Load, seconds, work
 from moeplan.core.latency_fit import CEILING, REFIT_SPREAD, REFITTED, SPREAD, START, Point, fit_constants, refit
 
 DEVICE = Device(bandwidth_bytes_per_s=3e12, flops_per_s=900e12)
+BF16 = VALUE_BYTES["bfloat16"]
 SHAPES = (
-    ExpertShape(2048, 768, 128, 128, 8, 2.0),
-    ExpertShape(4096, 14336, 8, 8, 2, 2.0),
-    ExpertShape(4096, 1536, 128, 128, 8, 2.0),
+    ExpertShape(2048, 768, 128, 128, 8, BF16),
+    ExpertShape(4096, 14336, 8, 8, 2, BF16),
+    ExpertShape(4096, 1536, 128, 128, 8, BF16),
 )
 TRUE = START._replace(fixed_s=35e-6, expert_s=0.02e-6, memory_fraction=0.62, compute_fraction=0.33, traffic_factor=3.5)
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from moeplan.core.latency import Device, ExpertShape, Load, seconds, work
+from moeplan.core.latency import VALUE_BYTES, Device, ExpertShape, Load, seconds, work
 from moeplan.core.latency_fit import START
 from moeplan.core.measurement import MoeShape, Point, Spread
 from moeplan.profile.kernels import FEWEST, MOST_FITTED, kernel_fits
@@ -40,7 +40,7 @@ def points(tokens: list[int], noise: float = 0.0) -> list[Point]:
                 shape.num_experts,
                 shape.num_experts,
                 shape.experts_per_token,
-                2.0,
+                VALUE_BYTES["bfloat16"],
             )
             took = seconds(TRUTH, DEVICE, work(experts, Load(count, distinct, count * shape.experts_per_token)))
             took *= 1 + noise * drawn.uniform(-1, 1)
