@@ -111,7 +111,8 @@ def meaning(name: str) -> Meaning:
     for pattern, label, promise in _NAMED:
         found = pattern.fullmatch(name)
         if found is not None:
-            return Meaning(label.format(**found.groupdict()), promise, found.groupdict().get("dtype", ""))
+            told = label.format(**found.groupdict()).replace(" 1 tokens", " 1 token")
+            return Meaning(told, promise, found.groupdict().get("dtype", ""))
     return Meaning(name)
 
 

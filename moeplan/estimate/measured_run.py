@@ -7,7 +7,7 @@ out there too), as many sequences, and as many tokens as prompt and decoding hav
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from moeplan.core.ledger import Line, band_bytes, total_bytes
 from moeplan.core.measurement import Point
 from moeplan.estimate import Estimate, estimate
+from moeplan.estimate.result import Rank
 
 ENGINE = "transformers"
 
@@ -73,24 +74,27 @@ def estimate_of_run(
         )
 
 
-def lines_of_run(point: Point, found: Estimate) -> tuple[RunLine, ...]:
+def lines_of_run(point: Point, found: Estimate | None) -> tuple[RunLine, ...]:
     """Every figure of a point of the sections `models` and `memory` that an estimate has a line for.
 
-    A model that ran with other sequences, tokens or layers than were estimated has figures without predictions.
+    A model that ran with other sequences, tokens or layers than were estimated, or could not be estimated at all, has
+    figures without predictions.
     """
     if point.section == "models":
         return _of_model(point, found)
     if point.section == "memory" and point.case.get("what") == "context" and "first_kernel_bytes" in point.values:
-        rank = next((each for each in found.ranks if each.device == "gpu"), None)
-        predicted = _sum_of([line for line in rank.lines if line.code == "device_context"]) if rank else None
+        rank = _rank(found)
+        predicted = None if rank is None else _sum_of(line for line in rank.lines if line.code == "device_context")
         return (_line("context_bytes", "context of the device", point.values["context_bytes"], predicted, None),)
     return ()
 
 
-def _of_model(point: Point, found: Estimate) -> tuple[RunLine, ...]:
+def _of_model(point: Point, found: Estimate | None) -> tuple[RunLine, ...]:
     seen, other = point.values, _otherness(point, found)
-    weights, cache, beside = _predicted(found)
-    whole = None if beside is None else _Predicted(*map(sum, zip(weights, cache, beside, strict=True)))
+    weights, cache, beside = (None, None, None) if found is None else _predicted(found)
+    whole = None
+    if weights is not None and cache is not None and beside is not None:
+        whole = _Predicted(*map(sum, zip(weights, cache, beside, strict=True)))
     rows: list[tuple[str, str, float | None, _Predicted | None]] = [
         ("weights_bytes", "weights: parameters and buffers", _sum(seen, "parameter_bytes", "buffer_bytes"), weights),
         ("loaded_bytes", "weights as torch allocated them", _gain(seen, "load_allocated_bytes"), weights),
@@ -121,8 +125,10 @@ def _line(
     return RunLine(quantity, label, float(observed), size, band, bar, why_not)
 
 
-def _otherness(point: Point, found: Estimate) -> str | None:
+def _otherness(point: Point, found: Estimate | None) -> str | None:
     """Why the estimate is not of what ran; None where it is."""
+    if found is None:
+        return "the model could not be estimated"
     case = point.case
     batch, tokens = int(case["batch"] or 0), int(case["prompt_tokens"] or 0) + int(case["decode_tokens"] or 0)
     asked, layers = found.request, int(point.values.get("layers", 0))
@@ -138,11 +144,11 @@ def _otherness(point: Point, found: Estimate) -> str | None:
 
 def _predicted(found: Estimate) -> tuple[_Predicted, _Predicted, _Predicted | None]:
     """Weights, cache, and what is beside them on the device; the last is None where no GPU was named."""
-    rank = next((each for each in found.ranks if each.device == "gpu"), None)
+    rank = _rank(found)
     if rank is None:
         return _exact(found.weights.resident_bytes), _exact(found.kv_cache.bytes_total), None
     weights, cache = _exact(rank.weights_bytes), _exact(rank.kv_cache_bytes)
-    context = _sum_of([line for line in rank.lines if line.code == "device_context"])
+    context = _sum_of(line for line in rank.lines if line.code == "device_context")
     parts = zip(_sum_of(rank.lines), weights, cache, context, strict=True)
     return weights, cache, _Predicted(*(whole - sum(others) for whole, *others in parts))
 
@@ -151,8 +157,14 @@ def _exact(size_bytes: float) -> _Predicted:
     return _Predicted(size_bytes, size_bytes, size_bytes)
 
 
-def _sum_of(lines: Sequence[Line]) -> _Predicted:
-    return _Predicted(total_bytes(lines), *band_bytes(lines))
+def _rank(found: Estimate | None) -> Rank | None:
+    """The one device; None where no GPU was named."""
+    return None if found is None else next((each for each in found.ranks if each.device == "gpu"), None)
+
+
+def _sum_of(lines: Iterable[Line]) -> _Predicted:
+    added = tuple(lines)
+    return _Predicted(total_bytes(added), *band_bytes(added))
 
 
 def _sum(seen: Mapping[str, float], *names: str) -> float | None:

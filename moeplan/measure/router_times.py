@@ -29,12 +29,17 @@ _HASH_TOKENS = 16384  # entries of the table of a hash router; the token ids of 
 _TOLERANCE = 2e-2  # of `all`: weights that sum to 1 give the tokens back but for roundings
 _DRAWS = 4
 
+# Every effort has a step of one token and one of 64, the two that a profile is summed up by.
 _TOKENS: dict[Effort, tuple[int, ...]] = {
-    "quick": (1, 4096),
+    "quick": (1, 64, 4096),
     "default": (1, 64, 1024, 16384),
     "full": (1, 4, 16, 64, 256, 1024, 4096, 16384),
 }
-_HOST_TOKENS: dict[Effort, tuple[int, ...]] = {"quick": (1, 64), "default": (1, 256), "full": (1, 16, 256, 1024)}
+_HOST_TOKENS: dict[Effort, tuple[int, ...]] = {
+    "quick": (1, 64),
+    "default": (1, 64, 256),
+    "full": (1, 16, 64, 256, 1024),
+}
 
 
 def plan(
