@@ -63,6 +63,7 @@ def estimate(
     engine: str | None = None,
     engine_version: str | None = None,
     engine_args: str | Sequence[str] = (),
+    engine_files: bool = True,
     tp: int | None = None,
     pp: int | None = None,
     dp: int | None = None,
@@ -92,6 +93,7 @@ def estimate(
 
     `model` may be left out where `engine_args` names it. `context` and `concurrency` are numbers or texts such as `32k`.
     `engine_args` is the engine's own command line, as a text or in words; what it says and a keyword says too must agree.
+    `engine_files` False leaves files that it names (`--config`) unread, as for a command that is to run elsewhere.
     `headers` reads the checkpoint's headers from the Hub also for a model that the catalogue knows; `file` names one of
     several models in a repository or folder; `progress` is told how many headers of how many are read; `find` reads the
     model, where it is not to be read afresh. Raises the errors of `moeplan.core.errors`.
@@ -109,7 +111,7 @@ def estimate(
         "num_nodes": nodes, "utilization_fraction": utilization, "context_tokens": context, "concurrency": concurrency,
         "dtype": dtype, "kv_dtype": kv_dtype, "revision": revision,
     }  # fmt: skip
-    stated = read_stated(engine, named, words)
+    stated = read_stated(engine, named, words, engine_files=engine_files)
     model = _model(model, stated)
     values: Mapping[str, Any] = stated.values
     share = values.get("utilization_fraction")

@@ -35,10 +35,11 @@ class Stated(NamedTuple):
     """What is left to the engine by name (`--max-model-len auto`)."""
 
 
-def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str]) -> Stated:
+def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str], *, engine_files: bool = True) -> Stated:
     """Options of moeplan (`named`, None where not given) joined with the engine's command line.
 
-    Raises InputError for values that are none, and where both state different values of one thing.
+    Files of settings that the command names (`--config`) are read with `engine_files`; without it nothing is opened, as for
+    a command that is to run elsewhere. Raises InputError for values that are none, and where both state different values of one thing.
     """
     values = {name: value for name, value in named.items() if value is not None}
     _check_degrees(values)
@@ -49,7 +50,7 @@ def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str]) 
     flags: dict[str, str] = {}
     left_open: set[str] = set()
     if words:
-        command, names = _read_command(engine, words)
+        command, names = _read_command(engine, words, engine_files=engine_files)
         settings = command.settings
         if command.engine not in (None, engine):
             raise InputError(
@@ -77,7 +78,7 @@ def read_stated(engine: str, named: Mapping[str, object], words: Sequence[str]) 
     return Stated(values, layout, settings, model, quantization, tuple(notes), flags, frozenset(left_open))
 
 
-def _read_command(engine: str, words: Sequence[str]) -> "tuple[Command, dict[str, str]]":
+def _read_command(engine: str, words: Sequence[str], *, engine_files: bool) -> "tuple[Command, dict[str, str]]":
     """What the words say, and the engine's flag for each thing that all engines share."""
     from importlib import import_module
 
@@ -89,12 +90,23 @@ def _read_command(engine: str, words: Sequence[str]) -> "tuple[Command, dict[str
     from moeplan.engines import ENGINES
     from moeplan.engines.command_line import read_command
 
+    notes: tuple[Remark, ...] = ()
+    if engine_files and any("--config" in word or "--extra" in word for word in words):
+        from moeplan.estimate.engine_files import with_files
+
+        words, notes = with_files(engine, words)
     table = import_module(f"moeplan.engines.{ENGINES[engine]}.flags")
     command = read_command(table.FLAGS, words)
+    command = command._replace(notes=(*notes, *command.notes))
     # llama.cpp states one length for all sequences together, and types of keys and values apart.
     common = getattr(table, "common_fields", None)
-    names = {flag.field: flag.name for flag in reversed(table.FLAGS) if flag.field is not None}
-    return command if common is None else command._replace(fields=common(command.fields, command.settings)), names
+    if common is not None:
+        command = command._replace(fields=common(command.fields, command.settings))
+    # TensorRT-LLM has settings that stand in a file alone.
+    own = getattr(table, "own_settings", None)
+    if own is not None:
+        command = command._replace(settings=own(command.settings))
+    return command, {flag.field: flag.name for flag in reversed(table.FLAGS) if flag.field is not None}
 
 
 def engine_of(words: Sequence[str]) -> str | None:

@@ -12,6 +12,7 @@ from moeplan.engines.command_line.names import spelled
 from moeplan.engines.llamacpp.flags import FLAGS as LLAMACPP
 from moeplan.engines.sglang.flags import FLAGS as SGLANG
 from moeplan.engines.trtllm.flags import FLAGS as TRTLLM
+from moeplan.engines.trtllm.flags import own_settings
 from moeplan.engines.vllm.flags import FLAGS as VLLM
 
 TABLES: dict[str, tuple[Flag, ...]] = {"vllm": VLLM, "sglang": SGLANG, "trtllm": TRTLLM, "llamacpp": LLAMACPP}
@@ -197,6 +198,13 @@ WELL_KNOWN = {
         --cluster_size 1                           --moe_cluster_parallel_size = 1
         --enable_chunked_prefill                   --enable_chunked_prefill = True
         --backend pytorch                          --backend = pytorch
+        --kv_cache_config.dtype fp8                kv_dtype = fp8
+        --kv_cache_config.free_gpu_memory_fraction 0.8  utilization_fraction = 0.8
+        --no-enable_attention_dp                   dp_attention = False
+        --moe_tensor_parallel_size 2               --moe_tensor_parallel_size = 2
+        --cuda_graph_config null                   --cuda_graph_config = null
+        --moe_backend CUTLASS                      --moe_config = {"backend":"CUTLASS"}
+        --kv_cache_config.max_tokens 8192          --kv_cache_config = {"max_tokens":8192}
     """,
     "llamacpp": """
         -m a.gguf                                  model = a.gguf
@@ -280,3 +288,25 @@ def test_data_parallel_attention_of_sglang(line: str, fields: dict[str, object])
     command = read_command(SGLANG, shlex.split(line))
     assert command.fields == fields
     assert not command.notes
+
+
+def test_settings_of_a_file_have_the_names_of_their_keys() -> None:
+    """TensorRT-LLM llmapi/llm_args.py: keys of KvCacheConfig, MoeConfig, CudaGraphConfig and LlmArgs."""
+    line = """--backend pytorch --max_batch_size 64 --kv_cache_config.max_tokens 8192 --kv_cache_config.host_cache_size 1000
+        --kv_cache_config.max_attention_window [128,4096] --kv_cache_config.enable_block_reuse false
+        --kv_cache_config.dtype null --kv_cache_config.enable_partial_reuse true
+        --moe_config.load_balancer.num_slots 288 --speculative_config.decoding_type MTP --enable_lora"""
+    command = read_command(TRTLLM, shlex.split(line))
+    assert not command.notes
+    assert own_settings(command.settings) == {
+        "--max_batch_size": 64,
+        "kv_cache_config.max_tokens": 8192,
+        "kv_cache_config.host_cache_size": 1000,
+        "kv_cache_config.max_attention_window": "[128, 4096]",
+        "kv_cache_config.enable_block_reuse": False,
+        "moe_config.load_balancer": '{"num_slots": 288}',
+        "speculative_config": '{"decoding_type":"MTP"}',
+        "enable_lora": True,
+    }
+    old = read_command(TRTLLM, ["--no-use_cuda_graph", "--backend", "tensorrt"])
+    assert own_settings(old.settings) == {"--backend": "tensorrt", "cuda_graph_config": "null"}

@@ -164,7 +164,7 @@ class _Reader:
     def _value(self, flag: Flag, typed: str, text: str) -> None:
         if not flag.matters:
             return
-        if flag.kind == "json":
+        if flag.kind == "json" and text not in flag.words:
             if self.objects.put(flag.name, read_object(typed, text)):
                 self._repeated(typed, f"another {typed}", "the last one")
             return
@@ -189,6 +189,8 @@ class _Reader:
         for key, value in self.objects.found(flag.name).items():
             name = f"{flag.name}.{key.replace('-', '_')}"
             row = row_of(self.flags, flag, key)
+            if row is not None and not row.matters:
+                continue
             if row is None or value is None or isinstance(value, dict):
                 rest[key] = value
                 continue

@@ -6,6 +6,7 @@ from moeplan.core.deployment import Serving, Settings
 from moeplan.core.kv_cache import cache_rows
 from moeplan.core.mixers import mixers_of
 from moeplan.core.model import CompressedAttention, LatentAttention, Remark
+from moeplan.engines.trtllm.layout import BALANCER
 from moeplan.engines.trtllm.registry import NOT_SERVED, SERVED
 from moeplan.engines.trtllm.settings import BATCH, SPECULATION
 
@@ -34,6 +35,8 @@ def doubts(serving: Serving, settings: Settings) -> tuple[Remark, ...]:
         found.append(
             "speculation: draft tokens in cache, states and workspaces are not modelled, nor another draft model"
         )
+    if not (settings.text(BALANCER) or "{").startswith("{"):
+        found.append(f"copies of experts: {settings.text(BALANCER)} is not read ({BALANCER}), and none are counted")
     if settings.count("--max_beam_width") > 1:
         found.append("beams: each keeps a cache of its own, and one per sequence is counted")
     if settings.count("--moe_cluster_parallel_size") > 1:

@@ -25,7 +25,8 @@ PASSED_ON = (
     "kv_cache_config.host_cache_size", "kv_cache_config.use_kv_cache_manager_v2",
     "kv_cache_config.mamba_ssm_cache_dtype", "moe_tensor_parallel_size", "moe_config.backend",
     "moe_config.max_num_tokens", "moe_config.load_balancer", "cuda_graph_config", "cuda_graph_config.max_batch_size",
-    "--enable_chunked_prefill", "--max_beam_width", "--moe_cluster_parallel_size", "enable_lm_head_tp_in_adp",
+    "--enable_chunked_prefill", "--max_beam_width", "--context_parallel_size", "--moe_cluster_parallel_size",
+    "enable_lm_head_tp_in_adp",
     "allreduce_strategy", "enable_lora", "lora_config", SPECULATION, "speculative_config.decoding_type",
 )  # fmt: skip
 """Settings without a default worth a row: shown when they are stated."""

@@ -20,6 +20,12 @@ class Stream(NamedTuple):
     variables: Mapping[str, Quote] = {}
     """Variables from outside: `.env` beside a compose file, the policy."""
 
+    @property
+    def stem(self) -> str:
+        """The file's name without its ending: what a deployment is called where the file has no name for it."""
+        name = self.path.rpartition("/")[2]
+        return name.rpartition(".")[0] or name
+
 
 class Found(NamedTuple):
     """What a reader found in one document."""
