@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING, Any
 from moeplan.version import __version__
 
 if TYPE_CHECKING:
+    from moeplan.check import check as check
     from moeplan.core.errors import MoeplanError as MoeplanError
     from moeplan.estimate import estimate as estimate
     from moeplan.inspect import gpus as gpus
     from moeplan.inspect import models as models
+    from moeplan.lock import lock as lock
     from moeplan.profile import profile as profile
     from moeplan.validate import validate as validate
 
 _HOMES = {
     "MoeplanError": "moeplan.core.errors",
+    "check": "moeplan.check",
     "estimate": "moeplan.estimate",
     "gpus": "moeplan.inspect",
+    "lock": "moeplan.lock",
     "models": "moeplan.inspect",
     "profile": "moeplan.profile",
     "validate": "moeplan.validate",

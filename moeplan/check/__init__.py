@@ -20,7 +20,7 @@ from moeplan.check.estimates import Estimator, Find
 from moeplan.check.judging import Judging
 from moeplan.check.result import SCHEMA, Check, Level
 from moeplan.check.rules import FileSeen, all_rules
-from moeplan.check.subject import Options, subject_of
+from moeplan.check.subject import Options, Subject, subject_of
 from moeplan.check.summary import summary_of
 from moeplan.core.deployed import FileRead, Quote, Spot
 from moeplan.core.errors import InputError
@@ -31,7 +31,7 @@ from moeplan.sources.locked_models import LockedModels
 from moeplan.sources.policy import find_policy, read_policy
 from moeplan.sources.stated_models import at_revision
 
-__all__ = ["Check", "check"]
+__all__ = ["Check", "check", "deployments_of"]
 
 Progress = Callable[[int, int], None]
 FAIL_ON: tuple[Level, ...] = ("error", "warning", "info")
@@ -73,11 +73,9 @@ def check(
     find: Find = LockedModels(_lock_path(lock, terms)).find if locked else at_revision
     estimator = Estimator(find, [str(folder) for folder in folders], terms.prices, offline=offline or locked)
     options = Options(gpu, engine, engine_version)
-    given = {
-        name: Quote(value, Spot(1), "stated", why="--set or policy")
-        for name, value in {**terms.variables, **(variables or {})}.items()
-    }
-    files = [file for file in read_paths(named, given, stdin) if not _excluded(file.path, terms)]
+    files = [
+        file for file in read_paths(named, _given(terms, variables or {}), stdin) if not _excluded(file.path, terms)
+    ]
     judging = Judging(
         all_rules(), tuple(code.upper() for code in select), tuple(code.upper() for code in ignore), known
     )
@@ -105,6 +103,29 @@ def check(
         notes=_notes(files, deployments),
         fail_on=fail_on,
     )
+
+
+def deployments_of(
+    paths: str | Path | Sequence[str | Path] = ".", policy: str | Path | None = None
+) -> tuple[tuple[Subject, ...], Path]:
+    """Every deployment of these files, not judged, and the folder of the policy that holds."""
+    named = [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)] or ["."]
+    terms = _policy(policy, named)
+    files = [file for file in read_paths(named, _given(terms, {})) if not _excluded(file.path, terms)]
+    subjects = tuple(
+        subject_of(file, deployed, terms, Options(), _below(file.path, terms))
+        for file in files
+        for deployed in file.deployments
+    )
+    return subjects, Path(terms.folder if terms.path else ".")
+
+
+def _given(policy: Policy, variables: Mapping[str, str]) -> dict[str, Quote]:
+    """Values for variables that files leave open."""
+    return {
+        name: Quote(value, Spot(1), "stated", why="--set or policy")
+        for name, value in {**policy.variables, **variables}.items()
+    }
 
 
 def _policy(named: str | Path | None, paths: Sequence[str]) -> Policy:

@@ -65,7 +65,7 @@ def show(result: object, report: str, how: Showing, **details: bool) -> None:
         page = how.page._asdict() if how.format == "table" else {}
         text = getattr(import_module(f"moeplan.report.{name}"), name)(result, **page, **details)
     if how.output is not None:
-        _write(how.output, text)
+        write(how.output, text)
     elif not how.quiet:
         _print(text)
 
@@ -122,7 +122,8 @@ def _encodable(text: str, encoding: str) -> str:
     return text
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Replace a file, or write to a device or pipe. Raises InputError where that cannot be."""
     from moeplan.sources.file_writing import replace_file
 
     try:

@@ -154,7 +154,7 @@ def _severities(top: Block) -> dict[str, Severity]:
     for code, value in _texts(top, "severity").items():
         if value not in SEVERITIES:
             raise top.wrong(f"severity.{code}", f"is {shown(value)}", f"one of {', '.join(SEVERITIES)}")
-        found[code.upper()] = value  # type: ignore[assignment]
+        found[code.upper()] = value
     return found
 
 

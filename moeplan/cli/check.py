@@ -1,0 +1,170 @@
+"""`moeplan check`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from moeplan.check.result import Check, Level
+from moeplan.cli.completion import engine_names, gpu_names
+from moeplan.cli.options import Color, Profiles, Quiet, Showing, show, showing
+from moeplan.core.errors import EXIT_DONE, InputError
+
+FORMATS = {
+    "table": "table", "text": "table", "json": "json", "markdown": "markdown", "md": "markdown", "github": "github",
+    "sarif": "sarif", "junit": "junit",
+}  # fmt: skip
+
+
+def check(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH...", help="Files and folders; - reads a rendered stream. Else this folder."),
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", "-p", help="moeplan.yaml or pyproject.toml; else the nearest above.")
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", "-g", help="GPU of deployments that name none.", autocompletion=gpu_names),
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="Engine where a file tells none.", autocompletion=engine_names)
+    ] = None,
+    engine_version: Annotated[
+        str | None, typer.Option("--engine-version", help="Its version where the image tells none.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE for a variable that a file leaves open; repeat it.")
+    ] = None,
+    select: Annotated[
+        list[str] | None, typer.Option("--select", help="Only these rules: codes or prefixes, with commas.")
+    ] = None,
+    ignore: Annotated[list[str] | None, typer.Option("--ignore", help="Without these rules.")] = None,
+    fail_on: Annotated[
+        str, typer.Option("--fail-on", help="Level that fails: error, warning or info.", show_default=True)
+    ] = "error",
+    diff: Annotated[
+        str | None, typer.Option("--diff", help="Git revision or folder: what changed since, as Markdown.")
+    ] = None,
+    baseline: Annotated[Path | None, typer.Option("--baseline", help="Findings that are known already.")] = None,
+    write_baseline: Annotated[
+        Path | None, typer.Option("--write-baseline", help="Write what is found now to this file.")
+    ] = None,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Models from moeplan.lock alone; opens no connection.")
+    ] = False,
+    lock: Annotated[Path | None, typer.Option("--lock", help="Another lock file than moeplan.lock.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
+    format: Annotated[  # noqa: A002 - the option's name
+        list[str] | None,
+        typer.Option(
+            "--format", "-f", help="text, json, markdown, github, sarif, junit; may be repeated, each with an -o."
+        ),
+    ] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("--output", "-o", help="File for the format at the same place; else the screen."),
+    ] = None,
+    profiles: Profiles = None,
+    quiet: Quiet = False,
+    color: Color = "auto",
+) -> int:
+    """Judge the deployment files of a repository: will it start, fit, and keep the policy.
+
+    Exit codes: 0 all passed, 1 findings, 3 something could not be verified, 2 wrong usage.
+
+    \b
+    $ moeplan check deploy/
+    $ moeplan check deploy.yaml --gpu h100-sxm --format github
+    $ kustomize build overlays/prod | moeplan check -
+    $ moeplan check --diff origin/main -o comment.md
+    """  # noqa: D301 - \b is the character that keeps lines apart in help
+    shown = _showings(format or [], output or [], quiet=quiet, color=color, diff=diff is not None)
+    from moeplan.report.progress import watching
+    from moeplan.sources.policy import policy_variables
+
+    named = paths or ["."]
+    stdin = sys.stdin.read() if "-" in named else None
+    codes = [_codes(each or []) for each in (select, ignore)]
+    asked = {
+        "policy": policy, "gpu": gpu, "engine": engine, "engine_version": engine_version,
+        "variables": policy_variables(set_ or []), "select": codes[0], "ignore": codes[1],
+        "fail_on": cast("Level", fail_on), "baseline": baseline, "lock": lock, "locked": locked, "offline": offline,
+        "profiles": profiles or (), "stdin": stdin,
+    }  # fmt: skip
+    if diff is not None:
+        return _diff(diff, named, asked, shown)
+    from moeplan.check import check as verb
+    from moeplan.check.summary import exit_code
+
+    with watching("judging files", quiet=quiet) as progress:
+        result = verb(named, **asked, progress=progress)  # type: ignore[arg-type]
+    for how in shown:
+        show(result, "check", how)
+    _step_summary(result)
+    if write_baseline is not None:
+        from moeplan.check.baseline import baseline_text
+        from moeplan.cli.options import write
+
+        write(write_baseline, baseline_text(result))
+        return EXIT_DONE
+    return exit_code(result)
+
+
+def _showings(formats: list[str], outputs: list[Path], *, quiet: bool, color: str, diff: bool) -> list[Showing]:
+    """One for each format. On a machine of GitHub's Actions text comes with annotations unless a format is asked for."""
+    for name in formats:
+        if name not in FORMATS:
+            raise InputError(f"unknown format {name!r}", hint=f"formats: {', '.join(dict.fromkeys(FORMATS.values()))}")
+    if diff and any(name not in ("json", "markdown", "md") for name in formats):
+        raise InputError("--diff is told as markdown or json", hint="leave --format out for Markdown")
+    if len(outputs) > max(1, len(formats)):
+        raise InputError(
+            f"{len(outputs)} outputs for {max(1, len(formats))} formats", hint="name one --format for each -o"
+        )
+    names = formats or (["markdown"] if diff else ["text"])
+    if not formats and not diff and not outputs and os.environ.get("GITHUB_ACTIONS") == "true":
+        names = ["text", "github"]
+    places: list[Path | None] = [*outputs, *[None] * (len(names) - len(outputs))]
+    found = []
+    for name, place in zip(names, places, strict=True):
+        how = showing("table", json=False, output=place, quiet=quiet, color=color)
+        found.append(Showing(FORMATS[name], how.page, place, quiet))
+    return found
+
+
+def _codes(words: list[str]) -> list[str]:
+    return [code.strip() for word in words for code in word.split(",") if code.strip()]
+
+
+MOST_SUMMARY_BYTES = 1 << 20
+
+
+def _step_summary(result: Check) -> None:
+    """A table for the page of a run of GitHub's Actions, where there is one."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    from moeplan.report.check_markdown import check_markdown
+
+    text = check_markdown(result)
+    if len(text.encode()) > MOST_SUMMARY_BYTES:
+        text = "moeplan check: too many findings for a summary; see the log.\n"
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        sys.stderr.write(f"note: the step summary cannot be written ({error.strerror})\n")
+
+
+def _diff(base: str, paths: list[str], asked: dict[str, object], shown: list[Showing]) -> int:
+    from moeplan.check.diff import diff as verb
+    from moeplan.check.summary import exit_code
+
+    result = verb(base, paths, **asked)
+    for how in shown:
+        show(result, "check_diff", how)
+    return exit_code(result.head)
