@@ -5,6 +5,7 @@ PyYAML's safe loaders throw lines away; its composed nodes keep them. This is th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -122,23 +123,24 @@ class Composed:
         self.remarks: list[FileRemark] = []
 
 
-def compose(text: str, first_line: int = 1, path: str = "") -> Composed:
+def compose(text: str, first_line: int = 1, path: str = "", first_column: int = 1) -> Composed:
     """All documents of a YAML text; of a broken one those before the break, and a remark `file-broken` with its place.
 
-    `first_line` and `path` are where the text itself stands, for YAML inside of YAML.
+    `first_line`, `first_column` and `path` are where the text itself stands, for YAML inside of YAML.
     """
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found = Composed()
+    place = _Place(text, first_line, first_column, path)
     reader = None
     try:
         reader = loader(text)
         while reader.check_node():
-            found.documents.append(_Walk(first_line, path, found.remarks).document(reader.get_node()))
+            found.documents.append(_Walk(place, found.remarks).document(reader.get_node()))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        spot = Spot(mark.line + first_line, mark.column + 1, path) if mark else Spot(first_line, 1, path)
+        spot = place.spot(mark.line, mark.column) if mark else Spot(first_line, 1, path)
         problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be parsed")
         found.remarks.append(FileRemark("file-broken", f"not valid YAML: {problem}", spot, "correct that line"))
     except _TooMuchError as error:
@@ -152,6 +154,36 @@ def compose(text: str, first_line: int = 1, path: str = "") -> Composed:
     return found
 
 
+class _Place:
+    """Where a text stands."""
+
+    def __init__(self, text: str, first_line: int, first_column: int, path: str) -> None:
+        self.text = text
+        self.first_line = first_line
+        self.first_column = first_column
+        self.path = path
+        self.lines: list[str] | None = None
+
+    def spot(self, line: int, column: int, path: str | None = None) -> Spot:
+        """From PyYAML's numbers, which begin at 0."""
+        return Spot(line + self.first_line, column + self.first_column, self.path if path is None else path)
+
+    def indentation(self, line: int) -> int:
+        """Of the first line with anything in it, from `line` on."""
+        if self.lines is None:
+            self.lines = _BREAK.split(self.text)
+        for number in range(line, min(line + _MOST_BLANK, len(self.lines))):
+            each = self.lines[number]
+            if each.strip():
+                return len(each) - len(each.lstrip(" "))
+        return 0
+
+
+_MOST_BLANK = 100
+_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+"""Line breaks as YAML counts them."""
+
+
 class _TooMuchError(Exception):
     """Anchors that stand for more than any deployment has, or that hold themselves."""
 
@@ -159,16 +191,15 @@ class _TooMuchError(Exception):
 class _Walk:
     """From PyYAML's nodes to ours: anchors followed, merge keys (`<<`) merged, keys given twice told."""
 
-    def __init__(self, first_line: int, path: str, remarks: list[FileRemark]) -> None:
-        self.first_line = first_line
-        self.path = path
+    def __init__(self, place: _Place, remarks: list[FileRemark]) -> None:
+        self.place = place
         self.remarks = remarks
         self.num_nodes = 0
         self.told: set[Spot] = set()
 
     def document(self, node: Any) -> Node:
         """One document."""
-        return self.node(node, self.path, 0) if node is not None else Node("null", Spot(self.first_line))
+        return self.node(node, self.place.path, 0) if node is not None else Node("null", self.place.spot(0, 0))
 
     def node(self, node: Any, path: str, depth: int) -> Node:
         """A node and all below it."""
@@ -212,9 +243,10 @@ class _Walk:
 
     def spot(self, node: Any, path: str) -> Spot:
         mark = node.start_mark
-        # The text of a block begins on the line below its sign.
-        below = 1 if node.id == "scalar" and node.style in ("|", ">") else 0
-        return Spot(mark.line + self.first_line + below, 1 if below else mark.column + 1, path)
+        if node.id == "scalar" and node.style in ("|", ">"):
+            # The text of a block begins on the line below its sign, without its indentation.
+            return self.place.spot(mark.line + 1, self.place.indentation(mark.line + 1), path)
+        return self.place.spot(mark.line, mark.column, path)
 
 
 def _number(text: str) -> int | float | str:
