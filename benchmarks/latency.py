@@ -5,8 +5,8 @@
 One shape at a time is left out of a kernel (system, backend, version, format, kernel), the constants are fitted to the
 others, and the rows of that shape are predicted; bands are calibrated without it too (`fit_latency.py`, which wrote the
 fits to data/latency-folds.json; `fit_latency.py check` does them again). Kernels of three shapes and more count, with up
-to 8 expert ranks. Shown, and counted for nothing: kernels of two shapes, 16 ranks, and constants that are carried to
-another architecture, as they are and refitted to a few points of it.
+to 8 expert ranks. Shown, and counted for nothing: kernels of two shapes, 16 ranks, constants that are carried to another
+architecture, as they are and refitted to a few points of it, and what a refit to few points gains by where it starts.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.latency_rows import DATA, MOST_RANKS, PROFILES, RANGES, Group, Row, groups, models_of, rows  # noqa: E402
-from moeplan.core.kernel_set import KernelSet  # noqa: E402
+from benchmarks.latency_rows import DATA, MOST_RANKS, PROFILES, RANGES, Group, Row, groups, hardware_of, models_of, rows  # noqa: E402
+from moeplan.core.kernel_set import KernelSet, choose  # noqa: E402
 from moeplan.core.latency import KernelConstants, seconds  # noqa: E402
-from moeplan.core.latency_fit import REFIT_SPREAD, REFITTED, Point, fit_constants  # noqa: E402
+from moeplan.core.latency_fit import REFIT_SPREAD, REFITTED, START, Point, fit_constants  # noqa: E402
 from moeplan.sources.kernel_constants import all_sets  # noqa: E402
 from moeplan.sources.profile_folders import builtin_folder  # noqa: E402
 
@@ -189,6 +189,67 @@ def carried() -> list[Carried]:
     ]
 
 
+STARTS = ("other_architecture", "other_backend")
+FEW_OF_START = (12, 24, 40)
+
+
+class Started(NamedTuple):
+    """Refits to so many points of a kernel, on its other rows: mean and median error from `START`, and from elsewhere."""
+
+    kind: str
+    """One of `STARTS`: what the constants are of that it starts from."""
+    one_rank: bool
+    """Only rows without parallelism, as a profile measures them."""
+    points: int
+    kernels: int
+    generic: tuple[float, float]
+    borrowed: tuple[float, float]
+    better: int
+    """Kernels whose median error is lower with the borrowed start."""
+
+
+def starts() -> list[Started]:
+    """Every kernel whose format the nearest other architecture, or another backend on its own device, has a set of."""
+    found = []
+    for kind in STARTS:
+        for one_rank in (False, True):
+            for count in FEW_OF_START:
+                pairs = [
+                    (_few_off(some, START, count), _few_off(some, lent, count))
+                    for group, some in _rows_to_start(one_rank=one_rank)
+                    if len(some) >= 2 * count and (lent := _lent(group, kind)) is not None
+                ]
+                generic, borrowed = ([off for each in side for off in each] for side in zip(*pairs, strict=True))
+                better = sum(median(other) < median(own) for own, other in pairs)
+                found.append(Started(kind, one_rank, count, len(pairs), _both(generic), _both(borrowed), better))
+    return found
+
+
+def _rows_to_start(*, one_rank: bool) -> Iterator[tuple[Group, list[Row]]]:
+    for group, some in groups().items():
+        yield group, [row for row in some if not one_rank or row.ranks == row.tp == 1]
+
+
+@lru_cache(maxsize=256)
+def _lent(group: Group, kind: str) -> KernelConstants | None:
+    """Constants that a kernel would borrow, were its own unknown."""
+    here, foreign = hardware_of(group.system), kind == "other_architecture"
+    others = [
+        each
+        for each in all_sets(builtin_folder("kernels"))
+        if (each.hardware != here.profile) == foreign and (each.backend == group.backend) == foreign
+    ]
+    found = choose(others, here, group.backend, group.dtype)
+    return found[0].constants if found is not None and found[1] == (kind,) else None
+
+
+def _few_off(some: Sequence[Row], start: KernelConstants, count: int) -> list[float]:
+    """Errors on the rows that a refit to so many did not see."""
+    taken = few(some, count)
+    own = fit_constants([Point(row.device, row.work, row.seconds) for row in taken], start, REFITTED, REFIT_SPREAD)
+    return [_off(own, row) for row in some if row not in taken]
+
+
 def few(some: Sequence[Row], count: int) -> list[Row]:
     """So many rows, evenly over what takes little and what takes long: in the order of weights and rows."""
     ordered = sorted(some, key=lambda row: (row.tokens, row.work.weight_bytes, row.work.rows))
@@ -241,6 +302,12 @@ def tables() -> Iterator[str]:
             f"{f'{mean:.0%} / {middle:.0%}':>15}" for mean, middle in (found.untouched, *found.refitted.values())
         )
         yield f"{found.source + ' -> ' + found.target:<{width}} {found.rows:>7,} {cells}"
+    yield ""
+    yield f"{'Shown: refits to few points, by where they start':<{width}} {'kernels':>7} {'START':>15} {'borrowed':>15} {'better':>7}"
+    for one in starts():
+        name = f"{one.points} points{', one rank' if one.one_rank else ''}, START or {one.kind.replace('_', ' ')}"
+        cells = " ".join(f"{f'{mean:.1%} / {middle:.1%}':>15}" for mean, middle in (one.generic, one.borrowed))
+        yield f"{name:<{width}} {one.kernels:>7} {cells} {one.better:>7}"
     yield ""
     yield (
         f"mean {total.mean:.1%} (at most {MOST_MEAN:.0%}), median {total.median:.1%} (at most {MOST_MEDIAN:.1%}), "

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.collector_routing import Case, balanced, group_limited, power_law, routed
 from benchmarks.fit_latency import SHARED
-from benchmarks.latency import Judged, by, by_range, counted, folds, judged, main, passes, score
+from benchmarks.latency import STARTS, Judged, by, by_range, counted, folds, judged, main, passes, score, starts
 from benchmarks.latency_fits import Job, fitted, quantile
 from benchmarks.latency_rows import PROFILES, ROWS, Group, groups, models_of, rows
 from moeplan.core.latency import seconds
@@ -106,11 +106,23 @@ def test_errors_of_the_files_are_those_of_the_folds() -> None:
 
 def test_the_table_is_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.latency.carried", list)  # seconds of fits, shown and judged by nobody
+    monkeypatch.setattr("benchmarks.latency.starts", list)
     assert main() == 0
     out = capsys.readouterr().out
     for name in ("1-8", "16-64", "80-512", "768-4096", "6144+", "16 expert ranks", "h100_sxm vllm 0.24.0 fp8_block"):
         assert name in out
     assert out.strip().endswith("kept")
+
+
+def test_refits_gain_nothing_by_a_start_from_elsewhere() -> None:
+    """Why `START` is where a machine's refit begins; whoever gains more than half a point of error may change that."""
+    found = starts()
+    assert {(each.kind, each.one_rank, each.points) for each in found} == {
+        (kind, one_rank, points) for kind in STARTS for one_rank in (False, True) for points in (12, 24, 40)
+    }
+    for each in found:
+        assert each.kernels >= 14
+        assert each.borrowed[1] > each.generic[1] - 0.005, each
 
 
 # Rows and routings --------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def test_errors_are_those_of_points_that_the_fit_did_not_see() -> None:
 
 
 def test_too_few_points_are_refused() -> None:
-    with pytest.raises(ValueError, match="5 points do not determine 5 constants: 6 are needed"):
+    with pytest.raises(ValueError, match="5 points do not determine 7 constants: 8 are needed"):
         refit(points()[:5])
 
 
