@@ -20,7 +20,14 @@ _PROGRAMS = {
     "llama-cli": "llamacpp",
     "llama": "llamacpp",
 }
-_MODULES = {"vllm": "vllm", "sglang": "sglang", "tensorrt_llm": "trtllm", "trtllm": "trtllm", "llama_cpp": "llamacpp"}
+_MODULES = {
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "tensorrt_llm": "trtllm",
+    "trtllm": "trtllm",
+    "llama_cpp": "llamacpp",
+    "huggingfaceserver": "vllm",  # KServe's server, with vLLM inside
+}
 """First part of a module behind `python -m`; the second where the first is `dynamo`."""
 
 _SERVING = ("serve", "server", "cli")
@@ -29,6 +36,10 @@ _NOT_SERVING = (
     "download-kernels", "generate", "killall", "launch", "mm_embedding_serve", "preload", "run-batch", "snapshot",
     "version",
 )  # fmt: skip
+_NOT_SERVING_MODULE = re.compile(
+    r"(?:vllm|sglang|tensorrt_llm)\.(?:bench\w*|test\w*|eval\w*|profiler|check_env|collect_env|compile_\w+|utils)(?:\..*)?"
+    r"|.*\.(?:run_batch|mini_lb|launch_lb|launch_router|collect_env)"
+)
 
 
 class Program(NamedTuple):
@@ -44,17 +55,24 @@ def take_program(words: Sequence[str]) -> Program:
 
     Raises InputError for a program's other commands, which serve no model.
     """
-    variables: list[tuple[str, str]] = []
-    left = list(words)
-    while left:
-        found = _VARIABLE.fullmatch(left[0])
-        if found:
-            variables.append((found.group(1), found.group(2)))
-        elif left[0] not in _BEFORE and left[0] != "\\":
-            break
-        left.pop(0)
+    before = num_before(words)
+    found = (_VARIABLE.fullmatch(word) for word in words[:before])
+    variables = [(each.group(1), each.group(2)) for each in found if each]
+    left = list(words[before:])
     engine = _take_engine(left)
     return Program(tuple(variables), engine, tuple(left))
+
+
+def num_before(words: Sequence[str]) -> int:
+    """How many words stand before the program: variables, and words that start another program."""
+    for number, word in enumerate(words):
+        if not _VARIABLE.fullmatch(word) and word not in _BEFORE and word != "\\":
+            return number
+    return len(words)
+
+
+def _serves_nothing(command: str) -> InputError:
+    return InputError(f"`{command}` serves no model", hint="write the command that serves it, or only its flags")
 
 
 def _take_engine(left: list[str]) -> str | None:
@@ -62,8 +80,13 @@ def _take_engine(left: list[str]) -> str | None:
     first = _last_part(left)
     if _PYTHON.fullmatch(first) and "-m" in left[1:-1]:
         module = left[left.index("-m") + 1]
+        engine = _MODULES.get(module.removeprefix("dynamo.").partition(".")[0])
+        if engine is not None and _NOT_SERVING_MODULE.fullmatch(module):
+            raise _serves_nothing(f"python -m {module}")
         del left[: left.index("-m") + 2]
-        return _MODULES.get(module.removeprefix("dynamo.").partition(".")[0])
+        if module == "vllm.entrypoints.cli.main" and left and left[0] in _SERVING:
+            left.pop(0)
+        return engine
     engine = _PROGRAMS.get(first)
     # A folder may be called `vllm` too: a model of that name stands behind a program, or is followed by flags.
     if engine is None or (len(left) > 1 and left[1].startswith("-") and engine in ("vllm", "sglang")):
@@ -72,11 +95,9 @@ def _take_engine(left: list[str]) -> str | None:
     if left and left[0] in _SERVING:
         left.pop(0)
     elif left and left[0] in _NOT_SERVING:
-        raise InputError(
-            f"`{program} {left[0]}` serves no model", hint="write the command that serves it, or only its flags"
-        )
+        raise _serves_nothing(f"{program} {left[0]}")
     return engine
 
 
 def _last_part(left: list[str]) -> str:
-    return left[0].rpartition("/")[2].removesuffix(".exe") if left else ""
+    return re.split(r"[/\\]", left[0])[-1].removesuffix(".exe") if left else ""

@@ -517,12 +517,12 @@ def _found_empty(raw: Sequence[str]) -> set[str]:
 
 # What stands around a command ------------------------------------------------------------------------------------
 
-_SHELLS = frozenset(("sh", "bash", "dash", "ash", "zsh", "ksh", "su", "bash.exe"))
+SHELLS = frozenset(("sh", "bash", "dash", "ash", "zsh", "ksh", "su", "bash.exe"))
 _PREFIXES = frozenset(("exec", "nohup", "command", "builtin", "setsid", "time", "catchsegv", "then", "do", "&&"))
 _WRAPPERS = frozenset((
-    "apptainer", "chrt", "conda", "ddtrace-run", "docker", "docker-entrypoint.sh", "dumb-init", "enroot", "entrypoint.sh",
+    "apptainer", "chrt", "conda", "ddtrace-run", "docker-entrypoint.sh", "dumb-init", "enroot", "entrypoint.sh",
     "gosu", "hatch", "ionice", "kubectl", "mamba", "micromamba", "mpirun", "mpiexec", "ncu", "nice", "nsys", "numactl",
-    "nvidia_entrypoint.sh", "opentelemetry-instrument", "pdm", "pipenv", "pixi", "podman", "poetry", "prlimit", "rocprof",
+    "nvidia_entrypoint.sh", "opentelemetry-instrument", "pdm", "pipenv", "pixi", "poetry", "prlimit", "rocprof",
     "runuser", "s6-setuidgid", "singularity", "srun", "stdbuf", "su-exec", "sudo", "taskset", "tini", "timeout",
     "torchrun", "trtllm-llmapi-launch", "unbuffer", "uv", "uvx", "xargs",
 ))  # fmt: skip
@@ -560,7 +560,7 @@ def _unwrap(command: ShellCommand, gpus: Quote | None, at: _At) -> Iterator[Shel
             joined = Quote(" ".join(word.text for word in words[1:]), (words[1] if len(words) > 1 else words[0]).spot)
             yield from _read(joined, variables, gpus, (), _At(at.left or joined.spot.column, at.depth + 1))
             return
-        if first in _SHELLS:
+        if first in SHELLS:
             place = _behind_c(words)
             if place is None or at.depth >= MOST_SHELLS:
                 break
@@ -592,7 +592,7 @@ def _program(word: Quote) -> str:
 
 def _behind_c(words: Sequence[Quote]) -> int | None:
     """The place of the script in `sh -c SCRIPT`; None where there is none."""
-    if not words or _program(words[0]) not in _SHELLS:
+    if not words or _program(words[0]) not in SHELLS:
         return None
     wanted = False
     place = 1
@@ -631,7 +631,7 @@ def _behind_wrapper(words: Sequence[Quote]) -> list[Quote]:
             program in _STARTERS
             or (program in ("vllm", "sglang") and after == "serve")
             or (_PYTHON.fullmatch(program) and any(word.text == "-m" for word in words[place + 1 : place + 5]))
-            or (program in _SHELLS and _behind_c(words[place:]) is not None)
+            or (program in SHELLS and _behind_c(words[place:]) is not None)
         ):
             return list(words[place:])
     return []

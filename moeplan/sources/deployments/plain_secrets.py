@@ -1,0 +1,101 @@
+"""Access tokens in plain text: told by name and place, and never kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from moeplan.core.deployed import PlainSecret, Quote
+from moeplan.core.secret_words import HIDDEN, is_secret_name, is_secret_value
+from moeplan.sources.deployments.nodes import Node
+
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
+_KEY = re.compile(
+    r"(?:\w*[a-z0-9_])?(?:api[_-]?key|[_-]token|[a-z]Token|ApiKey|[_-]?password|passwd)|hf_?token", re.IGNORECASE
+)
+"""Keys of values files that hold a token themselves; `existingSecret` and `tokenSecretName` name where one is kept."""
+_SET = re.compile(r"(-?-?[A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
+_STANDS_FOR_ONE = re.compile(
+    r"\s*|\$.*|.*\{\{.*|<.*>|\[.*\]|\*+|(?:your|my|insert|replace|change|enter|put|add|example|sample|dummy|fake|test|todo)"
+    r"(?:$|[-_ .].*)|change[-_ ]?(?:me|it)|x+(?:[-_]?x+)*|\.+|empty|none|null|nil|false|true|not[-_ ]?(?:used|needed|set)|"
+    r"unused|n/?a|token-abc123|secret|token|password|(?:hf|sk)[-_](?:x+|\.+|\*+|your.*|token|<.*)|/.*|.*(?:secretKeyRef|"
+    r"(?:_|-|^)(?:here|placeholder))|encrypted.*|ENC\[.*|vault:.*|(?:op|awssm|gcpsm)://.*|sops.*",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What stands where a token is to be put, or tells where it is kept."""
+
+
+def is_plain_secret(name: str, value: str) -> bool:
+    """True where `value` is a token, by its looks or by the name that it has, and not what stands for one."""
+    if _STANDS_FOR_ONE.fullmatch(value):
+        return False
+    return is_secret_value(value) or (is_secret_name(name) and not value.isdecimal())
+
+
+def hidden(name: str, value: Quote) -> Quote:
+    """The value of a variable as it may be kept."""
+    return value._replace(text=HIDDEN) if _hides(name, value.text) else value
+
+
+class Masked(NamedTuple):
+    """Words without the tokens in them."""
+
+    words: tuple[Quote, ...]
+    secrets: tuple[PlainSecret, ...]
+
+
+def without_secrets(words: Iterable[Quote]) -> Masked:
+    """The words of a command without tokens: `--api-key X`, `--api-key=X`, `HF_TOKEN=X`, and what looks like one."""
+    made: list[Quote] = []
+    secrets: list[PlainSecret] = []
+    flag = ""
+    for word in words:
+        found = _SET.fullmatch(word.text)
+        name, value = (found.group(1), found.group(2)) if found else (flag, word.text)
+        starts_flag = word.text.startswith("-")
+        if starts_flag and found is None:
+            name = ""
+        if is_plain_secret(name, value):
+            secrets.append(PlainSecret(name.lstrip("-") or "a token", word.spot))
+        if _hides(name, value):
+            word = word._replace(text=f"{name}={HIDDEN}" if found else HIDDEN)  # noqa: PLW2901
+        flag = word.text if starts_flag and found is None else ""
+        made.append(word)
+    return Masked(tuple(made), tuple(secrets))
+
+
+def without_secret_values(variables: Mapping[str, Quote]) -> tuple[dict[str, Quote], tuple[PlainSecret, ...]]:
+    """Variables without the tokens in them, and those tokens."""
+    secrets = tuple(
+        PlainSecret(name, value.spot) for name, value in variables.items() if is_plain_secret(name, value.text)
+    )
+    return {name: hidden(name, value) for name, value in variables.items()}, secrets
+
+
+def secrets_in_yaml(document: Node) -> Iterator[PlainSecret]:
+    """Tokens anywhere in a document: `{name: HF_TOKEN, value: hf_...}`, `HF_TOKEN: hf_...`, words of lists, bare tokens."""
+    waiting = [("", document)]
+    while waiting:
+        name, node = waiting.pop()
+        if node.is_scalar:
+            if _KEY.fullmatch(name):
+                found = not _STANDS_FOR_ONE.fullmatch(node.text)
+            else:
+                found = is_plain_secret(name if _VARIABLE.fullmatch(name) else "", node.text)
+            if found:
+                yield PlainSecret(name or "a token", node.spot)
+        elif node.kind == "list":
+            yield from without_secrets(Quote(item.text, item.spot) for item in node.items if item.is_scalar).secrets
+            waiting += [(name, item) for item in reversed(node.items) if not item.is_scalar]
+        else:
+            listed = node.at("name").word()
+            if listed and node.at("value").is_scalar:
+                waiting.append((listed, node.at("value")))
+            skipped = ("value", "name") if listed else ()
+            waiting += [each for each in reversed(list(node.entries.items())) if each[0] not in skipped]
+
+
+def _hides(name: str, value: str) -> bool:
+    """True where the value may not be shown; what stands for a token may."""
+    return bool(value) and not value.startswith("$") and (is_secret_name(name) or is_secret_value(value))
