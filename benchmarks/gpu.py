@@ -6,7 +6,9 @@
 
 In this order, each within its share of the time: the default profile (into OUT/profiles, as `moeplan profile` writes it),
 tests marked `gpu`, whole models with random weights beside their estimate, and the rest of the full profile until the time
-is over. OUT/gpu.md and OUT/gpu.yaml hold the results; a summary is printed last.
+is over. OUT/gpu.md and OUT/gpu.yaml hold the results; a summary is printed last, with every bar of the project: kept, missed
+or not measured (`gpu_bars.py`). Exit 1 where a step failed or a bar was missed, else 0; steps that the time did not reach
+are named, and fail nothing. On the CPU no bar is judged.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +31,9 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.gpu_bars import Outcome, bar_lines, bar_table, missed, outcomes  # noqa: E402
 from moeplan.core.errors import InputError  # noqa: E402
-from moeplan.core.measurement import Effort, Point  # noqa: E402
+from moeplan.core.measurement import Effort  # noqa: E402
 from moeplan.core.units import gib  # noqa: E402
 from moeplan.profile import Profile, profile  # noqa: E402
 from moeplan.profile.record import read_record  # noqa: E402
@@ -43,9 +46,6 @@ from moeplan.validate.result import Comparison  # noqa: E402
 MODELS = ("olmoe-1b-7b", "deepseek-v2-lite", "qwen3-30b-a3b", "gpt-oss-20b", "mixtral-8x7b")
 """Whole models with random weights, the smallest first: what time is left for counts."""
 
-BARS = {"decode": 0.75, "prefill": 0.5, "unused points": 0.08, "R² over distinct": 0.98}
-"""What is hoped for: shares of the measured copy bandwidth and matrix rate, median error, R squared."""
-
 
 class Done(NamedTuple):
     """One step: what it found, or why it did not."""
@@ -54,6 +54,8 @@ class Done(NamedTuple):
     seconds: float
     found: Any
     problem: str | None
+    failed: bool = False
+    """False also where there was no time for it."""
 
 
 class Clock:
@@ -70,7 +72,7 @@ class Clock:
 
     def step(self, name: str, least_s: float, body: Callable[[], Any]) -> Any:
         """What `body` returns; None where the time is over or where it fails, with the reason kept."""
-        begin, found, problem = time.monotonic(), None, None
+        begin, found, problem, failed = time.monotonic(), None, None, False
         if self.left_s() < least_s:
             problem = f"not run: {max(0, self.left_s()):.0f} s were left, and it wants {least_s:.0f}"
         else:
@@ -79,13 +81,13 @@ class Clock:
                 found = body()
             except Exception as error:  # noqa: BLE001 - one step that fails must not take the others along
                 traceback.print_exc()
-                problem = f"{type(error).__name__}: {error}"
-        self.done.append(Done(name, time.monotonic() - begin, found, problem))
+                problem, failed = f"{type(error).__name__}: {error}", True
+        self.done.append(Done(name, time.monotonic() - begin, found, problem, failed))
         return found
 
 
 def main() -> int:
-    """Run the steps, write both files, print the summary. Exit 1 where a step failed."""
+    """Run the steps, write both files, print the summary. Exit 1 where a step failed or a bar was missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=8.5)
@@ -104,13 +106,14 @@ def main() -> int:
         _steps(clock, asked.out, device, found, dry_run=asked.dry_run)
     finally:
         # Whatever has happened: what is known is written.
-        text, content = _written(clock, found[-1] if found else None)
+        bars = _bars(clock, found[-1] if found else None)
+        text, content = _written(clock, found[-1] if found else None, bars)
         (asked.out / "gpu.md").write_text(text, encoding="utf-8")
         (asked.out / "gpu.yaml").write_text(
             yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
         )
-        print("\n" + "\n".join(_summary(clock, found[-1] if found else None)))
-    return 1 if any(step.problem for step in clock.done) else 0
+        print("\n" + "\n".join(_summary(clock, found[-1] if found else None, bars)))
+    return 1 if any(step.failed for step in clock.done) or missed(bars) else 0
 
 
 def _steps(clock: Clock, out: Path, device: str | None, found: list[Profile], *, dry_run: bool) -> None:
@@ -201,48 +204,27 @@ def _only_model(name: str, out: Path, device: str | None, *, dry_run: bool) -> i
 # Results -----------------------------------------------------------------------------------------------------
 
 
-def _bars(found: Profile) -> list[tuple[str, float | None, float, str]]:
-    """(what, reached, bar, by): how near kernels come to what the device can do."""
+def _bars(clock: Clock, found: Profile | None) -> tuple[Outcome, ...]:
+    """Every bar; nothing is measured without a profile's device."""
     try:
-        points = read_record(Path(found.points_path)).points if found.points_path else ()
+        points = read_record(Path(found.points_path)).points if found is not None and found.points_path else ()
     except InputError:  # interrupted before the first point
         points = ()
-    figures = {figure.name: figure.value for figure in found.figures}
-    copy, rate = figures.get("copy_bytes_per_s"), figures.get("matmul_bfloat16_flops_per_s")
-    decode = _best(points, "bytes_per_s", 64)
-    prefill = _best(points, "flops_per_s", 16_384)
-    rows = [
-        ("decode", _share(decode, "bytes_per_s", copy), BARS["decode"], _by(decode)),
-        ("prefill", _share(prefill, "flops_per_s", rate), BARS["prefill"], _by(prefill)),
-    ]
-    for kernel in found.kernels:
-        by = f"{kernel.backend}, {kernel.dtype}"
-        rows.append(("unused points", kernel.median_error, BARS["unused points"], by))
-        rows.append(("R² over distinct", kernel.r_squared_distinct, BARS["R² over distinct"], by))
-    return rows
+    return outcomes(
+        found.device.kind if found is not None else "",
+        {figure.name: figure.value for figure in found.figures} if found is not None else {},
+        points,
+        found.kernels if found is not None else (),
+        {step.name.removeprefix("model "): step.found for step in _models(clock)},
+    )
 
 
-def _best(points: Sequence[Point], value: str, tokens: int) -> Point | None:
-    mine = [
-        point
-        for point in points
-        if (point.section, point.dtype, point.case.get("tokens")) == ("experts", "bfloat16", tokens)
-        and point.case.get("part") == "routed"
-        and value in point.values
-        and not point.backend.startswith("vllm")
-    ]
-    return max(mine, key=lambda point: point.values[value], default=None)
+def _models(clock: Clock) -> list[Done]:
+    """Steps of models that ran."""
+    return [step for step in clock.done if step.name.startswith("model ") and step.found is not None]
 
 
-def _share(point: Point | None, value: str, whole: float | None) -> float | None:
-    return point.values[value] / whole if point is not None and whole else None
-
-
-def _by(point: Point | None) -> str:
-    return "–" if point is None else f"{point.backend}, {point.case['shape']}, {point.case['routing']}"
-
-
-def _written(clock: Clock, found: Profile | None) -> tuple[str, dict[str, Any]]:
+def _written(clock: Clock, found: Profile | None, bars: tuple[Outcome, ...]) -> tuple[str, dict[str, Any]]:
     lines = ["# Measured on this machine", ""]
     lines += [
         f"- {step.name}: {step.seconds:.0f} s{f', {step.problem}' if step.problem else ''}" for step in clock.done
@@ -252,7 +234,9 @@ def _written(clock: Clock, found: Profile | None) -> tuple[str, dict[str, Any]]:
             {"name": step.name, "seconds": round(step.seconds, 1), "problem": step.problem} for step in clock.done
         ]
     }
-    models = [step for step in clock.done if step.name.startswith("model ") and step.found is not None]
+    lines += ["", "## Bars", "", *bar_table(bars)]
+    content["bars"] = [plain(each) for each in bars]
+    models = _models(clock)
     if models:
         lines += [
             "",
@@ -270,20 +254,12 @@ def _written(clock: Clock, found: Profile | None) -> tuple[str, dict[str, Any]]:
             name = step.name.removeprefix("model ")
             lines.append(f"| {name} | {row.label} | {gib(round(row.observed), 3)} | {estimated} | {error} | {judged} |")
     if found is not None:
-        lines += ["", "## Kernels", "", "| what | reached | bar | by |", "|---|---:|---:|---|"]
-        bars = _bars(found)
-        lines += [f"| {what} | {_number(got)} | {bar} | {by} |" for what, got, bar, by in bars]
-        content["kernels"] = [dict(zip(("what", "reached", "bar", "by"), row, strict=True)) for row in bars]
         content["profile"] = plain(found)
         lines += ["", profile_markdown(found)]
     return "\n".join(lines) + "\n", content
 
 
-def _number(value: float | None) -> str:
-    return "not yet measured" if value is None else f"{value:.3f}"
-
-
-def _summary(clock: Clock, found: Profile | None) -> list[str]:
+def _summary(clock: Clock, found: Profile | None, bars: tuple[Outcome, ...]) -> list[str]:
     lines = [f"{step.name}: {step.problem or f'{step.seconds:.0f} s'}" for step in clock.done]
     for step in clock.done:
         if step.name.startswith("model ") and step.found is not None:
@@ -293,8 +269,8 @@ def _summary(clock: Clock, found: Profile | None) -> list[str]:
         elif step.name.startswith("tests"):
             lines.append(f"{step.name}: {step.found or step.problem}")
     if found is not None:
-        lines += [f"{what}: {_number(got)} (bar {bar}; {by})" for what, got, bar, by in _bars(found)]
         lines.append(f"{found.device.name}: {found.num_points} cases, {len(found.problems)} without a figure")
+    lines += bar_lines(bars)
     lines.append(f"{time.monotonic() - clock.begin:.0f} s in all")
     return lines
 
