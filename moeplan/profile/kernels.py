@@ -13,6 +13,7 @@ from moeplan.core.latency import VALUE_BYTES, Device, ExpertShape, Load, seconds
 from moeplan.core.latency_fit import REFIT_SPREAD, REFITTED, START, fit_constants, refit
 from moeplan.core.latency_fit import Point as Row
 from moeplan.core.measurement import Point
+from moeplan.core.model import Remark
 from moeplan.profile.result import KernelFit
 from moeplan.profile.summary import coldest
 
@@ -29,40 +30,62 @@ FEWEST_DISTINCT = 3
 
 def kernel_fits(points: Sequence[Point]) -> tuple[KernelFit, ...]:
     """One per backend and dtype with at least `FEWEST` timed points; bandwidth and rate are the machine's measured ones."""
-    timed = [
-        point
-        for point in points
-        if point.section == "experts" and point.spread is not None and point.backend not in REFERENCES
-    ]
-    groups = dict.fromkeys((point.backend, point.dtype) for point in timed)
     found = []
-    for backend, dtype in groups:
+    for (backend, dtype), mine in _kernels(points).items():
         device = _device(points, dtype)
-        mine = [
-            point
-            for point in timed
-            if (point.backend, point.dtype, point.case.get("part")) == (backend, dtype, "routed")
-        ]
-        if device is not None and dtype in FORMATS and len(mine) >= FEWEST:
+        if device is not None and len(mine) >= FEWEST:
             found.append(_fit(backend, dtype, mine, device))
     return tuple(found)
 
 
+def kernel_notes(points: Sequence[Point]) -> tuple[Remark, ...]:
+    """Why experts that were timed have no constants, and what would give them some."""
+    kernels = _kernels(points)
+    if not kernels:
+        return ()
+    wanted = {"bandwidth": ("the bandwidth of its memory", _bandwidths), "matmul": ("its matrix rate", _rates)}
+    missing = [section for section, (_, of) in wanted.items() if not of(points)]
+    if missing:
+        what = " and ".join(wanted[section][0] for section in missing)
+        ways = " ".join(f"--section {section}" for section in missing)
+        told = f"experts were timed, but the latency model is not fitted to this machine without {what}: add {ways}"
+        return (Remark("kernels-not-fitted", "info", told),)
+    few = [f"{backend} in {dtype} ({len(mine)})" for (backend, dtype), mine in kernels.items() if len(mine) < FEWEST]
+    if not few:
+        return ()
+    told = f"the latency model is not fitted to {', '.join(few)}: it takes {FEWEST} timed cases; --full has the most"
+    return (Remark("kernels-not-fitted", "info", told),)
+
+
+def _kernels(points: Sequence[Point]) -> dict[tuple[str, str], list[Point]]:
+    """Timed points of routed experts by backend and dtype."""
+    found: dict[tuple[str, str], list[Point]] = {}
+    for point in points:
+        routed = point.section == "experts" and point.case.get("part") == "routed" and point.spread is not None
+        if routed and point.backend not in REFERENCES and point.dtype in FORMATS:
+            found.setdefault((point.backend, point.dtype), []).append(point)
+    return found
+
+
 def _device(points: Sequence[Point], dtype: str) -> Device | None:
     """Best measured bandwidth, and best measured matrix rate of this dtype or else of any: what kernels can hope for."""
-    bandwidths = [point.values["bytes_per_s"] for point in coldest(points)]
-    rates = {
-        point.dtype: max(
-            other.values.get("flops_per_s", 0)
-            for other in points
-            if other.section == "matmul" and other.dtype == point.dtype
-        )
-        for point in points
-        if point.section == "matmul" and "flops_per_s" in point.values
-    }
+    bandwidths, rates = _bandwidths(points), _rates(points)
     if not bandwidths or not rates:
         return None
     return Device(max(bandwidths), rates.get(dtype) or max(rates.values()))
+
+
+def _bandwidths(points: Sequence[Point]) -> list[float]:
+    return [point.values["bytes_per_s"] for point in coldest(points)]
+
+
+def _rates(points: Sequence[Point]) -> dict[str, float]:
+    """The best by dtype."""
+    found: dict[str, float] = {}
+    for point in points:
+        if point.section == "matmul" and "flops_per_s" in point.values:
+            found[point.dtype] = max(found.get(point.dtype, 0), point.values["flops_per_s"])
+    return found
 
 
 def _row(point: Point, device: Device) -> Row:

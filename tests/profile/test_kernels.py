@@ -9,7 +9,7 @@ import pytest
 from moeplan.core.latency import VALUE_BYTES, Device, ExpertShape, Load, seconds, work
 from moeplan.core.latency_fit import START
 from moeplan.core.measurement import MoeShape, Point, Spread
-from moeplan.profile.kernels import FEWEST, MOST_FITTED, kernel_fits
+from moeplan.profile.kernels import FEWEST, MOST_FITTED, kernel_fits, kernel_notes
 
 DEVICE = Device(4e12, 8e14)
 TRUTH = START._replace(fixed_s=30e-6, memory_fraction=0.7, compute_fraction=0.4, traffic_factor=3.0, routing_factor=0.0)
@@ -79,3 +79,57 @@ def test_too_few_points_are_not_fitted() -> None:
 
 def test_without_a_bandwidth_nothing_is_fitted() -> None:
     assert kernel_fits([point for point in points([1, 64, 4096, 16384]) if point.section == "experts"]) == ()
+
+
+TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384]
+
+
+def notes(some: list[Point]) -> list[str]:
+    found = kernel_notes(some)
+    assert all(note.code == "kernels-not-fitted" for note in found)
+    return [note.message for note in found]
+
+
+def without(*sections: str) -> list[Point]:
+    return [point for point in points(TOKENS) if point.section not in sections]
+
+
+def test_nothing_is_told_where_everything_is_fitted_or_no_expert_was_timed() -> None:
+    assert notes(points(TOKENS)) == []
+    assert notes(without("experts")) == []
+    # The loop waits for the host at every expert: nobody expects constants of it.
+    assert notes([point._replace(backend="loop") for point in without("bandwidth", "matmul")]) == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "what", "way_out"),
+    [
+        (
+            ("bandwidth", "matmul"),
+            "the bandwidth of its memory and its matrix rate",
+            "--section bandwidth --section matmul",
+        ),
+        (("bandwidth",), "the bandwidth of its memory", "--section bandwidth"),
+        (("matmul",), "its matrix rate", "--section matmul"),
+    ],
+)
+def test_what_a_fit_lacks_is_told_with_a_way_out(missing: tuple[str, ...], what: str, way_out: str) -> None:
+    some = without(*missing)
+    assert kernel_fits(some) == ()
+    (told,) = notes(some)
+    assert told.endswith(f"without {what}: add {way_out}")
+
+
+def test_a_backend_with_too_few_cases_is_told() -> None:
+    more = [
+        point._replace(backend="vllm.fused_moe")
+        for point in points(TOKENS)
+        if point.section == "experts" and point.case["routing"] == "uniform" and point.case["shape"] == "fat"
+    ]
+    some = points(TOKENS) + more + [more[0]._replace(dtype="float16", spread=None, problem="out of memory")]
+    assert [fit.backend for fit in kernel_fits(some)] == ["torch.grouped_mm"]
+    (told,) = notes(some)
+    assert "vllm.fused_moe in bfloat16 (8)" in told
+    assert f"takes {FEWEST} timed cases" in told
+    # What could not run at all is among the problems already.
+    assert "float16" not in told.replace("bfloat16", "")
