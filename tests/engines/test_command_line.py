@@ -494,6 +494,11 @@ def test_every_word_has_an_owner() -> None:
     ]
 
 
+def test_programs_of_windows() -> None:
+    line = r"'C:\apps\llama-server.exe' --port 80 -m 'F:\models\a.gguf'"
+    assert [part for _, part, _ in owned(line, "llamacpp")] == ["program", "flag", "value", "flag", "value"]
+
+
 def test_words_before_a_program() -> None:
     """`env` and `exec` start another program; a variable is one only before it."""
     found = owned("env A=1 exec python3 -m sglang.launch_server --model-path m B=2", "sglang")

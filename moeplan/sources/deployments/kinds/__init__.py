@@ -20,8 +20,9 @@ DOCUMENT_READERS: tuple[str, ...] = (
     "llama_swap",
     "vllm_recipe",
     "trtllm_engine",
+    "sglang_config",
     "vllm_config",
 )
 """Modules of this package; a file of flat keys is asked about last."""
 
-TEXT_READERS: tuple[str, ...] = ("modelfile", "shell_script")
+TEXT_READERS: tuple[str, ...] = ("modelfile", "dockerfile", "makefile", "systemd_unit", "shell_script")

@@ -11,6 +11,7 @@ import re
 
 from moeplan.core.deployed import Deployed, Quote
 from moeplan.sources.deployments.nodes import Node
+from moeplan.sources.deployments.plain_secrets import without_secrets
 from moeplan.sources.deployments.stream import Found, Stream
 
 KIND = "vllm.config"
@@ -50,17 +51,17 @@ def recognises(document: Node) -> bool:
 
 def read(document: Node, stream: Stream) -> Found:
     """One engine, whose command is the file's options; the model may be left to the command that reads the file."""
+    words, secrets = without_secrets(option_words(document))
+    names = served_names(document)
+    deployed = Deployed(KIND, stream.stem, document.spot, engine="vllm", command=words, served_names=names)
+    return Found((deployed,), secrets=secrets)
+
+
+def served_names(document: Node) -> tuple[Quote, ...]:
+    """One name or several."""
     served = document.first("served-model-name", "served_model_name")
-    names = [node.quote() for node in (served, *served.items)]
-    deployed = Deployed(
-        KIND,
-        stream.stem,
-        document.spot,
-        engine="vllm",
-        command=option_words(document),
-        served_names=tuple(name for name in names if name is not None),
-    )
-    return Found((deployed,))
+    found = [node.quote() for node in (served, *served.items)]
+    return tuple(name for name in found if name is not None)
 
 
 def option_words(node: Node, *, negated: bool = True) -> tuple[Quote, ...]:
