@@ -25,7 +25,7 @@ from moeplan.core.model import Remark
 from moeplan.core.profiled import newest
 from moeplan.profile.block import block_of, new_profile_text
 from moeplan.profile.changes import changes
-from moeplan.profile.kernels import kernel_fits
+from moeplan.profile.kernels import kernel_fits, kernel_notes
 from moeplan.profile.record import ENDING, PARTIAL, Record, check_writable, read_record, write_record
 from moeplan.profile.result import SCHEMA, Profile
 from moeplan.profile.run import Key, Progress, Ran, planned, run
@@ -117,7 +117,10 @@ def profile(
         path=None,
         points_path=str(points_path if ran.complete else partial),
         changes=None,
-        notes=tuple(Remark("measured", "warning", text) for text in session.remarks),
+        notes=(
+            *(Remark("measured", "warning", text) for text in session.remarks),
+            *(kernel_notes(ran.points) if ran.complete else ()),
+        ),
     )
     if older is not None:
         found = found._replace(changes=changes(older, session.device, found.figures))

@@ -50,10 +50,14 @@ def kernel_notes(points: Sequence[Point]) -> tuple[Remark, ...]:
         ways = " ".join(f"--section {section}" for section in missing)
         told = f"experts were timed, but the latency model is not fitted to this machine without {what}: add {ways}"
         return (Remark("kernels-not-fitted", "info", told),)
-    few = [f"{backend} in {dtype} ({len(mine)})" for (backend, dtype), mine in kernels.items() if len(mine) < FEWEST]
+    few = [
+        f"{backend} in {dtype} ({len(mine)} timed {'case' if len(mine) == 1 else 'cases'})"
+        for (backend, dtype), mine in kernels.items()
+        if len(mine) < FEWEST
+    ]
     if not few:
         return ()
-    told = f"the latency model is not fitted to {', '.join(few)}: it takes {FEWEST} timed cases; --full has the most"
+    told = f"the latency model is not fitted to {', '.join(few)}: it takes {FEWEST}; without --quick there are more, with --full most"
     return (Remark("kernels-not-fitted", "info", told),)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
 from moeplan.core.latency import VALUE_BYTES, Device, ExpertShape, Load, seconds, work
 from moeplan.core.latency_fit import START
 from moeplan.core.measurement import MoeShape, Point, Spread
+from moeplan.profile import profile
 from moeplan.profile.kernels import FEWEST, MOST_FITTED, kernel_fits, kernel_notes
 
 DEVICE = Device(4e12, 8e14)
@@ -129,7 +131,15 @@ def test_a_backend_with_too_few_cases_is_told() -> None:
     some = points(TOKENS) + more + [more[0]._replace(dtype="float16", spread=None, problem="out of memory")]
     assert [fit.backend for fit in kernel_fits(some)] == ["torch.grouped_mm"]
     (told,) = notes(some)
-    assert "vllm.fused_moe in bfloat16 (8)" in told
-    assert f"takes {FEWEST} timed cases" in told
+    assert f"vllm.fused_moe in bfloat16 (8 timed cases): it takes {FEWEST}" in told
     # What could not run at all is among the problems already.
     assert "float16" not in told.replace("bfloat16", "")
+
+
+def test_a_profile_of_experts_alone_says_why_it_has_no_constants(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    shapes = Path(__file__).with_name("tiny-moe.json")
+    found = profile(shapes, effort="quick", device="cpu", sections=("experts",), name="experts", profiles=tmp_path)
+    assert found.kernels == ()
+    (told,) = [note.message for note in found.notes if note.code == "kernels-not-fitted"]
+    assert told.endswith("add --section bandwidth --section matmul")
