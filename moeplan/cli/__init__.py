@@ -119,6 +119,9 @@ def _report(message: str, hint: str, code: int) -> int:
 
 
 def _interrupted() -> int:
+    # Where Ctrl-C fell into code that exec() ran, as dataclasses and named tuples do while they are made, CPython remembers
+    # it although it was caught, and `python -m` ends by SIGINT and not with our code. Another exec() makes it forget.
+    exec("")  # noqa: S102
     return _report(
         "interrupted", "what was done is kept; run it again (moeplan profile goes on with --resume)", EXIT_INTERRUPTED
     )
