@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from moeplan.core.deployed import PlainSecret, Quote
+from moeplan.core.deployed import PlainSecret, Quote, Spot
 from moeplan.core.secret_words import HIDDEN, is_secret_name, is_secret_value
 from moeplan.sources.deployments.nodes import Node
+from moeplan.sources.deployments.shell_tokens import tokens
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 _KEY = re.compile(
     r"(?:\w*[a-z0-9_])?(?:api[_-]?key|[_-]token|[a-z]Token|ApiKey|[_-]?password|passwd)|hf_?token", re.IGNORECASE
 )
 """Keys of values files that hold a token themselves; `existingSecret` and `tokenSecretName` name where one is kept."""
+_RANDOM = re.compile(r"[A-Za-z0-9]{12,}")
+_HINTS = re.compile(r"token|key|passw|secret|credential|bearer|hf_|sk-|gh[pos]_|glpat-|xox|nvapi-|eyJ", re.IGNORECASE)
+"""A script without any of these holds no token."""
 _SET = re.compile(r"(-?-?[A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 _STANDS_FOR_ONE = re.compile(
     r"\s*|\$.*|.*\{\{.*|<.*>|\[.*\]|\*+|(?:your|my|insert|replace|change|enter|put|add|example|sample|dummy|fake|test|todo)"
@@ -30,7 +35,10 @@ def is_plain_secret(name: str, value: str) -> bool:
     """True where `value` is a token, by its looks or by the name that it has, and not what stands for one."""
     if _STANDS_FOR_ONE.fullmatch(value):
         return False
-    return is_secret_value(value) or (is_secret_name(name) and not value.isdecimal())
+    if is_secret_name(name):
+        return not value.isdecimal()
+    # `hf-token-secret` is the name of one: tokens are long and without words.
+    return is_secret_value(value) and _RANDOM.search(value) is not None
 
 
 def hidden(name: str, value: Quote) -> Quote:
@@ -73,6 +81,24 @@ def without_secret_values(variables: Mapping[str, Quote]) -> tuple[dict[str, Quo
     return {name: hidden(name, value) for name, value in variables.items()}, secrets
 
 
+def secrets_in_script(script: Quote) -> tuple[PlainSecret, ...]:
+    """Tokens among the words of a script: `export HF_TOKEN=...`, `--api-key ...`, `-H "Authorization: Bearer ..."`."""
+    if not _HINTS.search(script.text):
+        return ()
+    starts = [0, *(found.end() for found in re.finditer("\n", script.text))]
+    words: list[Quote] = []
+    secrets: list[PlainSecret] = []
+    for token in tokens(script.text):
+        if token.kind != "word":
+            secrets += without_secrets(words).secrets
+            words = []
+            continue
+        line = bisect_right(starts, token.start) - 1
+        spot = Spot(script.spot.line + line, script.spot.column + token.start - starts[line], script.spot.path)
+        words.append(Quote("".join(segment.text for segment in token.segments), spot))
+    return (*secrets, *without_secrets(words).secrets)
+
+
 def secrets_in_yaml(document: Node) -> Iterator[PlainSecret]:
     """Tokens anywhere in a document: `{name: HF_TOKEN, value: hf_...}`, `HF_TOKEN: hf_...`, words of lists, bare tokens."""
     waiting = [("", document)]
@@ -85,8 +111,14 @@ def secrets_in_yaml(document: Node) -> Iterator[PlainSecret]:
                 found = is_plain_secret(name if _VARIABLE.fullmatch(name) else "", node.text)
             if found:
                 yield PlainSecret(name or "a token", node.spot)
+            elif " " in node.text or "\n" in node.text:
+                yield from secrets_in_script(Quote(node.text, node.spot))
         elif node.kind == "list":
-            yield from without_secrets(Quote(item.text, item.spot) for item in node.items if item.is_scalar).secrets
+            words = [Quote(item.text, item.spot) for item in node.items if item.is_scalar]
+            yield from without_secrets(words).secrets
+            for word in words:
+                if " " in word.text or "\n" in word.text:
+                    yield from secrets_in_script(word)
             waiting += [(name, item) for item in reversed(node.items) if not item.is_scalar]
         else:
             listed = node.at("name").word()

@@ -1,0 +1,266 @@
+"""Files to deployments: each text is given to the readers of kinds, in their order, and what it says beside is gathered.
+
+A file that cannot be read, or not without being rendered, is told as a remark on it; the others are read all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from moeplan.core.deployed import FileRead, FileRemark, PlainSecret, Quote, Spot
+from moeplan.core.errors import InputError
+from moeplan.sources.deployments.directives import read_directives
+from moeplan.sources.deployments.files import STDIN, FileText, find_files, read_text
+from moeplan.sources.deployments.kinds import DOCUMENT_READERS, TEXT_READERS
+from moeplan.sources.deployments.nodes import Composed, Node, compose
+from moeplan.sources.deployments.places import placed
+from moeplan.sources.deployments.plain_secrets import secrets_in_script, secrets_in_yaml
+from moeplan.sources.deployments.stream import Found, Stream
+from moeplan.sources.deployments.templates import (
+    TEMPLATE,
+    first_in_scalars,
+    is_rendered,
+    template_of,
+    without_open_templates,
+)
+
+_MAY_DEPLOY = re.compile(r"model|gpu|vllm|sglang|trt|tensorrt|llama|accelerator|from[ \t]", re.IGNORECASE)
+"""A text without any of these is another program's; nothing is imported for it."""
+_NAMES_ENGINE = re.compile(
+    r"vllm|sglang|trt-?llm|tensorrt-?llm|llama[-._]?(?:server|cpp)|ollama|llm-d|llminference|(?:nvidia|amd)\.com/gpu"
+    r"|modelArtifacts|dynamo|huggingfaceserver",
+    re.IGNORECASE,
+)
+"""A text with one of these is likely to be a deployment, if it could be read."""
+_YAML_NAME = re.compile(r".*\.(?:ya?ml|json)", re.IGNORECASE)
+_KUSTOMIZATION = ("kustomization.yaml", "kustomization.yml", "Kustomization")
+_ENV_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
+_MOST_ENV = 256 * 1024
+
+
+def read_paths(
+    paths: Sequence[str], variables: Mapping[str, Quote] | None = None, stdin: str | None = None
+) -> tuple[FileRead, ...]:
+    """Everything that the files of these paths deploy, in the order of `find_files`.
+
+    `variables` stand in for those that files leave open; `stdin` is standard input where it was read already. Raises
+    InputError for a path that is not there.
+    """
+    found = [_read(read_text(file, stdin), variables or {}) for file in find_files(paths)]
+    beside = {os.path.dirname(file.path) for file in found if file.deployments}
+    return tuple(_without_other_overlays(file, beside) for file in found)
+
+
+def read_file(path: str, text: str, variables: Mapping[str, Quote] | None = None, *, named: bool = True) -> FileRead:
+    """What one text deploys. `path` is how it is shown; its ending says what is tried first.
+
+    With `named` a text that no reader recognises is told as a remark `nothing-recognised`.
+    """
+    return _read(FileText(path, named, text), variables or {})
+
+
+def _read(file: FileText, variables: Mapping[str, Quote]) -> FileRead:
+    if file.text is None:
+        return FileRead(file.path, recognised=False, remarks=file.remarks)
+    name = file.path.rpartition("/")[2]
+    if name in _KUSTOMIZATION:
+        return FileRead(file.path, recognised=False, remarks=(_overlay(file.path),))
+    if not _MAY_DEPLOY.search(file.text):
+        return _nothing(file)
+    by_name = _YAML_NAME.fullmatch(name) is not None or file.path == STDIN
+    tries = (_read_yaml, _read_plain) if by_name else (_read_plain, _read_yaml)
+    for read in tries:
+        found = read(file, variables)
+        if found is not None:
+            return _finished(file, found)
+    return _nothing(file)
+
+
+def _finished(file: FileText, found: FileRead) -> FileRead:
+    """With comments, and with places that lie inside the text."""
+    assert file.text is not None
+    directives = read_directives(file.text)
+    lines = file.text.split("\n")
+    return found._replace(
+        deployments=tuple(placed(without_open_templates(each), lines) for each in found.deployments),
+        remarks=tuple(dict.fromkeys((*found.remarks, *directives.remarks))),
+        directives=directives.found,
+        secrets=_once(found.secrets),
+    )
+
+
+def _nothing(file: FileText) -> FileRead:
+    remarks: tuple[FileRemark, ...] = ()
+    if file.named:
+        told = "nothing in it is a deployment that moeplan reads"
+        hint = "docs/checks.md lists the kinds of files; leave this one out"
+        remarks = (FileRemark("nothing-recognised", told, Spot(1), hint),)
+    return FileRead(file.path, recognised=False, remarks=remarks)
+
+
+# YAML ------------------------------------------------------------------------------------------------------------
+
+
+def _read_yaml(file: FileText, variables: Mapping[str, Quote]) -> FileRead | None:
+    """What the documents of a text deploy; None where none of them is known."""
+    text = file.text or ""
+    composed = compose(text)
+    likely = file.named or _NAMES_ENGINE.search(text) is not None
+    stream = Stream(file.path, tuple(composed.documents), _config_maps(composed.documents), variables)
+    if "services:" in text:
+        stream = stream._replace(variables={**_beside(file.path), **variables})
+    found = [each for document in composed.documents if (each := _of_document(document, stream, text)) is not None]
+    broken = _broken(composed, text)
+    if not found and not (likely and broken and (_is_mapping(composed) or TEMPLATE.search(text))):
+        return None
+    deployments = tuple(deployed for each in found for deployed in each.deployments)
+    others = [remark for remark in composed.remarks if remark.code != "file-broken"] if found else []
+    secrets = [secret for document in composed.documents for secret in secrets_in_yaml(document)]
+    return FileRead(
+        file.path,
+        recognised=True,
+        deployments=deployments,
+        remarks=(*broken, *others, *(remark for each in found for remark in each.remarks)),
+        secrets=(*(secret for each in found for secret in each.secrets), *secrets),
+        passed_over=tuple(name for each in found for name in each.passed_over),
+    )
+
+
+def _of_document(document: Node, stream: Stream, text: str) -> Found | None:
+    """What the first reader that knows the document finds in it; None where none does, or there is nothing to tell."""
+    if document.kind not in ("map", "list"):
+        return None
+    template = template_of(document, text)
+    if template is not None:
+        return Found(remarks=(_unrendered(template),)) if _NAMES_ENGINE.search(text) else None
+    for name in DOCUMENT_READERS:
+        reader: Any = import_module(f"moeplan.sources.deployments.kinds.{name}")
+        if not reader.recognises(document):
+            continue
+        unrendered = None if is_rendered(document) else first_in_scalars(document)
+        if unrendered is not None:
+            return Found(remarks=(_unrendered(unrendered),))
+        found = _obeyed(reader.read, document, stream)
+        return found if any(found) else None
+    return None
+
+
+def _obeyed(read: Any, *arguments: object) -> Found:
+    """What a reader finds; an input that it refuses is a remark."""
+    try:
+        found: Found = read(*arguments)
+    except InputError as error:
+        return Found(remarks=(FileRemark("file-broken", error.message, Spot(1), error.hint),))
+    return found
+
+
+def _broken(composed: Composed, text: str) -> tuple[FileRemark, ...]:
+    """The end of a text that is no YAML, which a template is not either."""
+    broken = tuple(remark for remark in composed.remarks if remark.code == "file-broken")
+    template = TEMPLATE.search(text) if broken else None
+    if template is None:
+        return broken
+    line = text.count("\n", 0, template.start()) + 1
+    return (_unrendered(Spot(line, template.start() - text.rfind("\n", 0, template.start()))),)
+
+
+def _is_mapping(composed: Composed) -> bool:
+    """True where something of a broken text could be read, so that it was meant to be YAML; a lone text is prose."""
+    return not composed.documents or any(document.kind in ("map", "list") for document in composed.documents)
+
+
+def _unrendered(spot: Spot) -> FileRemark:
+    told = "a template that is not rendered: what it deploys is not known"
+    hint = "render it first: `helm template CHART | moeplan check -`, or `kustomize build DIR | moeplan check -`"
+    return FileRemark("not-rendered", told, spot, hint)
+
+
+def _overlay(path: str) -> FileRemark:
+    folder = os.path.dirname(path) or "."
+    told = "an overlay of kustomize: its patches are judged as they stand, without their base"
+    return FileRemark("kustomization", told, Spot(1), f"judge it whole: `kustomize build {folder} | moeplan check -`")
+
+
+def _without_other_overlays(file: FileRead, beside: set[str]) -> FileRead:
+    """An overlay whose folder deploys no engine is another program's."""
+    folder = os.path.dirname(file.path)
+    if not any(remark.code == "kustomization" for remark in file.remarks) or folder in beside:
+        return file
+    return file._replace(remarks=tuple(remark for remark in file.remarks if remark.code != "kustomization"))
+
+
+def _config_maps(documents: Sequence[Node]) -> dict[str, dict[str, Quote]]:
+    """Texts of the ConfigMaps, those in lists too."""
+    found: dict[str, dict[str, Quote]] = {}
+    for document in _objects(documents):
+        if document.at("kind").word() == "ConfigMap":
+            texts = {
+                key: Quote(node.text, node.spot) for key, node in document.at("data").entries.items() if node.is_scalar
+            }
+            found.setdefault(document.at("metadata", "name").word(), {}).update(texts)
+    return found
+
+
+def _objects(documents: Sequence[Node]) -> Iterator[Node]:
+    for document in documents:
+        yield document
+        if document.at("kind").word().endswith("List"):
+            yield from document.at("items")
+
+
+def _beside(path: str) -> dict[str, Quote]:
+    """Variables of the `.env` beside a compose file."""
+    if path == STDIN:
+        return {}
+    try:
+        with open(os.path.join(os.path.dirname(path), ".env"), encoding="utf-8", errors="replace") as file:
+            lines = file.read(_MOST_ENV).splitlines()
+    except OSError:
+        return {}
+    found: dict[str, Quote] = {}
+    for line in lines:
+        setting = _ENV_LINE.fullmatch(line)
+        if setting is not None:
+            name, value = setting.groups()
+            quoted = len(value) > 1 and value[0] in "\"'" and value.endswith(value[0])
+            plain = value[1:-1] if quoted else re.split(r"\s+#", value, maxsplit=1)[0]
+            found[name] = Quote(plain, Spot(1), why="the file .env")
+    return found
+
+
+# Other texts -----------------------------------------------------------------------------------------------------
+
+
+def _read_plain(file: FileText, variables: Mapping[str, Quote]) -> FileRead | None:
+    """What a script, a Makefile or the like deploys; None where no reader knows it."""
+    text = file.text or ""
+    stream = Stream(file.path, (), variables=variables)
+    for name in TEXT_READERS:
+        reader: Any = import_module(f"moeplan.sources.deployments.kinds.{name}")
+        if not reader.recognises_text(file.path, text):
+            continue
+        found = _obeyed(reader.read_text, file.path, text, stream)
+        if not any(found):
+            return None
+        secrets = secrets_in_script(Quote(text, Spot(1)))
+        return FileRead(
+            file.path,
+            recognised=True,
+            deployments=found.deployments,
+            remarks=found.remarks,
+            secrets=(*found.secrets, *secrets),
+            passed_over=found.passed_over,
+        )
+    return None
+
+
+def _once(secrets: Sequence[PlainSecret]) -> tuple[PlainSecret, ...]:
+    """Each token once, by its line and name, in the order of the file."""
+    found: dict[tuple[int, str], PlainSecret] = {}
+    for secret in sorted(secrets, key=lambda secret: secret.spot[:2]):
+        found.setdefault((secret.spot.line, secret.name.replace("_", "-").lower()), secret)
+    return tuple(found.values())
