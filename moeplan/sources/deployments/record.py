@@ -9,6 +9,7 @@ from moeplan.sources.deployments.containers import Run
 from moeplan.sources.deployments.identity import NO_EVIDENCE, Evidence, identify
 from moeplan.sources.deployments.images import version_of_image
 from moeplan.sources.deployments.nodes import Node
+from moeplan.sources.deployments.words import value_of
 
 ANNOTATIONS = "moeplan/"
 """Where annotations that speak to moeplan begin."""
@@ -18,16 +19,19 @@ _VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE
 def recorded(base: Deployed, runs: Sequence[Run], evidence: Evidence = NO_EVIDENCE) -> tuple[Deployed, ...]:
     """One record for each engine that runs in what `base` describes: engine, command, model and names are filled in.
 
-    Several engines of one place share its machine (`host`), each with the cards that its own variables pick.
+    Several engines of one place share its machine (`host`), each with the cards that its own variables pick. Those that
+    would listen at the same port are branches of one script, of which one runs.
     """
     if len(runs) == 1:
         return (_filled(base, runs[0], evidence),)
     place = base.host or base.name
+    ports = [_port(run) for run in runs]
     return tuple(
         _filled(
             base._replace(
                 name=f"{base.name}-{number}",
                 host=place,
+                not_at_once=f"{base.name}:{ports[number - 1]}" if ports.count(ports[number - 1]) > 1 else "",
                 device_ids=visible_devices(run.variables) or base.device_ids,
                 gang=own_gang(base.gang, run.variables),
             ),
@@ -36,6 +40,11 @@ def recorded(base: Deployed, runs: Sequence[Run], evidence: Evidence = NO_EVIDEN
         )
         for number, run in enumerate(runs, 1)
     )
+
+
+def _port(run: Run) -> str:
+    port = value_of(run.command, "--port")
+    return "" if port is None else port.text
 
 
 def _filled(base: Deployed, run: Run, evidence: Evidence) -> Deployed:

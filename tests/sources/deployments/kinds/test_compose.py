@@ -175,14 +175,26 @@ gpus: [{device_ids: ["4", "5"]}]
 entrypoint: [bash, -c]
 command:
   - |
-    CUDA_VISIBLE_DEVICES=0 vllm serve org/one &
-    CUDA_VISIBLE_DEVICES=1 vllm serve org/two
+    CUDA_VISIBLE_DEVICES=0 vllm serve org/one --port 1 &
+    CUDA_VISIBLE_DEVICES=1 vllm serve org/two --port 2
 """
     found = read("compose", service(text)).deployments
+    assert {each.not_at_once for each in found} == {""}
     assert [(each.name, each.device_ids, each.gang.gpus_per_engine) for each in found] == [
         ("engine-1", ("4",), 1),
         ("engine-2", ("5",), 1),
     ]
+
+
+def test_branches_of_one_script_that_use_one_port_are_alternatives() -> None:
+    text = """\
+image: example/own
+entrypoint: [bash, -c]
+command:
+  - if [ "$$BIG" ]; then vllm serve org/big; else vllm serve org/small; fi
+"""
+    found = read("compose", service(text)).deployments
+    assert [(each.name, each.not_at_once) for each in found] == [("engine-1", "engine:"), ("engine-2", "engine:")]
 
 
 # Anchors, merge keys, extends ----------------------------------------------------------------------------------
@@ -235,7 +247,7 @@ def test_services_that_extend_each_other_end() -> None:
 
 
 def test_an_env_file_beside_is_the_containers_too() -> None:
-    text = f"image: example/own\nenv_file: [{{path: ./.env}}]\nentrypoint: [sh, -c]\ncommand: ['vllm serve $$MODEL']"
+    text = "image: example/own\nenv_file: [{path: ./.env}]\nentrypoint: [sh, -c]\ncommand: ['vllm serve $$MODEL']"
     assert line(only(read("compose", service(text), MODEL="org/model")).command) == "vllm serve org/model"
     without = service(text.replace("env_file: [{path: ./.env}]\n", ""))
     assert only(read("compose", without, MODEL="org/model")).command[2].unknown == ("$MODEL",)
