@@ -1,5 +1,6 @@
 """`moeplan profile`."""
 
+import sys
 from typing import Annotated, cast
 
 import typer
@@ -30,7 +31,9 @@ def profile(
     name: Annotated[
         str | None, typer.Option("--name", help="Hardware profile to keep it in; else the device's own.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an earlier run was interrupted.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an earlier run ended: measure what it has not.")
+    ] = False,
     against: Annotated[
         str | None, typer.Option("--against", help="Older profile of this device: what changed beyond the noise.")
     ] = None,
@@ -75,4 +78,10 @@ def profile(
         )
     if result.first:
         show(result, "profile", how)
+    if result.first and output is not None and not quiet:
+        from moeplan.report.printable import printable
+        from moeplan.report.profile_words import kept_words
+
+        for sentence in kept_words(result):
+            sys.stderr.write(f"{printable(sentence)}\n")
     return EXIT_DONE if result.complete else EXIT_INTERRUPTED

@@ -24,9 +24,9 @@ Blocks = Sequence[Mapping[str, Any]]
 
 
 def newest(blocks: Blocks) -> Mapping[str, Any] | None:
-    """The last block of that kind with the latest date; None on a device that was not profiled."""
+    """The last block of that kind with the latest date and time; None on a device that was not profiled."""
     mine = [block for block in blocks if block.get("kind") == KIND]
-    return max(reversed(mine), key=lambda block: str(block.get("date", "")), default=None)
+    return max(reversed(mine), key=lambda block: (str(block.get("date", "")), str(block.get("time", ""))), default=None)
 
 
 def total_bytes(blocks: Blocks) -> Measured | None:

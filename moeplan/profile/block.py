@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from moeplan.core.measurement import MeasuredDevice
 from moeplan.core.profiled import KIND
-from moeplan.profile.result import Profile
+from moeplan.profile.changes import figures_of
+from moeplan.profile.result import Figure, Profile
+from moeplan.sources.hardware_profiles import read_hardware
 
 
 def block_of(profile: Profile, points: Path) -> Mapping[str, Any]:
@@ -16,6 +18,7 @@ def block_of(profile: Profile, points: Path) -> Mapping[str, Any]:
     return {
         "kind": KIND,
         "date": profile.date,
+        "time": profile.time,
         "tool": profile.tool,
         "method": f"moeplan profile, effort {profile.effort}",
         "seed": profile.seed,
@@ -34,6 +37,22 @@ def block_of(profile: Profile, points: Path) -> Mapping[str, Any]:
         },
         "kernels": [kernel._asdict() for kernel in profile.kernels],
     }
+
+
+def is_run(block: Mapping[str, Any], figures: Sequence[Figure], when: str) -> bool:
+    """Whether a block is of a run: it has its time, or its very figures, to the last digit."""
+    if f"{block.get('date')}T{block.get('time')}" == when:
+        return True
+    there = {name: each.get("value") for name, each in figures_of(block).items() if isinstance(each, Mapping)}
+    common = [figure for figure in figures if figure.name in there]
+    return bool(common) and all(there[figure.name] == figure.value for figure in common)
+
+
+def holds(path: Path, figures: Sequence[Figure], when: str, points: Path) -> bool:
+    """Whether the profile at `path` has a block of this very run already, whose points are in that file."""
+    blocks = read_hardware(path).measured if path.exists() else ()
+    mine = [block for block in blocks if block.get("kind") == KIND and block.get("points") == points.name]
+    return any(is_run(block, figures, when) for block in mine)
 
 
 def new_profile_text(device: MeasuredDevice) -> str:

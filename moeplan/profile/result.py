@@ -1,6 +1,6 @@
 """What a profile says, with the names of its JSON (`moeplan.profile/1`)."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from moeplan.core.measurement import Effort, MeasuredDevice
 from moeplan.core.model import Remark
@@ -51,6 +51,9 @@ class Problem(NamedTuple):
     backend: str
     case: str
     problem: str
+    dtype: str = ""
+    not_for: Literal["device", "dtype"] | None = None
+    """Where the backend is not for this device, or not for this dtype on it: nothing went wrong. None is a real problem."""
 
 
 class Change(NamedTuple):
@@ -64,7 +67,23 @@ class Change(NamedTuple):
     change: float
     """now / before - 1."""
     beyond_noise: bool
-    """True where the two spreads do not touch."""
+    """True where the two spreads do not meet."""
+    band_fraction: float | None
+    """Stands for the spread of a side that has none, to each side of its value; None where both have one."""
+
+
+class Against(NamedTuple):
+    """The older run that figures are compared with; what it does not tell is None."""
+
+    profile: str
+    date: str | None
+    time: str | None
+    tool: str | None
+    torch_version: str | None
+    driver_version: str | None
+    num_changed: int
+    num_unchanged: int
+    """Differences within the noise."""
 
 
 class Profile(NamedTuple):
@@ -75,12 +94,17 @@ class Profile(NamedTuple):
     effort: Effort
     seed: int
     date: str
+    """Of the last case that was measured, in UTC."""
+    time: str
+    """`12:34:56Z`."""
     tool: str
     rank: int
     """Of this process under torchrun; 0 without it."""
     complete: bool
     """False where it was interrupted: what was measured is kept."""
     num_points: int
+    num_taken: int
+    """Of them, those that an earlier run measured (`--resume`)."""
     figures: tuple[Figure, ...]
     kernels: tuple[KernelFit, ...]
     problems: tuple[Problem, ...]
@@ -88,6 +112,9 @@ class Profile(NamedTuple):
     """Name to use with --gpu; None where nothing was written."""
     path: str | None
     points_path: str | None
+    """None where there is no case to keep."""
+    against: Against | None
+    """None where nothing was to be compared with."""
     changes: tuple[Change, ...] | None
     notes: tuple[Remark, ...]
 

@@ -12,13 +12,16 @@ from moeplan.report.profile_words import (
     CHANGE_HEADS,
     FIGURE_HEADS,
     KERNEL_HEADS,
+    against_words,
     change_rows,
     device_words,
     figure_rows,
     kept_words,
     kernel_rows,
+    not_here_words,
     outcome_words,
     problem_words,
+    unchanged_words,
 )
 
 if TYPE_CHECKING:
@@ -35,12 +38,21 @@ def profile_table(profile: Profile, *, width: int, color: bool, unicode: bool) -
     # A narrow page loses what it was measured by first, then the spread.
     _listing(page, FIGURE_HEADS, figure_rows(profile), ranks=(0, 0, 1, 2), right=(1, 2))
     _listing(page, KERNEL_HEADS, kernel_rows(profile), ranks=(0, 1, 4, 5, 2, 3, 6), right=(4, 5, 6))
-    _listing(page, CHANGE_HEADS, change_rows(profile), ranks=(0, 2, 1, 0, 0), right=(1, 2, 3))
-    reasons = problem_words(profile)
-    if reasons:
+    title = against_words(profile)
+    if title is not None:
         page.print()
-        for reason in reasons:
-            print_prose(page, reason, "no figure: ")
+        print_prose(page, title, style="bold")
+    _listing(page, CHANGE_HEADS, change_rows(profile), ranks=(0, 2, 1, 0), right=(1, 2, 3), apart=False)
+    unchanged = unchanged_words(profile)
+    if unchanged is not None:
+        print_prose(page, unchanged)
+    reasons, elsewhere = problem_words(profile), not_here_words(profile)
+    if reasons or elsewhere:
+        page.print()
+    for reason in reasons:
+        print_prose(page, reason, "no figure: ")
+    for sentence in elsewhere:
+        print_prose(page, sentence)
     kept = kept_words(profile)
     if kept:
         page.print()
@@ -57,11 +69,13 @@ def _listing(
     *,
     ranks: Sequence[int],
     right: Sequence[int],
+    apart: bool = True,
 ) -> None:
     table = list(rows)
     if not table:
         return
-    page.print()
+    if apart:
+        page.print()
     print_listing(
         page,
         [

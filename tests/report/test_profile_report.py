@@ -7,7 +7,7 @@ import pytest
 from moeplan.core.measurement import MeasuredDevice
 from moeplan.core.model import Remark
 from moeplan.profile import result
-from moeplan.profile.result import Change, Figure, KernelFit, Problem, Profile
+from moeplan.profile.result import Against, Change, Figure, KernelFit, Problem, Profile
 from moeplan.report.amounts import amount
 from moeplan.report.as_json import as_json
 from moeplan.report.profile_markdown import profile_markdown
@@ -38,10 +38,12 @@ FOUND = Profile(
     effort="full",
     seed=0,
     date="2026-11-25",
+    time="12:34:56Z",
     tool="moeplan 0",
     rank=0,
     complete=True,
     num_points=1234,
+    num_taken=0,
     figures=(
         Figure("copy_bytes_per_s", "memory, copy", "bytes/s", 4.1e12, 4.0e12, 4.2e12, "torch.copy_, float32, bytes 1"),
         Figure(
@@ -52,13 +54,23 @@ FOUND = Profile(
     ),
     kernels=(KernelFit("torch.grouped_mm", "bfloat16", 4e12, 7e14, {"fixed_s": 2e-5}, 40, 160, 0.051, 0.31, 0.991),),
     problems=(
-        Problem("experts", "vllm.fused_moe", "tokens 1", "vllm is not installed"),
-        Problem("memory", "vllm.fused_moe", "tokens 64", "vllm is not installed"),
+        Problem("experts", "vllm.fused_moe", "tokens 1", "vllm is not installed", "bfloat16"),
+        Problem("memory", "vllm.fused_moe", "tokens 64", "vllm is not installed", "bfloat16"),
+        Problem("experts", "torch.scaled", "tokens 1", "needs another device", "bfloat16", "device"),
+        Problem("experts", "torch.other", "tokens 1", "needs another device", "bfloat16", "device"),
+        Problem("experts", "loop", "tokens 1", "does not take it", "float8_e4m3fn", "dtype"),
     ),
     profile="a-gpu",
     path="/x/a-gpu.yaml",
     points_path="/x/a-gpu.points.json.gz",
-    changes=(Change("copy_bytes_per_s", "memory, copy", "bytes/s", 4e12, 4.1e12, 0.025, False),),
+    against=Against("older", "2026-11-01", "01:02:03Z", "moeplan 0", "2.9.0", "570.1", 1, 2),
+    changes=(
+        Change(
+            "copy_bytes_per_s", "memory, copy", "bytes/s", 4e12, 4.1e12, 0.025, beyond_noise=True, band_fraction=None
+        ),
+        Change("layer_fixed_s", "fixed time", "s", 2e-5, 2.1e-5, 0.05, beyond_noise=False, band_fraction=None),
+        Change("context_bytes", "context", "bytes", 5e8, 5e8, 0.0, beyond_noise=False, band_fraction=0.01),
+    ),
     notes=(Remark("measured", "warning", "others use this device"),),
 )
 
@@ -71,6 +83,7 @@ def test_the_schema_describes_the_answer() -> None:
         (("figures", "*"), result.Figure),
         (("kernels", "*"), result.KernelFit),
         (("problems", "*"), result.Problem),
+        (("against",), result.Against),
         (("changes", "*"), result.Change),
     ):
         SCHEMA.must_describe(path, record)
@@ -93,12 +106,18 @@ def test_tables_stay_within_their_width(width: int) -> None:
 def test_what_the_table_says() -> None:
     text = profile_table(FOUND, width=120, color=False, unicode=False)
     assert text.isascii()
-    assert "MEASURED: 1,234 cases, 2 of them without a figure (1 reason), effort full, seed 0" in text
+    assert "MEASURED: 1,231 cases, 2 of them without a figure (1 reason), effort full, seed 0" in text
     assert "710.00 TFLOP/s" in text
     assert "vllm.fused_moe (experts, memory, 2 cases): vllm is not installed" in text
     assert "5.1%" in text
     assert "0.991" in text
+    assert "compared with older of 2026-11-01 01:02:03Z (moeplan 0, torch 2.9.0, driver 570.1)" in text
     assert "+2.5%" in text
+    assert "fixed time  " not in text  # unchanged: counted, not listed
+    counted = "2 unchanged, within the spreads of both runs; no spread is known of context, and 1% to each side"
+    assert counted in " ".join(text.split())
+    assert "not on this device: torch.scaled, torch.other\n" in text
+    assert "not in float8_e4m3fn: loop\n" in text
     assert "--gpu a-gpu uses it" in text
     assert "others use this device" in text
 
@@ -110,7 +129,11 @@ def test_markdown_has_the_same_tables() -> None:
 
 
 def test_an_interrupted_run_says_how_to_go_on() -> None:
-    assert outcome_words(FOUND._replace(complete=False)).startswith("INTERRUPTED after 1,234 cases")
+    assert outcome_words(FOUND._replace(complete=False)).startswith("INTERRUPTED after 1,231 cases")
+    nothing = FOUND._replace(complete=False, num_points=0, problems=(), points_path=None)
+    assert outcome_words(nothing) == "INTERRUPTED before the first case was measured: nothing is kept"
+    earlier = FOUND._replace(num_taken=1229)
+    assert outcome_words(earlier).startswith("MEASURED EARLIER: 1,231 cases")
 
 
 @pytest.mark.parametrize(
