@@ -27,9 +27,8 @@ def fit(median_error: float | None, r_squared: float | None) -> KernelFit:
 
 
 def compared(quantity: str, error: float) -> Comparison:
-    return Comparison(
-        quantity, quantity, "bytes", None, None, 1.0, 1 + error, None, None, error, True, 0.03, True, 0, None
-    )
+    blank: dict[str, Any] = dict.fromkeys(Comparison._fields)
+    return Comparison(**blank | {"quantity": quantity, "error": error, "judged": True})
 
 
 POINTS = (
