@@ -48,33 +48,48 @@ class Artifacts(NamedTuple):
 
 
 def recognises(document: Node) -> bool:
-    """Values with `modelArtifacts` beside `decode` or `prefill`, and scenarios."""
-    if document.at("kind").there:
-        return False
-    if is_scenario(document):
-        return True
-    return document.at("modelArtifacts").kind == "map" and ("decode" in document or "prefill" in document)
+    """Values with `modelArtifacts` beside `decode` or `prefill`, on top or below a subchart's name; and scenarios."""
+    return not document.at("kind").there and (is_scenario(document) or bool(_charts(document)))
 
 
 def read(document: Node, stream: Stream) -> Found:
     """One deployment for each role that is created."""
     if is_scenario(document):
         return read_scenario(document, stream)
+    found = [_values(name, values, stream) for name, values in _charts(document)]
+    return Found(
+        tuple(each for part in found for each in part.deployments),
+        secrets=tuple(each for part in found for each in part.secrets),
+        passed_over=tuple(each for part in found for each in part.passed_over),
+    )
+
+
+def _charts(document: Node) -> list[tuple[str, Node]]:
+    """Values of this chart with the prefix of their names: the document's own, else those of subcharts."""
+    if _is_values(document):
+        return [("", document)]
+    return [(f"{name}-", node) for name, node in document.entries.items() if _is_values(node)]
+
+
+def _is_values(node: Node) -> bool:
+    return node.at("modelArtifacts").kind == "map" and ("decode" in node or "prefill" in node)
+
+
+def _values(prefix: str, values: Node, stream: Stream) -> Found:
+    """The roles of one chart's values."""
     deployments: list[Deployed] = []
     secrets: list[PlainSecret] = []
-    remarks: list[FileRemark] = []
-    passed_over = ["encode"] if document.at("encode").there else []
-    split = _runs(document, "decode") and _runs(document, "prefill")
+    passed_over = [f"{prefix}encode"] if values.at("encode").there else []
+    split = _runs(values, "decode") and _runs(values, "prefill")
     roles: tuple[Role, ...] = ("decode", "prefill")
     for role in roles:
-        if role in document and not _runs(document, role):
-            passed_over.append(role)
-        elif role in document:
-            found = _role(document, role, role if split else "aggregate", stream)
-            deployments += found.deployments
+        if role in values and (not _runs(values, role) or values.at("enabled").off):
+            passed_over.append(f"{prefix}{role}")
+        elif role in values:
+            found = _role(values, role, role if split else "aggregate", stream)
+            deployments += (each._replace(name=f"{prefix}{each.name}") for each in found.deployments)
             secrets += found.secrets
-            remarks += found.remarks
-    return Found(tuple(deployments), tuple(remarks), tuple(secrets), tuple(passed_over))
+    return Found(tuple(deployments), secrets=tuple(secrets), passed_over=tuple(passed_over))
 
 
 def _runs(document: Node, role: str) -> bool:

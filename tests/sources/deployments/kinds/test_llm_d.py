@@ -118,6 +118,13 @@ prefill:
     assert says(found["prefill"].command, "--model org/model", "--served-model-name org/model", "--enforce-eager")
 
 
+def test_values_of_a_subchart_stand_below_its_name() -> None:
+    lines = "".join(f"  {each}\n" for each in VALUES.splitlines())
+    decode = only(read("llm_d", f"infra: {{x: 1}}\nms:\n{lines}"))
+    assert (decode.name, decode.command[2].text) == ("ms-decode", "org/model")
+    assert read("llm_d", f"ms:\n  enabled: false\n{lines}").passed_over == ("ms-decode",)
+
+
 @pytest.mark.parametrize("prefill", ["{create: false, replicas: 2}", "{replicas: 0}", "{containers: []}"])
 def test_a_role_that_is_not_created_is_passed_over(prefill: str) -> None:
     found = read("llm_d", f"{VALUES}prefill: {prefill}\n")
