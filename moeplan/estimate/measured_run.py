@@ -96,13 +96,13 @@ def _of_model(point: Point, found: Estimate | None) -> tuple[RunLine, ...]:
     if weights is not None and cache is not None and beside is not None:
         whole = _Predicted(*map(sum, zip(weights, cache, beside, strict=True)))
     rows: list[tuple[str, str, float | None, _Predicted | None]] = [
-        ("weights_bytes", "weights: parameters and buffers", _sum(seen, "parameter_bytes", "buffer_bytes"), weights),
-        ("loaded_bytes", "weights as torch allocated them", _gain(seen, "load_allocated_bytes"), weights),
+        ("weights_bytes", "weights: parameters, buffers", _sum(seen, "parameter_bytes", "buffer_bytes"), weights),
+        ("loaded_bytes", "weights as torch holds them", _gain(seen, "load_allocated_bytes"), weights),
         ("kv_bytes", "cache of all sequences", seen.get("decode_cache_bytes"), cache),
         ("activations_bytes", "activations at the peak", _activations(seen), beside),
-        ("peak_bytes", "peak: weights, cache, activations", _peak(seen), whole),
+        ("peak_bytes", "peak with weights and cache", _peak(seen), whole),
         ("reserved_bytes", "reserved by torch at the end", _gain(seen, "decode_reserved_bytes"), whole),
-        ("device_bytes", "taken on the device at the end", _gain(seen, "decode_device_bytes"), whole),
+        ("device_bytes", "on the device at the end", _gain(seen, "decode_device_bytes"), whole),
     ]
     lines = [_line(*row[:2], row[2], row[3], other) for row in rows if row[2] is not None]
     if "decode_peak_bytes" in seen:

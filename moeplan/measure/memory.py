@@ -92,6 +92,22 @@ def measure(task: Task, session: Session) -> Point:
 
 # The context -------------------------------------------------------------------------------------------------
 
+_CONTEXTS: dict[tuple[str, str], Point] = {}
+
+
+def context_once(session: Session) -> Point:
+    """The context of the session's device, as it was measured first in this process: it takes seconds and does not change.
+
+    A case that gave no figure is tried again.
+    """
+    key = session.device.name, str(session.torch_device)
+    if key not in _CONTEXTS:
+        point = measure(Task("memory", "torch", "any", {"what": "context"}), session)
+        if point.problem is not None:
+            return point
+        _CONTEXTS[key] = point
+    return _CONTEXTS[key]
+
 
 def _context(task: Task, session: Session) -> dict[str, float]:
     device = session.torch_device

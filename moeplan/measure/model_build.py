@@ -42,7 +42,11 @@ class Needs(NamedTuple):
     def of(self, num_layers: int) -> int:
         """Bytes of the first `num_layers` layers, with everything around them."""
         cache = -(-self.cache_bytes * num_layers // max(1, len(self.layer_bytes)))
-        return self.rest_bytes + sum(self.layer_bytes[:num_layers]) + cache + (self.transient_bytes or 0)
+        return self.weights_bytes(num_layers) + cache + (self.transient_bytes or 0)
+
+    def weights_bytes(self, num_layers: int) -> int:
+        """Parameters of the first `num_layers` layers and around them."""
+        return self.rest_bytes + sum(self.layer_bytes[:num_layers])
 
 
 def load_transformers() -> Any:
@@ -116,34 +120,55 @@ def prefill(model: Any, ids: torch.Tensor) -> Any:
     return model(input_ids=ids, use_cache=True, logits_to_keep=1)
 
 
+class Shapes:
+    """A whole model on the meta device, which has shapes and no data: what it needs is asked for one length after another."""
+
+    def __init__(self, config: Mapping[str, Any], dtype: torch.dtype) -> None:
+        self._meta = torch.device("meta")
+        self._model = build(built_config(config, num_layers_of(config)), dtype, self._meta)
+        layers = [0] * num_layers_of(config)
+        self._rest_bytes = 0
+        for name, tensor in self._model.named_parameters():
+            place = re.search(r"\.(\d+)\.", name)
+            if place is not None and int(place[1]) < len(layers):
+                layers[int(place[1])] += tensor_bytes([tensor])
+            else:
+                self._rest_bytes += tensor_bytes([tensor])
+        self._layer_bytes = tuple(layers)
+
+    def needs(self, batch: int, tokens: int) -> Needs:
+        """What it needs to run `batch` prompts of `tokens`."""
+        try:
+            with torch.no_grad(), FusedAttention(), LiveTensors("meta") as live:
+                result = prefill(self._model, torch.zeros(batch, tokens, dtype=torch.int64, device=self._meta))
+                cache = tensor_bytes(cache_tensors(result.past_key_values))
+        except (RuntimeError, NotImplementedError, TypeError, ValueError):
+            return Needs(self._rest_bytes, self._layer_bytes, 0, None)  # it asks its data which way to go
+        return Needs(self._rest_bytes, self._layer_bytes, cache, max(0, live.peak_bytes - cache))
+
+    def most_positions(self) -> int | None:
+        """Tokens that a learned table of positions has rows for; None where positions are computed and have no end."""
+        tables = (
+            module.num_embeddings - int(getattr(module, "offset", 0))
+            for name, module in self._model.named_modules()
+            if isinstance(module, torch.nn.Embedding) and re.fullmatch(r"wpe|\w*position\w*", name.rpartition(".")[2])
+        )
+        return min(tables, default=None)
+
+
 def needs(config: Mapping[str, Any], dtype: torch.dtype, batch: int, prompt_tokens: int) -> Needs:
-    """What the whole model needs: built and run on the meta device, which has shapes and no data."""
-    meta = torch.device("meta")
-    model = build(built_config(config, num_layers_of(config)), dtype, meta)
-    layers = [0] * num_layers_of(config)
-    rest = 0
-    for name, tensor in model.named_parameters():
-        place = re.search(r"\.(\d+)\.", name)
-        if place is not None and int(place[1]) < len(layers):
-            layers[int(place[1])] += tensor_bytes([tensor])
-        else:
-            rest += tensor_bytes([tensor])
-    try:
-        with torch.no_grad(), FusedAttention(), LiveTensors("meta") as live:
-            result = prefill(model, torch.zeros(batch, prompt_tokens, dtype=torch.int64, device=meta))
-            cache = tensor_bytes(cache_tensors(result.past_key_values))
-    except (RuntimeError, NotImplementedError, TypeError, ValueError):
-        return Needs(rest, tuple(layers), 0, None)  # it asks its data which way to go
-    return Needs(rest, tuple(layers), cache, max(0, live.peak_bytes - cache))
+    """What the whole model needs for prompts of one length."""
+    return Shapes(config, dtype).needs(batch, prompt_tokens)
+
+
+def room_of(wanted: Needs, free_bytes: int) -> int:
+    """Bytes that may be counted on: an eighth is kept where shapes did not tell what a prefill needs."""
+    return free_bytes if wanted.transient_bytes is not None else free_bytes - free_bytes // 8
 
 
 def layers_that_fit(wanted: Needs, num_layers: int, free_bytes: int) -> int:
-    """The most layers, up to `num_layers`, for which there is room.
-
-    Where shapes did not tell what a prefill needs, an eighth of the free memory is kept for it. Raises NotMeasuredError
-    where not even one layer fits.
-    """
-    room = free_bytes if wanted.transient_bytes is not None else free_bytes - free_bytes // 8
+    """The most layers, up to `num_layers`, for which there is room. Raises NotMeasuredError where not even one layer fits."""
+    room = room_of(wanted, free_bytes)
     for count in range(min(num_layers, len(wanted.layer_bytes)), 0, -1):
         if wanted.of(count) <= room:
             return count

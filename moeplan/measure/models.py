@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch  # noqa: TID253
 
@@ -19,14 +21,16 @@ from moeplan.core.measurement import CaseValue, Effort, MeasuredDevice, MoeShape
 from moeplan.core.units import MIB
 from moeplan.measure.live_tensors import LiveTensors, storage_bytes, tensor_bytes
 from moeplan.measure.model_build import (
+    Needs,
+    Shapes,
     build,
     built_config,
     cache_tensors,
     layers_that_fit,
     load_transformers,
-    needs,
     num_layers_of,
     prefill,
+    room_of,
 )
 from moeplan.measure.resident import ResidentPeak, resident_bytes
 from moeplan.measure.session import NotMeasuredError, Session, reason
@@ -37,6 +41,30 @@ STEPS = ("start", "load", "prefill", "decode")
 
 _HOST_MOST_BYTES = 256 * MIB
 """Of weights in a planned case on the CPU, where drawing them is slow."""
+
+_LEAST_TOKENS = 16
+_SEARCH_S = 20.0
+"""A shorter length that fits is looked for no longer: shapes of models that go token by token take long."""
+
+
+class Fit(NamedTuple):
+    """Whether a model has room with its prompts, before anything of it is built; bytes are those of the device."""
+
+    layers_of_model: int
+    layers_asked: int
+    layers: int
+    """Of those that were asked for, how many fit; 0 where not even one does."""
+    needed_bytes: int
+    """Of all that were asked for: weights, the cache, and what a prefill has alive beside them."""
+    least_bytes: int
+    """The same of one layer."""
+    room_bytes: int
+    tokens: int | None
+    """A length of each sequence at which all that were asked for fit, not the longest; None where none was found."""
+    fewer: tuple[int, int] | None
+    """Layers and a length that fit together, where neither alone makes room."""
+    most_tokens: int | None
+    """Rows of a learned table of positions: beyond them nothing runs. None where positions are computed."""
 
 
 def model_task(
@@ -96,6 +124,60 @@ def shape_config(shape: MoeShape) -> dict[str, Any]:
     }
 
 
+def fit(task: Task, session: Session) -> Fit:
+    """Whether the model of a task fits what is free now. Raises NotMeasuredError for a config that cannot be built, and
+    what the library raises for one that it does not accept."""
+    batch, tokens = _size(task)
+    shapes, dtype = str(task.case["config"]), session.torch_dtype(task.dtype)
+    wanted = _needs(shapes, dtype, batch, tokens)
+    whole = len(wanted.layer_bytes)
+    asked = min(int(task.case["num_layers"] or whole), whole)
+    free = session.free_bytes()
+    layers, until = _fitting(wanted, asked, free), time.monotonic() + _SEARCH_S
+
+    def shorter(num_layers: int) -> int | None:
+        """Half the length, again and again, until as many layers fit."""
+        half = tokens // 2
+        while half >= _LEAST_TOKENS and time.monotonic() < until:
+            if _fitting(_needs(shapes, dtype, batch, half), num_layers, free) == num_layers:
+                return half
+            half //= 2
+        return None
+
+    found = tokens if layers == asked else None
+    if found is None and wanted.weights_bytes(asked) < free:
+        found = shorter(asked)
+    one = shorter(1) if not layers and found is None else None
+    fewer = None if one is None else (_fitting(_needs(shapes, dtype, batch, one), asked, free), one)
+    sizes = wanted.of(asked), wanted.of(1), room_of(wanted, free)
+    return Fit(whole, asked, layers, *sizes, found, fewer, _shapes(shapes, dtype).most_positions())
+
+
+def _fitting(wanted: Needs, num_layers: int, free_bytes: int) -> int:
+    """As `layers_that_fit`; 0 where not even one does."""
+    try:
+        return layers_that_fit(wanted, num_layers, free_bytes)
+    except NotMeasuredError:
+        return 0
+
+
+@lru_cache(maxsize=1)
+def _shapes(config: str, dtype: torch.dtype) -> Shapes:
+    return Shapes(_read(config), dtype)
+
+
+@lru_cache(maxsize=32)
+def _needs(config: str, dtype: torch.dtype, batch: int, tokens: int) -> Needs:
+    """As `Shapes.needs`, once for each question: who asks what fits runs the model next."""
+    return _shapes(config, dtype).needs(batch, tokens)
+
+
+def _size(task: Task) -> tuple[int, int]:
+    """Sequences, and tokens of each at the end."""
+    case = task.case
+    return int(case["batch"] or 0), int(case["prompt_tokens"] or 0) + int(case["decode_tokens"] or 0)
+
+
 def measure(task: Task, session: Session) -> Point:
     """One model. What was read before something failed stays in the point beside its `problem`."""
     point = session.attempt(task, lambda: _measured(task, session))
@@ -112,7 +194,10 @@ def _measured(task: Task, session: Session) -> Point:
     dtype = session.torch_dtype(task.dtype)
     library = load_transformers()
     whole = num_layers_of(config)
-    wanted = needs(config, dtype, batch, prompt_tokens + decode_tokens)
+    most = _shapes(str(case["config"]), dtype).most_positions()
+    if most is not None and most < prompt_tokens + decode_tokens:
+        raise NotMeasuredError(f"the model's table of positions ends at {most:,} tokens")
+    wanted = _needs(str(case["config"]), dtype, *_size(task))
     layers = layers_that_fit(wanted, int(case["num_layers"] or whole), session.free_bytes())
     session.release()
     torch.manual_seed(session.seed)

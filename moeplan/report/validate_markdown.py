@@ -11,6 +11,7 @@ from moeplan.report.validate_words import (
     legend,
     outcome_words,
     rows,
+    shown_columns,
     subject_words,
 )
 from moeplan.validate.result import Validation
@@ -24,9 +25,12 @@ def validate_markdown(validation: Validation) -> str:
     lead = command_words(validation)
     if lead is not None:
         blocks.append(f"{escaped(lead)} {code(validation.command)}")
-    cells = [tuple(map(escaped, row)) for row in rows(validation)]
+    shown = shown_columns(validation)
+    cells = [[escaped(row[place]) for place in shown] for row in rows(validation)]
     if cells:
-        blocks.append(table([*heads(validation)[:-1], "judged"], "<<>>>><", cells))
+        titles = [*heads(validation)[:-1], "judged"]
+        sides = "".join("<<>>>>><"[place] for place in shown)
+        blocks.append(table([titles[place] for place in shown], sides, cells))
         blocks += [escaped(words) for words in legend(validation)]
     learned = learned_words(validation)
     if learned is not None:

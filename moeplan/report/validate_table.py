@@ -18,12 +18,16 @@ from moeplan.report.page import (
 )
 from moeplan.report.printable import printable_record
 from moeplan.report.validate_words import (
+    BAND,
+    BAND_SIGN,
+    LINE,
     command_words,
     heads,
     learned_words,
     legend,
     outcome_words,
     rows,
+    shown_columns,
     subject_words,
 )
 from moeplan.validate.result import Validation
@@ -32,8 +36,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _STYLES = {True: "bold green", False: "bold red", None: "bold yellow"}
-_LINE = 2
-"""The column that a narrow page loses; no other one goes."""
 
 
 def validate_table(validation: Validation, *, width: int, color: bool, unicode: bool) -> str:
@@ -50,10 +52,11 @@ def validate_table(validation: Validation, *, width: int, color: bool, unicode: 
     page.print()
     table = list(rows(validation))
     if table:
-        _figures(page, table, heads(validation))
+        whole = _figures(page, table, heads(validation), shown_columns(validation))
         page.print()
         for words in legend(validation):
-            print_prose(page, words)
+            if whole or words != BAND_SIGN:
+                print_prose(page, words)
     learned = learned_words(validation)
     if learned is not None:
         page.print()
@@ -62,20 +65,24 @@ def validate_table(validation: Validation, *, width: int, color: bool, unicode: 
     return page_text(page, unicode=unicode)
 
 
-def _figures(page: Console, table: Sequence[tuple[str, ...]], titles: Sequence[str]) -> None:
-    """As a table, whose labels give way before its figures do; where these do not fit either, figure by figure."""
-    columns = [
-        Column(head, cells, right=2 <= position <= 5)
-        for position, (head, cells) in enumerate(zip(titles, zip(*table, strict=True), strict=True))
-    ]
-    if needed_columns(columns) > page.width:
-        del columns[_LINE]
-    room = page.width - needed_columns(columns[1:]) - GAP
-    if room >= min(LEAST_NAME_COLUMNS, needed_columns(columns[:1])):
-        print_listing(page, columns)
-        return
+def _figures(page: Console, table: Sequence[tuple[str, ...]], titles: Sequence[str], shown: Sequence[int]) -> bool:
+    """As a table, which loses bands, then lines of the log, then ends of labels; where figures do not fit either, figure
+    by figure. Whether bands are shown."""
+    cells = list(zip(*table, strict=True))
+    columns = {place: Column(titles[place], cells[place], right=3 <= place <= 6 or place == LINE) for place in shown}
+    for place in (BAND, LINE):
+        if needed_columns(list(columns.values())) > page.width:
+            columns.pop(place, None)
+    label, *others = columns.values()
+    room = page.width - needed_columns(others) - GAP
+    if room >= min(LEAST_NAME_COLUMNS, needed_columns([label])):
+        print_listing(page, [label, *others])
+        return BAND in columns
     print_prose(page, f"figure: {titles[3]} -> moeplan, error", style="bold")
-    for label, where, line, told, mine, error, judged in table:
-        place = f", {where}" if where else ""
-        print_prose(page, f"{label}{place}{f', line {line}' if line else ''}")
+    for name, where, line, told, mine, band, error, judged in table:
+        place_words = f", {where}" if where else ""
+        print_prose(page, f"{name}{place_words}{f', line {line}' if line else ''}")
         print_prose(page, "  ".join(part for part in (f"{told} -> {mine}", error, judged) if part), "  ")
+        if band:
+            print_prose(page, f"band {band}", "  ")
+    return True

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from moeplan.core.units import gib
+from moeplan.core.units import GIB, KIB, MIB, gib
 from moeplan.validate.result import Comparison, Validation
 
-HEADS = ("figure", "where", "line", "log", "moeplan", "error", "")
-RUN_HEADS = ("figure", "", "", "measured", "moeplan", "error", "")
+HEADS = ("figure", "where", "line", "log", "moeplan", "band", "error", "")
+RUN_HEADS = ("figure", "", "", "measured", "moeplan", "band", "error", "")
+BAND, LINE = 5, 2
+"""Columns that a narrow page loses."""
 
 
 def heads(validation: Validation) -> tuple[str, ...]:
-    """Of the table: a run on this machine has no lines."""
+    """Of the table, all of it: a run on this machine has no lines."""
     return RUN_HEADS if is_run(validation) else HEADS
+
+
+def shown_columns(validation: Validation) -> list[int]:
+    """Numbers of the columns that say something: no band where every figure is exact, no lines of a run."""
+    table = list(rows(validation))
+    return [
+        place
+        for place, head in enumerate(heads(validation))
+        if any(row[place] for row in table) or (head and place != BAND)
+    ]
 
 
 def is_run(validation: Validation) -> bool:
@@ -23,6 +35,7 @@ def is_run(validation: Validation) -> bool:
 
 SIGN = "error is (moeplan - log) / log, less what the log's rounding hides: with + moeplan says more"
 RUN_SIGN = "error is (moeplan - measured) / measured: with + moeplan says more"
+BAND_SIGN = "band: from the least to the most that the estimate reckons with, in the unit of its figure"
 SHOWN = "shown: not judged, because its band is wide"
 
 
@@ -65,11 +78,12 @@ def outcome_words(validation: Validation) -> str:
     figures = "1 figure" if len(judged) == 1 else f"{len(judged)} figures"
     lead = f"{figures} judged, the worst {signed(worst.error)} ({worst.label})"
     tail = f"; {start}" if start else ""
+    bars = " / ".join(percent(bar) for bar in sorted({each.tolerance or 0 for each in beyond or judged}))
     if beyond:
-        return f"BEYOND {percent(validation.tolerance)}: {len(beyond)} of {lead}{tail}"
+        return f"BEYOND {bars}: {len(beyond)} of {lead}{tail}"
     if validation.passed is False:
-        return f"CONTRADICTS: {start}; within {percent(validation.tolerance)}: {lead}"
-    return f"WITHIN {percent(validation.tolerance)}: {lead}{tail}"
+        return f"CONTRADICTS: {start}; within {bars}: {lead}"
+    return f"WITHIN {bars}: {lead}{tail}"
 
 
 def _start_words(validation: Validation) -> str:
@@ -115,9 +129,20 @@ def rows(validation: Validation) -> Iterator[tuple[str, ...]]:
             str(each.line_number) if each.line_number else "",
             figure(each.observed, each.unit),
             figure(each.predicted, each.unit),
+            band(each),
             signed(each.error),
             mark(each),
         )
+
+
+def band(each: Comparison) -> str:
+    """`0.31–0.62`, in the unit of the prediction; blank for what is no guess, and where both ends read alike."""
+    if each.predicted is None or each.predicted_low is None or each.predicted_high is None:
+        return ""
+    unit = figure(each.predicted, each.unit).rpartition(" ")[2]
+    size, digits = {"GiB": (GIB, 2), "MiB": (MIB, 1), "KiB": (KIB, 1)}.get(unit, (1, 0))
+    low, high = (f"{end / size:,.{digits}f}" for end in (each.predicted_low, each.predicted_high))
+    return "" if low == high else f"{low}–{high}"
 
 
 def mark(each: Comparison) -> str:
@@ -128,17 +153,30 @@ def mark(each: Comparison) -> str:
 
 
 def legend(validation: Validation) -> Iterator[str]:
-    """What the signs of the table mean, and why figures are not judged, each once."""
+    """What the signs of the table mean, which figures are held to which bar, and why others are not judged, each once."""
     if any(each.error is not None for each in validation.comparisons):
         yield RUN_SIGN if is_run(validation) else SIGN
+    if any(band(each) for each in validation.comparisons):
+        yield BAND_SIGN
     if any(not each.judged and each.why_not is None for each in validation.comparisons):
         yield SHOWN
     reasons: dict[str, list[str]] = {}
     for each in validation.comparisons:
         if each.why_not is not None:
             reasons.setdefault(each.why_not, []).append(each.label)
+    bars: dict[float, list[str]] = {}
+    for each in validation.comparisons:
+        if each.tolerance is not None:
+            bars.setdefault(each.tolerance, []).append(each.label)
+    if len(bars) > 1:
+        yield "judged " + "; ".join(f"within {percent(bar)}: {_listed(labels)}" for bar, labels in sorted(bars.items()))
     for why, labels in reasons.items():
-        yield f"not judged: {', '.join(dict.fromkeys(labels))}: {why}"
+        yield f"not judged, because {why}: {_listed(labels)}"
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """Labels, each once: they have commas and colons of their own."""
+    return " · ".join(dict.fromkeys(labels))
 
 
 def learned_words(validation: Validation) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from moeplan.core.engine_log import EngineLog, Quantity, Reading
 from moeplan.estimate import Estimate
 from moeplan.estimate.result import Rank
-from moeplan.validate.pairs import PAIRINGS, PARTS, Pairing, cache_of, lines_of, row, weights_of
+from moeplan.validate.pairs import PAIRINGS, PARTS, Pairing, band_of, cache_of, lines_of, row, weights_of
 from moeplan.validate.result import Comparison
 
 _HOST = re.compile(r"CPU\b|CPU_|\w*_Host\b|BLAS|AMX")
@@ -21,8 +21,10 @@ _NUMBER = re.compile(r"(\d+)")
 _WEIGHTS = Pairing("model buffer", "bytes", True, weights_of)
 _GPU_CACHE = Pairing("cache", "bytes", True, cache_of)
 _HOST_CACHE = Pairing("cache", "bytes", True, lines_of("host.kv_cache"))
-_GPU_COMPUTE = Pairing("compute buffer", "bytes", True, lines_of("compute_buffer"))
-_HOST_COMPUTE = Pairing("compute buffer", "bytes", False, lines_of("host.compute_buffer"))
+_GPU_COMPUTE = Pairing("compute buffer", "bytes", True, lines_of("compute_buffer"), band_of("compute_buffer"))
+_HOST_COMPUTE = Pairing(
+    "compute buffer", "bytes", False, lines_of("host.compute_buffer"), band_of("host.compute_buffer")
+)
 _HOST_OUTPUT = Pairing("logits", "bytes", False, lines_of("host.output"))
 
 _BUFFERS: tuple[tuple[tuple[Quantity, ...], Pairing | None, Pairing], ...] = (
@@ -102,7 +104,7 @@ def _line(
         predicted = predicted or 0.0
     if pairing is _WEIGHTS and _spans(found, pieces):
         return row(reading, pairing._replace(judged=False), predicted, tolerance)._replace(why_not=_SPANS)
-    return row(reading, pairing, predicted, tolerance)
+    return row(reading, pairing, predicted, tolerance, rank)
 
 
 def _whole_cache(told: EngineLog, found: Estimate, tolerance: float) -> list[Comparison]:

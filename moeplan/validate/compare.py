@@ -71,4 +71,4 @@ def _rows(reading: Reading, told: EngineLog, found: Estimate, tolerance: float) 
         apart = None  # what an engine with two pools prints as its tokens
     if rank is None or apart is not None:
         return [row(reading, pairing, None, tolerance)._replace(why_not=apart or "nothing was held against hardware")]
-    return [row(reading, pairing, pairing.predict(found, rank, told), tolerance)]
+    return [row(reading, pairing, pairing.predict(found, rank, told), tolerance, rank)]

@@ -35,17 +35,21 @@ def validate_here(
 ) -> Validation:
     """Build the model of a config with random weights, run prompts and some decoding, and compare bytes line by line.
 
-    Layers are left out until the rest fits, in both. `tolerance` None takes the bar of each figure (`machine.BARS`).
-    Raises UnknownError where torch, transformers or the device is missing, or where nothing of the model could be run.
+    Layers are left out until the rest fits, in both. `tolerance` None takes the bar of each figure
+    (`estimate.measured_run.BARS`). Raises UnknownError where torch, transformers or the device is missing, or where the
+    model or the layers that were asked for have no room; InputError for more layers or tokens than the model has.
     """
     loaded = find_model(str(model), Asked(None, offline, False, None, tuple(folders)))
     config = _config(loaded.config, loaded.id)
-    context = context_tokens or DEFAULT_CONTEXT_TOKENS
+    most = loaded.spec.max_context_tokens
+    context = context_tokens or min(DEFAULT_CONTEXT_TOKENS, most or DEFAULT_CONTEXT_TOKENS)
     if context <= DECODE_TOKENS or concurrency < 1:
         raise InputError(
             f"{concurrency} sequences of {context} tokens cannot be run",
             hint=f"at least one sequence, of more than {DECODE_TOKENS} tokens",
         )
+    if gpu is not None:
+        find_hardware(gpu, folders)  # a name that is none is told before anything runs
     ran = run_model(
         loaded.id,
         config,
@@ -58,6 +62,8 @@ def validate_here(
     )
     card, notes = _card(gpu, ran, folders)
     found = estimate_of_run(ran.config, context_tokens=context, concurrency=concurrency, gpu=card, profiles=folders)
+    # What it would say beyond its maximum means nothing; bytes are bytes.
+    notes += tuple(note for note in found.notes if note.code == "context-beyond-maximum")
     comparisons = compare_machine(ran.points, found, tolerance)
     judged = [each for each in comparisons if each.judged]
     return Validation(
@@ -66,9 +72,7 @@ def validate_here(
         model=loaded.id,
         hardware=found.hardware.name if found.hardware else None,
         command="",
-        tolerance=max((BARS[each.quantity] for each in judged), default=max(BARS.values()))
-        if tolerance is None
-        else tolerance,
+        tolerance=tolerance or max((each.tolerance or 0 for each in judged), default=max(BARS.values())),
         comparisons=comparisons,
         passed=all(each.within for each in judged) if judged and not _is_broken(ran) else None,
         worst_error=max((abs(each.error or 0) for each in judged), default=None),

@@ -5,16 +5,22 @@ What is compared with what is in `estimate/measured_run`; here the model is run,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from moeplan.core.errors import UnknownError
+from moeplan.core.errors import InputError, UnknownError
 from moeplan.core.measurement import MeasuredDevice, Point, Task
 from moeplan.core.model import Remark
+from moeplan.core.units import gib
 from moeplan.estimate import Estimate
 from moeplan.estimate.measured_run import RunLine, lines_of_run
 from moeplan.validate.result import Comparison
+
+if TYPE_CHECKING:
+    from moeplan.measure.models import Fit
+    from moeplan.measure.session import Session
 
 CAPTURE = "pip install 'moeplan[capture]'"
 
@@ -41,13 +47,13 @@ def run_model(
     dtype: str = "bfloat16",
     device: str | None = None,
     seed: int = 0,
-    with_context: bool = True,
 ) -> MachineRun:
     """Build the model of `config` on a device with random weights, run prompts and some decoding, and read memory.
 
-    `context_tokens` are those of each of `batch` sequences at the end, the decoded ones included. Layers are left out
-    until the rest fits. Raises UnknownError where torch or the device is missing or nothing of the model could be run,
-    and InputError for a device of another name.
+    `context_tokens` are those of each of `batch` sequences at the end, the decoded ones included. Without `num_layers`
+    layers are left out until the rest fits. Raises UnknownError where torch or the device is missing, where the layers that
+    were asked for (or one, if none were) have no room with their prompts, or where nothing of the model could be run; and
+    InputError for a device of another name, more layers than there are, and more tokens than a table of positions has.
     """
     if find_spec("torch") is None:
         raise UnknownError("torch is not installed, so nothing can be run here", hint=CAPTURE)
@@ -57,10 +63,11 @@ def run_model(
 
     session = open_session(device, seed)
     steps = min(decode_tokens, context_tokens - 1)
+    task = models.model_task(name, config, batch, context_tokens - steps, steps, num_layers, dtype=dtype)
+    fit = _fit(task, session, num_layers)
     points = []
     if session.device.kind in ("cuda", "rocm"):  # on the CPU it would be the size of a process
-        points.append(memory.measure(Task("memory", "torch", "any", {"what": "context"}), session))
-    task = models.model_task(name, config, batch, context_tokens - steps, steps, num_layers, dtype=dtype)
+        points.append(memory.context_once(session))
     point = models.measure(task, session)
     if "parameter_bytes" not in point.values:
         missing = "moeplan[capture]" in (point.problem or "")
@@ -69,9 +76,11 @@ def run_model(
     layers, whole = int(point.values["layers"]), int(point.values["layers_of_model"])
     notes = [Remark("machine", "info", told) for told in session.remarks]
     if layers < whole:
-        asked = "as asked" if layers == num_layers else "that is what fits with the prompts"
-        told = f"{layers} of {whole} layers ran: {asked}; the estimate is of as many"
-        notes.append(Remark("layers-left-out", "info", told))
+        told = f"{layers} of {whole} layers ran: {'as asked' if layers == num_layers else 'that is what fits'}"
+        if fit is not None and fit.layers < fit.layers_asked:
+            way = f"; --context {fit.tokens} leaves room for all" if fit.tokens is not None else ""
+            told = f"{told}: {_shortage(fit, task, fit.layers_asked)}{way}"
+        notes.append(Remark("layers-left-out", "info", f"{told}; the estimate is of as many"))
     points.append(point)
     notes += [
         Remark("not-measured", "warning", f"{each.case.get('model', 'context of the device')}: {each.problem}")
@@ -80,6 +89,62 @@ def run_model(
     ]
     built = built_config(config, layers) | {"dtype": dtype}
     return MachineRun(session.device, built, tuple(points), tuple(notes))
+
+
+def _fit(task: Task, session: Session, num_layers: int | None) -> Fit | None:
+    """What has room, asked before anything is built; None where shapes alone cannot tell, so that the run has to.
+
+    Raises InputError for what the model does not have, and UnknownError for what does not fit.
+    """
+    from moeplan.measure import models
+    from moeplan.measure.model_build import num_layers_of
+
+    name, batch = task.case["model"], int(task.case["batch"] or 0)
+    tokens = int(task.case["prompt_tokens"] or 0) + int(task.case["decode_tokens"] or 0)
+    try:
+        whole = num_layers_of(json.loads(str(task.case["config"])))
+    except Exception:  # noqa: BLE001 - a config that cannot be built is told by the run, in the library's words
+        return None
+    if num_layers is not None and num_layers > whole:
+        raise InputError(
+            f"--layers {num_layers}: {name} has {whole} layers",
+            hint=f"--layers 1 to {whole}, or leave it out to run as many as fit",
+        )
+    try:
+        fit = models.fit(task, session)
+    except Exception:  # noqa: BLE001 - as above
+        return None
+    if fit.most_tokens is not None and fit.most_tokens < tokens:
+        raise InputError(
+            f"--context {tokens:,}: {name} has a table of positions, which ends at {fit.most_tokens:,} tokens",
+            hint=f"--context {fit.most_tokens} or less",
+        )
+    if fit.layers == fit.layers_asked or (fit.layers and num_layers is None):
+        return fit
+    ways = [f"--layers {fit.layers}"] if fit.layers else []
+    ways += [f"--context {fit.tokens}"] if fit.tokens is not None else []
+    if not ways and fit.fewer is not None:
+        layers, shorter = fit.fewer
+        ways = [f"--context {shorter}" if num_layers is None else f"--layers {layers} --context {shorter}"]
+    if not ways:
+        ways = ["fewer sequences"] if batch > 1 else ["a smaller model"]
+    raise UnknownError(
+        f"{name} cannot be run here: {_shortage(fit, task, 1 if num_layers is None else fit.layers_asked)}",
+        hint=", or ".join([*ways, "another --device"]),
+    )
+
+
+def _shortage(fit: Fit, task: Task, num_layers: int) -> str:
+    """`all its 16 layers with 4 x 1,024 tokens need 13.40 GiB, 1.20 GiB more than the 12.20 GiB that may be taken`."""
+    tokens = int(task.case["prompt_tokens"] or 0) + int(task.case["decode_tokens"] or 0)
+    prompts = f"with {task.case['batch']} x {tokens:,} tokens"
+    if num_layers == 1 < fit.layers_of_model:
+        needed, told = fit.least_bytes, f"even 1 of its {fit.layers_of_model} layers {prompts} needs"
+    else:
+        some = "all" if num_layers == fit.layers_of_model else f"{num_layers} of"
+        needed, told = fit.needed_bytes, f"{some} its {fit.layers_of_model} layers {prompts} need"
+    short = needed - fit.room_bytes
+    return f"{told} {gib(needed, 2)}, {gib(short, 2)} more than the {gib(fit.room_bytes, 2)} that may be taken"
 
 
 def compare_machine(points: Iterable[Point], found: Estimate, tolerance: float | None = None) -> tuple[Comparison, ...]:
@@ -101,8 +166,11 @@ def _row(line: RunLine, tolerance: float | None) -> Comparison:
         device=None,
         observed=line.observed,
         predicted=line.predicted,
+        predicted_low=None if line.band is None else line.band[0],
+        predicted_high=None if line.band is None else line.band[1],
         error=line.error,
         judged=bar is not None,
+        tolerance=bar,
         within=None if bar is None or line.error is None else abs(line.error) <= bar,
         line_number=0,
         why_not=line.why_not,

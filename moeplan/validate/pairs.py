@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from moeplan.core.engine_log import EngineLog, Quantity, Reading
-from moeplan.core.ledger import total_bytes
+from moeplan.core.ledger import band_bytes, total_bytes
 from moeplan.estimate import Estimate
 from moeplan.estimate.result import Rank
 from moeplan.validate.result import Comparison
@@ -20,6 +20,7 @@ PARTS = {
 """Parts of a figure that have none of their own in an estimate, by their first word."""
 
 Predict = Callable[[Estimate, Rank, EngineLog], float | None]
+Band = Callable[[Rank], tuple[float, float] | None]
 
 
 class Pairing(NamedTuple):
@@ -30,6 +31,8 @@ class Pairing(NamedTuple):
     unit: str
     judged: bool
     predict: Predict
+    band: Band = lambda _: None
+    """Low and high end of what is predicted; None for what is no guess."""
 
 
 def pool_of(rank: Rank) -> int:
@@ -47,6 +50,11 @@ def lines_of(*codes: str) -> Predict:
     return total
 
 
+def band_of(*codes: str) -> Band:
+    """The band of these lines of the ledger together."""
+    return lambda rank: band_bytes(entry for entry in rank.lines if entry.code in codes)
+
+
 def weights_of(found: Estimate, rank: Rank, told: EngineLog) -> float | None:
     """All that counts as weights on a rank."""
     return rank.weights_bytes
@@ -59,6 +67,12 @@ def cache_of(found: Estimate, rank: Rank, told: EngineLog) -> float | None:
 
 def _pool(found: Estimate, rank: Rank, told: EngineLog) -> float | None:
     return pool_of(rank)
+
+
+def _pool_band(rank: Rank) -> tuple[float, float] | None:
+    if rank.free_low_bytes is None or rank.free_high_bytes is None:
+        return None
+    return rank.kv_cache_bytes + rank.free_low_bytes, rank.kv_cache_bytes + rank.free_high_bytes
 
 
 def _total_memory(found: Estimate, rank: Rank, told: EngineLog) -> float | None:
@@ -95,18 +109,22 @@ def _one_request(found: Estimate, rank: Rank, told: EngineLog) -> float | None:
 
 ACTIVATIONS = ("activations", "expert_workspace")
 
+
+def _shown(label: str, *codes: str) -> Pairing:
+    """Lines of the ledger whose band is too wide to be judged."""
+    return Pairing(label, "bytes", False, lines_of(*codes), band_of(*codes))
+
+
 PAIRINGS: dict[Quantity, Pairing] = {
     "weights_bytes": Pairing("weights", "bytes", True, weights_of),
     "total_memory_bytes": Pairing("memory of the card", "bytes", False, _total_memory),
     "budget_bytes": Pairing("the engine's share", "bytes", False, _budget),
-    "activation_peak_bytes": Pairing("activations", "bytes", False, lines_of(*ACTIVATIONS)),
-    "activation_and_graphs_bytes": Pairing(
-        "activations, graphs", "bytes", False, lines_of(*ACTIVATIONS, "cuda_graphs")
-    ),
-    "non_torch_bytes": Pairing("outside torch", "bytes", False, lines_of("device_context", "deepep_buffers")),
-    "cuda_graphs_bytes": Pairing("CUDA graphs", "bytes", False, lines_of("cuda_graphs")),
-    "cuda_graphs_estimate_bytes": Pairing("CUDA graphs, forecast", "bytes", False, lines_of("cuda_graphs")),
-    "kv_pool_bytes": Pairing("left for the cache", "bytes", True, _pool),
+    "activation_peak_bytes": _shown("activations", *ACTIVATIONS),
+    "activation_and_graphs_bytes": _shown("activations, graphs", *ACTIVATIONS, "cuda_graphs"),
+    "non_torch_bytes": _shown("outside torch", "device_context", "deepep_buffers"),
+    "cuda_graphs_bytes": _shown("CUDA graphs", "cuda_graphs"),
+    "cuda_graphs_estimate_bytes": _shown("CUDA graphs, forecast", "cuda_graphs"),
+    "kv_pool_bytes": Pairing("left for the cache", "bytes", True, _pool, _pool_band),
     "kv_tokens": Pairing("tokens of the cache", "tokens", True, _tokens),
     "max_concurrency": Pairing("full-length sequences", "sequences", True, _concurrency),
     "kv_bytes": Pairing("cache of its tokens", "bytes", True, _of_tokens(1)),
@@ -120,8 +138,12 @@ TOKENS_OF_POOL = Pairing("tokens of that pool", "tokens", True, lambda *_: None)
 """Of the pool that the log names: what the engine's rule makes of it, apart from the rest."""
 
 
-def row(reading: Reading, pairing: Pairing, predicted: float | None, tolerance: float) -> Comparison:
-    """One figure beside its prediction."""
+def row(
+    reading: Reading, pairing: Pairing, predicted: float | None, tolerance: float, rank: Rank | None = None
+) -> Comparison:
+    """One figure beside its prediction, which is of `rank` where it has a band."""
+    band = pairing.band(rank) if rank is not None and predicted is not None else None
+    low, high = band if band is not None and band[0] != band[1] else (None, None)
     observed = float(reading.value)
     error = None
     if predicted is not None and observed:
@@ -137,8 +159,11 @@ def row(reading: Reading, pairing: Pairing, predicted: float | None, tolerance: 
         device=reading.device,
         observed=observed,
         predicted=predicted,
+        predicted_low=low,
+        predicted_high=high,
         error=error,
         judged=judged,
+        tolerance=tolerance if judged else None,
         within=abs(error) <= tolerance if judged and error is not None else None,
         line_number=reading.line_number,
         why_not=None if predicted is not None else "moeplan has no figure for it here",

@@ -20,10 +20,15 @@ class Comparison(NamedTuple):
     observed: float
     predicted: float | None
     """None where moeplan has no figure for it; `why_not` says why."""
+    predicted_low: float | None
+    """Low end of the estimate's band; None where the figure is no guess."""
+    predicted_high: float | None
     error: float | None
     """(predicted - observed) / observed, less what rounding of the printed figure hides."""
     judged: bool
     """Whether it counts for the outcome; small figures with a wide band are shown alone."""
+    tolerance: float | None
+    """The largest relative error that passes; None where it is not judged."""
     within: bool | None
     """None where it is not judged."""
     line_number: int
@@ -62,6 +67,7 @@ class Validation(NamedTuple):
     command: str
     """The engine's flags that the estimate was made with: those of the log, and those that were given."""
     tolerance: float
+    """Of a log's figures; of a run on this machine the largest of its lines, each of which has its own."""
     comparisons: tuple[Comparison, ...]
     passed: bool | None
     """Whether all judged figures are within the tolerance and the start went as the estimate says; None where nothing

@@ -53,6 +53,25 @@ def test_a_fresh_process_that_fails_is_a_problem(
     assert (point.problem, dict(point.values)) == (told, {})
 
 
+def test_the_context_is_measured_once_in_a_process(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Task] = []
+
+    def measured(task: Task, _: Session) -> Point:
+        asked.append(task)
+        told = "others freed memory of the device in the same seconds" if len(asked) == 1 else None
+        return Point(*task[:4], values={"context_bytes": len(asked)}, problem=told)
+
+    monkeypatch.setattr(memory, "measure", measured)
+    monkeypatch.setattr(memory, "_CONTEXTS", {})
+    # A case without a figure is no answer; the first that has one is.
+    assert [memory.context_once(session).values["context_bytes"] for _ in range(4)] == [1, 2, 2, 2]
+    assert asked == [CONTEXT, CONTEXT]
+    # Another device has a context of its own.
+    other = open_session("cpu", 0)
+    other.device = other.device._replace(name="another")
+    assert memory.context_once(other).values["context_bytes"] == 3
+
+
 def test_a_process_that_hangs_is_a_problem(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     child = tmp_path / "child.py"
     child.write_text("import time; time.sleep(60)", encoding="utf-8")

@@ -115,6 +115,52 @@ def test_what_fits_by_hand() -> None:
         layers_that_fit(wanted, 3, 36)
 
 
+def test_what_fits_is_known_before_anything_is_built(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(models, "build", lambda *_: pytest.fail("it was built"))
+    task, wanted = task_of("qwen3_moe"), needs(TINY["qwen3_moe"], torch.bfloat16, BATCH, PROMPT + DECODE)
+
+    def fit(free_bytes: int, **case: Any) -> models.Fit:
+        monkeypatch.setattr(session, "free_bytes", lambda: free_bytes)
+        return models.fit(task._replace(case={**task.case, **case}), session)
+
+    room = fit(wanted.of(3))
+    assert (room.layers, room.layers_asked, room.layers_of_model, room.tokens) == (3, 3, 3, PROMPT + DECODE)
+    assert (room.needed_bytes, room.least_bytes, room.room_bytes) == (wanted.of(3), wanted.of(1), wanted.of(3))
+    assert fit(wanted.of(3) - 1)[1:3] == (3, 2)
+    assert fit(wanted.of(3) - 1, num_layers=2).tokens == PROMPT + DECODE
+    # Weights of three layers have no room at any length; those of one have at half of it.
+    tight = fit(wanted.of(1) - 1, prompt_tokens=400)
+    assert (tight.layers, tight.tokens) == (0, None)
+    assert tight.fewer is not None
+    layers, tokens = tight.fewer
+    shorter = needs(TINY["qwen3_moe"], torch.bfloat16, BATCH, tokens)
+    assert shorter.of(layers) < wanted.of(1)
+    assert fit(wanted.rest_bytes).fewer is None
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        ({"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 4, "n_positions": 40, "vocab_size": 96}, 40),
+        # Two rows in front are not for tokens.
+        ({"model_type": "opt", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "ffn_dim": 64,
+          "vocab_size": 96, "max_position_embeddings": 40, "word_embed_proj_dim": 32}, 40),
+        (TINY["mixtral"], None),
+        (TINY["deepseek_v2"], None),
+    ],
+    ids=lambda value: value["model_type"] if isinstance(value, dict) else None,
+)  # fmt: skip
+def test_tables_of_positions_have_an_end(session: Session, config: dict[str, Any], most: int | None) -> None:
+    assert models.fit(models.model_task("m", config, 1, 24, 3), session).most_tokens == most
+    longer = models.measure(models.model_task("m", config, 1, 40, 3), session)
+    assert (longer.problem is None) == (most is None)
+    if most is not None:
+        assert longer.problem == "the model's table of positions ends at 40 tokens"
+        assert models.measure(models.model_task("m", config, 1, 37, 3), session).problem is None
+
+
 def test_configs_are_cut_with_their_layers() -> None:
     config = {
         "model_type": "x",

@@ -70,7 +70,7 @@ def test_a_narrow_page_cuts_no_figure_and_keeps_the_judgement(width: int) -> Non
     several = validation(LOG + ranks, tolerance=0.1)
     text = validate_table(several, width=width, color=False, unicode=True)
     for row in rows(several):
-        figures = tuple(cell for cell in row[3:6] if cell)
+        figures = tuple(cell for cell in (row[3], row[4], row[6]) if cell)
         assert all(cell in text for cell in figures), figures
     lines = [line for line in text.splitlines() if "GiB" in line and "%" in line]
     assert len(lines) == 3
@@ -99,6 +99,30 @@ def test_the_command_is_said_to_be_the_logs_and_yours() -> None:
     mine = validation(engine_args="--max-num-seqs 16")
     assert "and yours (--max-num-seqs 16):" in validate_table(mine, width=200, color=False, unicode=True)
     assert "and yours" in validate_markdown(mine)
+
+
+def test_the_band_of_what_is_left_is_shown_where_there_is_room(found: Validation) -> None:
+    (left,) = [row for row in found.comparisons if row.quantity == "kv_pool_bytes"]
+    assert left.predicted_low is not None
+    assert left.predicted_high is not None
+    assert left.predicted is not None
+    assert left.predicted_low < left.predicted < left.predicted_high
+    weights = next(row for row in found.comparisons if row.quantity == "weights_bytes")
+    assert (weights.predicted_low, weights.predicted_high, weights.tolerance) == (None, None, 0.05)
+    band = f"{left.predicted_low / 2**30:.2f}–{left.predicted_high / 2**30:.2f}"
+    assert band in validate_markdown(found)
+    for width in (40, 100):
+        assert band in validate_table(found, width=width, color=False, unicode=True)
+    # No column where every figure is exact.
+    exact = found._replace(comparisons=tuple(row for row in found.comparisons if row.quantity == "weights_bytes"))
+    assert "band" not in validate_table(exact, width=200, color=False, unicode=True)
+    assert "band" not in validate_markdown(exact)
+
+
+def test_reasons_and_their_labels_do_not_run_into_each_other(found: Validation) -> None:
+    rows_ = tuple(row._replace(judged=False, why_not="it is so") for row in found.comparisons)
+    text = validate_table(found._replace(comparisons=rows_), width=200, color=False, unicode=True)
+    assert "not judged, because it is so: weights · left for the cache · tokens of the cache" in text
 
 
 def test_ascii_tables_have_nothing_else(found: Validation) -> None:
