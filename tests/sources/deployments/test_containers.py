@@ -408,6 +408,8 @@ def test_what_names_no_model_on_the_hub() -> None:
         ("--api-key-file", "x", False),
         ("MAX_TOKENS", "256", False),
         ("API_KEY", "/run/secrets/key", False),
+        ("envFromSecret", "hf-token-secret", False),
+        ("auth_secret_name", "hf_access_token", False),
     ],
 )
 def test_tokens(name: str, value: str, *, expected: bool) -> None:
@@ -416,7 +418,9 @@ def test_tokens(name: str, value: str, *, expected: bool) -> None:
 
 def test_words_without_tokens() -> None:
     found = without_secrets(
-        words("vllm", "--api-key", "s3cret", "--api-key=s3cret", "HF_TOKEN=s3cret", "hf_abcdefghijk", "--port", "80")
+        words(
+            "vllm", "--api-key", "s3cret", "--api-key=s3cret", "HF_TOKEN=s3cret", "hf_abcdefghijklmnop", "--port", "80"
+        )
     )
     assert texts(found.words) == ["vllm", "--api-key", "***", "--api-key=***", "HF_TOKEN=***", "***", "--port", "80"]
     assert [(each.name, each.spot.line) for each in found.secrets] == [
