@@ -48,7 +48,7 @@ def read_script(script: Quote, variables: Mapping[str, Quote], gpus: Quote | Non
     `exec`, redirections, here-documents (skipped). A word that stands for several (unquoted `$ARGS`) is split. Wrappers and
     shells inside are looked through, as `unwrapped` does. A variable that branches set differently is unknown behind them.
     """
-    return tuple(_read(script, variables, gpus, (), _At(script.spot.column)))
+    return tuple(_read(script, variables, gpus, None, _At(script.spot.column)))
 
 
 def unwrapped(
@@ -91,7 +91,12 @@ class _Script:
     """Reads one script."""
 
     def __init__(
-        self, script: Quote, variables: Mapping[str, Quote], gpus: Quote | None, arguments: Sequence[Quote], left: int
+        self,
+        script: Quote,
+        variables: Mapping[str, Quote],
+        gpus: Quote | None,
+        arguments: Sequence[Quote] | None,
+        left: int,
     ) -> None:
         self.text = script.text[:MOST_SCRIPT]
         self.spot = script.spot
@@ -99,7 +104,7 @@ class _Script:
         """Column of the script's later lines in its file."""
         self.lines = [found.start() + 1 for found in re.finditer("\n", self.text)]
         self.variables: dict[str, Quote] = dict(variables)
-        self.arrays: dict[str, Sequence[Quote]] = {"@": tuple(arguments)} if arguments else {}
+        self.arrays: dict[str, Sequence[Quote]] = {"@": tuple(arguments)} if arguments is not None else {}
         self.expander = Expander(self.variables, gpus, self.arrays)
         self.exported = dict.fromkeys(variables)
         self.all_exported = False
@@ -535,7 +540,7 @@ _SET_IN_ENV = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 
 
 def _read(
-    script: Quote, variables: Mapping[str, Quote], gpus: Quote | None, arguments: Sequence[Quote], at: _At
+    script: Quote, variables: Mapping[str, Quote], gpus: Quote | None, arguments: Sequence[Quote] | None, at: _At
 ) -> Iterator[ShellCommand]:
     for number, command in enumerate(_Script(script, variables, gpus, arguments, at.left).commands()):
         if number >= MOST_COMMANDS:
@@ -558,7 +563,7 @@ def _unwrap(command: ShellCommand, gpus: Quote | None, at: _At) -> Iterator[Shel
         first = _program(words[0])
         if first == "eval" and at.depth < MOST_SHELLS:
             joined = Quote(" ".join(word.text for word in words[1:]), (words[1] if len(words) > 1 else words[0]).spot)
-            yield from _read(joined, variables, gpus, (), _At(at.left or joined.spot.column, at.depth + 1))
+            yield from _read(joined, variables, gpus, None, _At(at.left or joined.spot.column, at.depth + 1))
             return
         if first in SHELLS:
             place = _behind_c(words)
