@@ -1,0 +1,64 @@
+"""Files of settings that a command names, where a ConfigMap of the same text holds them: their settings become words."""
+
+from __future__ import annotations
+
+from moeplan.core.deployed import FileRemark, Quote
+from moeplan.sources.deployments.containers import Run
+from moeplan.sources.deployments.mounted_files import MountedFile, mounted_file
+from moeplan.sources.deployments.nodes import Node, compose
+from moeplan.sources.deployments.stream import Stream
+from moeplan.sources.deployments.words import program_length, value_of, without
+
+_CONFIG = "--config"
+_ENGINE_FILES = ("--extra-engine-args", "--extra-llm-api-options", _CONFIG)
+_ENGINE_JSON = ("--override-engine-args",)
+
+
+def with_engine_files(run: Run, container: Node, pod: Node, stream: Stream) -> tuple[Run, tuple[FileRemark, ...]]:
+    """The run with the settings of its engine file among its words.
+
+    TensorRT-LLM lays the file over the command line (llmapi/llm_args.py: update_llm_args_with_extra_dict), and
+    `--override-engine-args` over both; vLLM and SGLang lay the command line over the file.
+    """
+    command = run.command
+    remarks: list[FileRemark] = []
+    names = _ENGINE_FILES if run.engine == "trtllm" else (_CONFIG,)
+    path = value_of(command, *names)
+    found = mounted_file(path, container, pod, stream) if path is not None else None
+    if isinstance(found, FileRemark):
+        remarks.append(found)
+    elif found is not None:
+        words, broken = _file_words(run.engine, found)
+        remarks += broken
+        command = without(command, *names)
+        command = (*command, *words) if run.engine == "trtllm" else before_flags(command, words)
+    override = value_of(command, *_ENGINE_JSON)
+    if override is not None and run.engine == "trtllm" and override.known:
+        words, broken = _file_words(run.engine, MountedFile(override, ""))
+        if not broken:
+            command = (*without(command, *_ENGINE_JSON), *words)
+    return run._replace(command=command), tuple(remarks)
+
+
+def before_flags(command: tuple[Quote, ...], words: tuple[Quote, ...]) -> tuple[Quote, ...]:
+    """The words behind the program and its model, in front of all flags: those of the command count over them."""
+    place = program_length(command)
+    while place < len(command) and not command[place].text.startswith("-"):
+        place += 1
+    return (*command[:place], *words, *command[place:])
+
+
+def _file_words(engine: str, file: MountedFile) -> tuple[tuple[Quote, ...], list[FileRemark]]:
+    """The words of an engine's file; a broken file has none."""
+    composed = compose(file.text.text, file.text.spot.line, file.text.spot.path)
+    if composed.remarks or not composed.documents:
+        return (), composed.remarks
+    if engine == "trtllm":
+        from moeplan.sources.deployments.kinds.trtllm_engine import engine_words
+
+        words = engine_words(composed.documents[0])
+    else:
+        from moeplan.sources.deployments.kinds.vllm_config import option_words
+
+        words = option_words(composed.documents[0], negated=engine == "vllm")
+    return tuple(word._replace(why=file.why) for word in words), []

@@ -1,0 +1,187 @@
+"""A pod of Kubernetes: the engines that its containers start, with their GPUs and their model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from moeplan.core.deployed import Deployed, FileRemark, PlainSecret, Quote
+from moeplan.sources.deployments.containers import (
+    Environment,
+    Run,
+    container_runs,
+    environment,
+    gpus_of,
+    slice_of,
+    words_of,
+)
+from moeplan.sources.deployments.device_claims import claimed_gpus
+from moeplan.sources.deployments.engine_files import with_engine_files
+from moeplan.sources.deployments.gangs import leading
+from moeplan.sources.deployments.gpu_names import gpu_of_pod
+from moeplan.sources.deployments.identity import NO_EVIDENCE, Evidence, Weights, identify
+from moeplan.sources.deployments.nodes import Node
+from moeplan.sources.deployments.record import recorded, with_slice
+from moeplan.sources.deployments.roles import role_of_command
+from moeplan.sources.deployments.shell import unwrapped
+from moeplan.sources.deployments.stream import Found, Stream
+from moeplan.sources.deployments.words import has_flag, value_of
+
+PATCH = "patch-incomplete"
+_TELLING_FLAGS = (
+    "--tensor-parallel-size", "--pipeline-parallel-size", "--max-model-len", "--context-length",
+    "--gpu-memory-utilization", "--mem-fraction-static", "--max-num-seqs", "--model-path", "--served-model-name",
+    "--kv-cache-dtype", "--enable-expert-parallel", "--max-num-batched-tokens", "--tp-size",
+)  # fmt: skip
+"""Flags that only engines have: a container with one of them runs an engine, whatever its image is called. Side cars that
+route requests have `--data-parallel-size`, too."""
+_DOWNLOADERS = ("hf", "huggingface-cli")
+
+
+class _Container(NamedTuple):
+    node: Node
+    runs: tuple[Run, ...]
+    loose: tuple[Quote, ...]
+    """Words of an engine whose name is not to be known."""
+
+
+def read_pod(
+    pod: Node,
+    base: Deployed,
+    stream: Stream,
+    built_in: Mapping[str, Quote] | None = None,
+    evidence: Evidence = NO_EVIDENCE,
+) -> Found:
+    """The engines of a pod's `spec`. `base` is what is known of them all: kind, name, place, gang, role, annotations.
+
+    Containers without an engine are passed over by name; a pod without one by the name of its object. Several engines of
+    one pod share its machine. `built_in` are variables that the kind of object sets.
+    """
+    found: list[_Container] = []
+    secrets: list[PlainSecret] = []
+    beside: list[str] = []
+    for node in pod.at("containers"):
+        runs, around = container_runs(node, stream, built_in)
+        secrets += around.secrets
+        container = _Container(node, runs, () if runs else _loose_words(node, around))
+        if container.runs or container.loose:
+            found.append(container)
+        else:
+            beside.append(node.at("name").word())
+    for node in pod.at("initContainers"):
+        secrets += environment(node, stream, built_in).secrets
+        beside.append(node.at("name").word())
+    if not found:
+        return Found(secrets=tuple(secrets), passed_over=(base.name,))
+    evidence = evidence._replace(weights=(*evidence.weights, *_downloads(pod, stream)))
+    deployments: list[Deployed] = []
+    for place, container in enumerate(found):
+        own = base
+        if len(found) > 1:
+            name = f"{base.name}-{container.node.at('name').word() or place + 1}"
+            spot = container.node.spot if place else base.spot
+            own = base._replace(name=name, host=base.host or base.name, spot=spot)
+        deployments += _deployed(container, pod, own, stream, evidence)
+    return Found(tuple(deployments), secrets=tuple(secrets), passed_over=tuple(name for name in beside if name))
+
+
+def _deployed(
+    container: _Container, pod: Node, base: Deployed, stream: Stream, evidence: Evidence
+) -> tuple[Deployed, ...]:
+    node = container.node
+    resources = node.at("resources")
+    gpus: Quote | FileRemark | None = base.gang.gpus_per_pod or gpus_of(resources) or claimed_gpus(node, pod, stream)
+    remarks = list(base.remarks)
+    if isinstance(gpus, FileRemark):
+        remarks.append(gpus)
+        gpus = None
+    image = node.at("image").quote()
+    kind = base.kind
+    if image is None and kind.startswith("k8s."):
+        kind = f"{kind}-patch"
+        remarks.append(_patch(node))
+    base = base._replace(
+        kind=kind,
+        image=base.image or image,
+        gpu=base.gpu or with_slice(gpu_of_pod(pod), slice_of(resources)),
+        gang=base.gang._replace(gpus_per_pod=gpus),
+    )
+    if container.loose:
+        return (_loose(base._replace(remarks=tuple(remarks)), container.loose, evidence),)
+    runs: list[Run] = []
+    for run in leading(container.runs):
+        whole, missing = with_engine_files(run, node, pod, stream)
+        runs.append(whole)
+        remarks += missing
+    filled = recorded(base._replace(remarks=tuple(remarks)), runs, evidence)
+    return tuple(_in_turn([with_role(each) for each in filled], base.name))
+
+
+def with_role(deployed: Deployed) -> Deployed:
+    """The role that the command states, else the one that is known of the object."""
+    return deployed._replace(role=role_of_command(deployed.command) or deployed.role)
+
+
+def _in_turn(deployments: Sequence[Deployed], name: str) -> Iterator[Deployed]:
+    """Engines that would listen at the same port are branches of one script: they never run at the same time."""
+    ports = [_port(each) for each in deployments]
+    for each, port in zip(deployments, ports, strict=True):
+        alternative = len(deployments) > 1 and ports.count(port) > 1
+        yield each._replace(not_at_once=f"{name}:{port}") if alternative else each
+
+
+def _port(deployed: Deployed) -> str:
+    port = value_of(deployed.command, "--port")
+    return "" if port is None else port.text
+
+
+def argv_of(container: Node, around: Environment) -> tuple[Quote, ...]:
+    """`command` and `args`, with `$(VAR)` expanded."""
+    return (
+        *words_of(container.at("command"), around.variables),
+        *words_of(container.at("args"), around.variables),
+    )
+
+
+def _loose_words(container: Node, around: Environment) -> tuple[Quote, ...]:
+    """The container's words where a flag among them says that they are an engine's; else none.
+
+    A program of its own that asks for no GPU may be a client that knows such flags.
+    """
+    if container.at("command").there and gpus_of(container.at("resources")) is None:
+        return ()
+    words = argv_of(container, around)
+    return words if has_flag(words, *_TELLING_FLAGS) else ()
+
+
+def _loose(base: Deployed, words: tuple[Quote, ...], evidence: Evidence) -> Deployed:
+    """An engine whose flags are known, and whose name is not."""
+    identity = identify(words, evidence)
+    return base._replace(
+        command=words,
+        model=identity.model,
+        revision=identity.revision,
+        served_names=identity.served_names,
+        role=role_of_command(words) or base.role,
+        remarks=(*base.remarks, *identity.remarks),
+    )
+
+
+def _downloads(pod: Node, stream: Stream) -> Iterator[Weights]:
+    """Weights that init containers fetch with the Hub's own client: `hf download ORG/NAME --local-dir /models/x`."""
+    for container in pod.at("initContainers"):
+        around = environment(container, stream)
+        words = argv_of(container, around)
+        for command in unwrapped(words, around.variables) if words else ():
+            texts = [word.text for word in command.words]
+            if len(texts) < 3 or texts[0].rpartition("/")[2] not in _DOWNLOADERS or texts[1] != "download":
+                continue
+            folder = value_of(command.words, "--local-dir")
+            source = next((word for word in command.words[2:] if not word.text.startswith("-")), None)
+            if folder is not None and source is not None and folder.known and source.known:
+                yield Weights(folder.text, source, value_of(command.words, "--revision"))
+
+
+def _patch(container: Node) -> FileRemark:
+    told = "the container has no image: this is a patch, and what its base says is not in this text"
+    return FileRemark(PATCH, told, container.spot, "check the rendered stream: kustomize build DIR | moeplan check -")
