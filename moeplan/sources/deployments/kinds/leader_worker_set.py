@@ -1,0 +1,88 @@
+"""LeaderWorkerSet: each replica is a group of pods, one leader and its workers, and one engine.
+
+Source: kubernetes-sigs/lws api/leaderworkerset/v1 and pkg/utils/pod (the variables of every container).
+"""
+
+from __future__ import annotations
+
+from moeplan.core.deployed import Deployed, Gang, Quote
+from moeplan.sources.deployments.containers import gpus_of
+from moeplan.sources.deployments.gangs import PodGroup, gang_of
+from moeplan.sources.deployments.gpu_names import gpu_of_pod
+from moeplan.sources.deployments.nodes import Node
+from moeplan.sources.deployments.objects import most_replicas, named, object_name
+from moeplan.sources.deployments.pods import read_pod
+from moeplan.sources.deployments.record import moeplan_annotations
+from moeplan.sources.deployments.roles import role_of_labels
+from moeplan.sources.deployments.stream import Found, Stream
+
+_KIND = "LeaderWorkerSet"
+
+
+def recognises(document: Node) -> bool:
+    """By kind and API group."""
+    return document.at("kind").word() == _KIND and document.at("apiVersion").word().startswith("leaderworkerset.")
+
+
+def read(document: Node, stream: Stream) -> Found:
+    """The engines of the leader's pod; of the workers' where the leader starts none, or has no template of its own."""
+    spec = document.at("spec")
+    group = spec.at("leaderWorkerTemplate")
+    name = named(document, stream)
+    leader, worker = group.at("leaderTemplate"), group.at("workerTemplate")
+    templates = [template for template in (leader, worker) if template.at("spec", "containers").items]
+    size = group.at("size").quote()
+    labels = [document.at("metadata", "labels"), *(template.at("metadata", "labels") for template in templates)]
+    base = Deployed(
+        "k8s.leaderworkerset",
+        name,
+        document.spot,
+        gang=Gang(None, size, spec.at("replicas").quote(), most_replicas(stream, _KIND, name)),
+        role=role_of_labels(*labels) or "aggregate",
+        annotations=moeplan_annotations(
+            document.at("metadata", "annotations"),
+            *(template.at("metadata", "annotations") for template in reversed(templates)),
+        ),
+    )
+    built_in = group_variables(document, size, "LWS_", "LEADER_ADDRESS", "GROUP_SIZE", "WORKER_INDEX")
+    found = Found(passed_over=(name,))
+    for template in templates:
+        found = read_pod(template.at("spec"), base, stream, built_in)
+        if found.deployments:
+            break
+    if len(templates) < 2:
+        return found
+    return found._replace(deployments=tuple(with_workers(each, worker.at("spec"), size) for each in found.deployments))
+
+
+def group_variables(
+    document: Node, size: Quote | None, start: str, address: str, number: str, index: str
+) -> dict[str, Quote]:
+    """What every container of a group finds in its environment, as the leader sees it."""
+    name = object_name(document)
+    namespace = document.at("metadata", "namespace").word() or "default"
+    spot = size.spot if size is not None else document.spot
+    why = f"{start}{number}"
+    return {
+        f"{start}{address}": Quote(f"{name}-0.{name}.{namespace}", document.spot, "inferred", why="the leader's pod"),
+        f"{start}{number}": size._replace(why=why) if size is not None else Quote("1", spot, "default", why=why),
+        f"{start}{index}": Quote("0", spot, "inferred", why="the leader"),
+    }
+
+
+def with_workers(deployed: Deployed, worker: Node, size: Quote | None) -> Deployed:
+    """The engine with the GPUs of its workers, where these have a template of their own."""
+    pods = 1 if size is None else size.whole_number()
+    if pods is None or size is None:
+        return deployed
+    own = _gpus(worker)
+    leader = deployed.gang.gpus_per_pod
+    if own is not None and (leader is None or own.text != leader.text):
+        groups = (PodGroup(leader, 1, size), PodGroup(own, pods - 1, size))
+        deployed = deployed._replace(gang=gang_of(deployed.gang, groups))
+    return deployed if deployed.gpu is not None else deployed._replace(gpu=gpu_of_pod(worker))
+
+
+def _gpus(pod: Node) -> Quote | None:
+    """The GPUs of the first container that asks for some."""
+    return next((gpus for node in pod.at("containers") if (gpus := gpus_of(node.at("resources"))) is not None), None)
