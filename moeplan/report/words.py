@@ -118,13 +118,12 @@ def verdict_words(estimate: Estimate) -> str:
     assert worst is not None
     assert worst.free_bytes is not None
     each = _where(estimate, worst)
-    sure = "FITS" if verdict.certain else "FITS, PROBABLY"
-    spread = (
-        ""
-        if verdict.certain
-        else f" (between {gib_signed(worst.free_low_bytes or 0)} and {gib_signed(worst.free_high_bytes or 0)})"
-    )
-    return f"{sure}: {gib_floor(worst.free_bytes)} left{each}{spread}"
+    if verdict.certain:
+        return f"FITS: {gib_floor(worst.free_bytes)} left{each}"
+    low, high = gib_signed(worst.free_low_bytes or 0), gib_signed(worst.free_high_bytes or 0)
+    if low == high:
+        return f"FITS, PROBABLY: about {gib_floor(worst.free_bytes)} left{each}"
+    return f"FITS, PROBABLY: {gib_floor(worst.free_bytes)} left{each} (between {low} and {high})"
 
 
 def further_reasons(estimate: Estimate) -> list[str]:
@@ -208,12 +207,14 @@ def layout_words(estimate: Estimate) -> str | None:
 
 
 def band_words(low_bytes: int, high_bytes: int) -> str:
-    """`0.5 – 1.8 GiB`, both in the unit of the higher; empty where the figure is no guess."""
+    """`0.5 – 1.8 GiB`, both in the unit of the higher, or `about 0.7 GiB` where they read alike; empty where the figure is
+    no guess."""
     if low_bytes == high_bytes:
         return ""
     figure, unit = gib(high_bytes).split()
     size = {"GiB": GIB, "MiB": MIB, "KiB": KIB, "B": 1}[unit]
-    return f"{low_bytes / size:,.1f} – {figure} {unit}"
+    low = f"{low_bytes / size:,.1f}"
+    return f"about {figure} {unit}" if low == figure else f"{low} – {figure} {unit}"
 
 
 def gib_signed(size_bytes: int, *, floor: bool = False) -> str:

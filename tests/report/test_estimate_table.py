@@ -14,7 +14,7 @@ from moeplan.core.ledger import total_bytes
 from moeplan.core.units import GIB
 from moeplan.estimate.result import Estimate
 from moeplan.report.estimate_table import estimate_table
-from moeplan.report.words import band_words, reach_words
+from moeplan.report.words import band_words, reach_words, verdict_words
 from tests.golden.configs import BY_NAME
 
 
@@ -126,10 +126,30 @@ def test_memory_that_is_not_certain_is_said_in_words(tmp_path: Path) -> None:
         (60 * 2**20, 2 * GIB, "0.1 – 2.0 GiB"),  # 60 MiB is 0.06 GiB, not "60.0"
         (0, 50 * 2**20, "0.0 – 50.0 MiB"),
         (512, 2048, "0.5 – 2.0 KiB"),
+        (GIB, GIB + 40 * 2**20, "about 1.0 GiB"),  # 1.04 GiB reads as 1.0 too
+        (GIB, GIB + 60 * 2**20, "1.0 – 1.1 GiB"),
+        (5 * 2**20, 5 * 2**20 + 1, "about 5.0 MiB"),
     ],
 )
 def test_band_is_in_one_unit(low: int, high: int, words: str) -> None:
     assert band_words(low, high) == words
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (GIB, 3 * GIB, "FITS, PROBABLY: 2.0 GiB left (between 1.0 GiB and 3.0 GiB)"),
+        (2 * GIB - 2**20, 2 * GIB + 2**20, "FITS, PROBABLY: about 2.0 GiB left"),
+        (-GIB, 3 * GIB, "FITS, PROBABLY: 2.0 GiB left (between 1.0 GiB missing and 3.0 GiB)"),
+    ],
+)
+def test_a_band_that_reads_alike_at_both_ends_is_one_value(low: int, high: int, words: str, tmp_path: Path) -> None:
+    answer = asked(tmp_path, "gpt-oss", gpu="rtx-4090")
+    rank = answer.ranks[0]._replace(free_bytes=2 * GIB, free_low_bytes=low, free_high_bytes=high)
+    verdict = answer.verdict._replace(fits=True, certain=False)
+    guess = answer._replace(ranks=(rank, *answer.ranks[1:]), verdict=verdict)
+    assert verdict_words(guess) == words
+    assert verdict_words(guess._replace(verdict=verdict._replace(certain=True))) == "FITS: 2.0 GiB left"
 
 
 def test_three_truths_of_windows_are_named_and_one_is_used(tmp_path: Path) -> None:
