@@ -11,7 +11,7 @@ from pathlib import Path
 import torch  # noqa: TID253
 
 from moeplan.core.measurement import MeasuredDevice
-from moeplan.core.units import KIB
+from moeplan.core.units import GIB, KIB
 
 SMI_TIMEOUT_S = 20.0
 _NO_LIMIT = 2**60
@@ -31,7 +31,8 @@ def describe_device(torch_device: torch.device) -> MeasuredDevice:
         total = int(torch.mps.recommended_max_memory())
         free = total - int(torch.mps.driver_allocated_memory())
         return _described("mps", cpu_name(), total, free, None, host_bytes, threads)
-    return _described("cpu", cpu_name(), host_bytes, host_free_bytes(), last_level_cache_bytes(), host_bytes, threads)
+    name = machine_name(cpu_name(), os.cpu_count(), host_bytes)
+    return _described("cpu", name, host_bytes, host_free_bytes(), last_level_cache_bytes(), host_bytes, threads)
 
 
 def _described(
@@ -141,6 +142,26 @@ def cpu_name() -> str:
             return platform.machine()
         return done.stdout.strip() or platform.machine()
     return platform.processor() or platform.machine() or "cpu"
+
+
+def machine_name(model: str, num_cores: int | None, memory_bytes: int | None) -> str:
+    """The model of a CPU where it has a number (`AMD EPYC 9655 96-Core Processor`), else with cores and memory behind it.
+
+    Virtual machines tell families alone (`AMD EPYC`, `Intel(R) Xeon(R) CPU @ 2.20GHz`), and a profile is found by this name:
+    two machines of one family must not share it. Apple's names are those of profiles.
+    """
+    if _has_number(model) or model.startswith("Apple "):
+        return model
+    cores = [f"{num_cores} {'core' if num_cores == 1 else 'cores'}"] if num_cores else []
+    memory = [f"{memory_bytes / GIB:.0f} GiB"] if memory_bytes else []
+    return f"{model} ({', '.join(cores + memory)})" if cores or memory else model
+
+
+def _has_number(model: str) -> bool:
+    """Whether a word of it has three digits, letters between them or not: 9655, 7B13, i7-1185G7. Clocks, counts of cores
+    and instruction sets are no numbers of a model."""
+    told = re.sub(r"@.*|\d+-(core|bit)\b|\b(x86_64|amd64|i\d86)\b", "", model, flags=re.IGNORECASE)
+    return any(len(re.findall(r"\d", word)) >= 3 for word in told.split())
 
 
 def last_level_cache_bytes() -> int | None:

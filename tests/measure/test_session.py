@@ -5,7 +5,14 @@ import torch
 
 from moeplan.core.errors import InputError, UnknownError
 from moeplan.core.measurement import Point, Task
-from moeplan.measure.device_facts import host_free_bytes, host_total_bytes, last_level_cache_bytes, read_smi
+from moeplan.measure.device_facts import (
+    cpu_name,
+    host_free_bytes,
+    host_total_bytes,
+    last_level_cache_bytes,
+    machine_name,
+    read_smi,
+)
 from moeplan.measure.session import NotMeasuredError, Session, open_session, reason
 from moeplan.measure.throttling import slowed
 
@@ -21,11 +28,42 @@ def session() -> Session:
 def test_the_cpu_tells_what_it_is(session: Session) -> None:
     device = session.device
     assert device.kind == "cpu"
-    assert device.name
+    assert device.name.startswith(cpu_name())
     assert device.torch_version == torch.__version__
     assert device.num_threads == torch.get_num_threads()
     assert device.total_bytes == device.host_bytes == host_total_bytes()
     assert session.has_graphs is False
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "AMD EPYC 9655 96-Core Processor", "AMD EPYC 7B13", "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz",
+        "Intel(R) Xeon(R) CPU E5-2673 v4 @ 2.30GHz", "11th Gen Intel(R) Core(TM) i7-1185G7 @ 3.00GHz",
+        "AMD Ryzen 9 7950X 16-Core Processor", "AMD RYZEN AI MAX+ 395 w/ Radeon 8060S", "Apple M3 Max",
+    ],
+)  # fmt: skip
+def test_a_models_number_tells_machines_apart(model: str) -> None:
+    assert machine_name(model, 64, 2**36) == model
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "AMD EPYC", "AMD EPYC-Milan Processor", "Intel(R) Xeon(R) CPU @ 2.20GHz", "Intel(R) Xeon(R) Processor @ 2900MHz",
+        "QEMU Virtual CPU version 2.5+", "Common 128-bit Processor", "Virtual 128-Core Processor", "x86_64", "i686",
+        "aarch64", "cpu",
+    ],
+)  # fmt: skip
+def test_a_family_alone_has_cores_and_memory_behind_it(model: str) -> None:
+    gib = 2**30
+    assert machine_name(model, 2, round(23.54 * gib)) == f"{model} (2 cores, 24 GiB)"
+    others = {
+        machine_name(model, *facts) for facts in ((2, 24 * gib), (4, 24 * gib), (2, 48 * gib), (1, None), (None, gib))
+    }
+    assert len(others) == 5
+    assert f"{model} (1 core)" in others
+    assert machine_name(model, None, None) == model
 
 
 def test_host_memory_is_within_what_the_machine_has() -> None:
