@@ -50,7 +50,8 @@ def before_flags(command: tuple[Quote, ...], words: tuple[Quote, ...]) -> tuple[
 
 def _file_words(engine: str, file: MountedFile) -> tuple[tuple[Quote, ...], list[FileRemark]]:
     """The words of an engine's file; a broken file has none."""
-    composed = compose(file.text.text, file.text.spot.line, file.text.spot.path)
+    spot = file.text.spot
+    composed = compose(file.text.text, spot.line, spot.path, spot.column)
     if composed.remarks or not composed.documents:
         return (), composed.remarks
     if engine == "trtllm":
