@@ -178,6 +178,7 @@ measured:
     context_bytes: {value: 536870912, low: 536870912, high: 536870912, unit: bytes, source: torch}
 - kind: profile
   date: 2026-03-02
+  time: "12:30:00Z"
   tool: moeplan 0
   method: moeplan profile, effort full
   device: {name: Mine, torch_version: "2.11.0", driver_version: "580.1"}
@@ -204,12 +205,12 @@ def test_what_was_measured_stands_beside_the_specification(measured: Path) -> No
     assert ["memory,", "copy", "3,000.0", "GB/s", "75%", "-5.0", "+1.0%", "2"] in rows
     assert ["context", "and", "libraries", "0.50", "GiB", "3"] in rows
     assert ["torch.grouped_mm", "bfloat16", "5.1%", "50.0%", "0.990", "2"] in rows
-    assert "[2] 2026-03-02 · moeplan 0 · effort full · torch 2.11.0 · driver 580.1" in text
+    assert "[2] 2026-03-02 12:30:00Z · moeplan 0 · effort full · torch 2.11.0 · driver 580.1" in text
     assert "[3] 2026-03-01 · moeplan 0 · effort quick · torch 2.10.0 · driver 570.1" in text
     assert "measured by moeplan profile" not in _tables(80)["nvidia-h100-sxm"]
     shown = gpus_markdown(gpus("mine", [measured]), detailed=True)
     assert "| memory, copy | 3,000.0 GB/s | 75% | -5.0 +1.0% | 2 |" in shown
-    assert "2. 2026-03-02 · moeplan 0 · effort full · torch 2.11.0 · driver 580.1" in shown
+    assert "2. 2026-03-02 12:30:00Z · moeplan 0 · effort full · torch 2.11.0 · driver 580.1" in shown
 
 
 def test_a_total_that_was_measured_has_no_band(measured: Path) -> None:

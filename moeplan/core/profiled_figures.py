@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any, Literal, NamedTuple
 
 from moeplan.core.hardware import Hardware, pcie_bytes_per_s
-from moeplan.core.profiled import KIND, Blocks
+from moeplan.core.profiled import Blocks, newest
 
 Promise = Literal["memory", "link", "pcie", "rate"]
 """Figure of a specification that a measured one is held against."""
@@ -78,6 +78,8 @@ class NewestFigure(NamedTuple):
     """What the specification promises, in the same unit; None where it promises nothing of the kind."""
     fraction_of_nominal: float | None
     date: str
+    time: str | None
+    """Of the day, in UTC; None in blocks of earlier versions."""
     tool: str
     method: str
     torch_version: str | None
@@ -98,6 +100,8 @@ class NewestKernels(NamedTuple):
     r_squared_distinct: float | None
     """Of time over distinct experts at fixed tokens."""
     date: str
+    time: str | None
+    """Of the day, in UTC; None in blocks of earlier versions."""
     tool: str
     method: str
     torch_version: str | None
@@ -165,9 +169,10 @@ def newest_kernels(hardware: Hardware) -> tuple[NewestKernels, ...]:
 
 
 def _newest_first(blocks: Blocks) -> Iterator[Mapping[str, Any]]:
-    """Of blocks of one date the last is the newest, as `core.profiled.newest` has it."""
-    mine = [block for block in reversed(blocks) if block.get("kind") == KIND]
-    yield from sorted(mine, key=lambda block: str(block.get("date", "")), reverse=True)
+    left = list(blocks)
+    while (block := newest(left)) is not None:
+        yield block
+        left = [each for each in left if each is not block]
 
 
 def _run(block: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,7 +180,8 @@ def _run(block: Mapping[str, Any]) -> dict[str, Any]:
     asked: Mapping[str, Any] = device if isinstance(device, Mapping) else {}
     software = {name: asked.get(name) for name in ("torch_version", "driver_version")}
     told = {name: str(block.get(name, "unknown")) for name in ("date", "tool", "method")}
-    return {**told, **{name: None if value is None else str(value) for name, value in software.items()}}
+    known = {"time": block.get("time"), **software}
+    return {**told, **{name: None if value is None else str(value) for name, value in known.items()}}
 
 
 def _promised(told: Meaning, hardware: Hardware) -> float | None:

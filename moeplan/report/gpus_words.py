@@ -155,7 +155,8 @@ def runs(gpu: Gpu, first: int) -> dict[int, str]:
 def run_words(each: NewestFigure | NewestKernels) -> str:
     """When, and with what."""
     software = [("torch", each.torch_version), ("driver", each.driver_version)]
-    parts = [each.date, each.tool, each.method.removeprefix("moeplan profile, ")]
+    when = each.date if each.time is None else f"{each.date} {each.time}"
+    parts = [when, each.tool, each.method.removeprefix("moeplan profile, ")]
     return " · ".join([*parts, *(f"{name} {version}" for name, version in software if version)])
 
 

@@ -101,6 +101,14 @@ def test_ends_that_are_no_numbers_are_the_value() -> None:
     assert (found.low, found.high) == (7, 7)
 
 
+def test_runs_of_one_day_are_told_apart_by_their_time() -> None:
+    late = block("2026-03-01", {"copy_bytes_per_s": figure(3)}, time="18:00:00Z")
+    early = block("2026-03-01", {"copy_bytes_per_s": figure(2)}, time="09:00:00Z")
+    for blocks in ((late, early), (early, late)):
+        (found,) = newest_figures(CARD._replace(measured=blocks))
+        assert (found.value, found.time) == (3, "18:00:00Z")
+
+
 def test_kernels_are_the_newest_of_each_backend_and_dtype() -> None:
     fit = {
         "backend": "loop",
