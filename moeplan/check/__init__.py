@@ -27,6 +27,7 @@ from moeplan.core.errors import InputError
 from moeplan.core.model import Remark
 from moeplan.core.policy import Policy
 from moeplan.sources.deployments.read import read_paths
+from moeplan.sources.hardware_profiles import find_hardware
 from moeplan.sources.locked_models import LockedModels
 from moeplan.sources.policy import find_policy, read_policy
 from moeplan.sources.stated_models import at_revision
@@ -34,6 +35,8 @@ from moeplan.sources.stated_models import at_revision
 __all__ = ["Check", "check", "deployments_of"]
 
 Progress = Callable[[int, int], None]
+NOTHING = "nothing-recognised"
+"""Code of the remark on a named file of another program."""
 FAIL_ON: tuple[Level, ...] = ("error", "warning", "info")
 
 
@@ -54,13 +57,15 @@ def check(
     offline: bool = False,
     profiles: str | Path | Sequence[str | Path] = (),
     stdin: str | None = None,
+    pass_over: bool = False,
     progress: Progress | None = None,
 ) -> Check:
     """Judge every deployment of these files and folders; `-` is `stdin`, a rendered stream.
 
     `policy` is the nearest `moeplan.yaml` unless it is named; `gpu`, `engine` and `engine_version` hold where a file says
     nothing; `variables` stand in for those that files leave open; `select` and `ignore` are codes of rules or prefixes.
-    `locked` reads models from the lock file alone. `progress` is told how many files of how many are judged.
+    `locked` reads models from the lock file alone. `pass_over` takes files of other programs for such also where they are
+    named, as a pre-commit hook does. `progress` is told how many files of how many are judged.
     Raises InputError for wrong usage: a path that is not there, a broken policy, an unknown code.
     """
     named = [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)] or ["."]
@@ -71,11 +76,13 @@ def check(
     known = read_baseline(Path(baseline)) if baseline is not None else None
     folders = [profiles] if isinstance(profiles, str | Path) else list(profiles)
     find: Find = LockedModels(_lock_path(lock, terms)).find if locked else at_revision
-    estimator = Estimator(find, [str(folder) for folder in folders], terms.prices, offline=offline or locked)
+    estimator = Estimator(find, [str(folder) for folder in folders], _prices(terms, folders), offline=offline or locked)
     options = Options(gpu, engine, engine_version)
     files = [
         file for file in read_paths(named, _given(terms, variables or {}), stdin) if not _excluded(file.path, terms)
     ]
+    if pass_over:
+        files = [file._replace(remarks=tuple(each for each in file.remarks if each.code != NOTHING)) for file in files]
     judging = Judging(
         all_rules(), tuple(code.upper() for code in select), tuple(code.upper() for code in ignore), known
     )
@@ -137,6 +144,17 @@ def _policy(named: str | Path | None, paths: Sequence[str]) -> Policy:
     first = Path(paths[0]) if paths[0] != "-" else Path()
     found = find_policy(first if first.is_dir() else first.parent)
     return Policy() if found is None else read_policy(found, os.path.relpath(found).replace(os.sep, "/"))
+
+
+def _prices(policy: Policy, folders: Sequence[str | Path]) -> dict[str, float]:
+    """Prices by hardware profile. Raises InputError for a GPU that nobody knows."""
+    found = {}
+    for name, price in policy.prices.items():
+        try:
+            found[find_hardware(name, tuple(map(Path, folders)))[0].profile] = price
+        except InputError as error:
+            raise InputError(f"{policy.path}: `prices.{name}`: {error.message}", hint=error.hint) from None
+    return found
 
 
 def _lock_path(named: str | Path | None, policy: Policy) -> Path:

@@ -133,7 +133,7 @@ class Estimator:
         model = subject.model.text if subject.model is not None else None
         revision = subject.revision.text if subject.revision is not None else None
         engine = subject.engine.text
-        key = (model, revision, gpu, engine, version, words, context, concurrency)
+        key = (model, revision, gpu, engine, version, subject.variables, words, context, concurrency)
         if key not in self.known:
             try:
                 self.known[key] = estimate(
@@ -141,7 +141,7 @@ class Estimator:
                     gpu=gpu,
                     engine=engine,
                     engine_version=version,
-                    engine_args=(*PROGRAMS[engine].split(), *words),
+                    engine_args=(*subject.variables, *PROGRAMS[engine].split(), *words),
                     context=context,
                     concurrency=concurrency,
                     revision=revision,

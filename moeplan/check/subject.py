@@ -57,6 +57,8 @@ class Subject(NamedTuple):
     revision: Known | None
     gpu: Known | None
     """Name of a hardware profile, as it is found by."""
+    variables: tuple[str, ...]
+    """The engine's environment, as `NAME=value`."""
     words: tuple[str, ...]
     """The engine's own command line, without program, model and revision."""
     spots: Mapping[str, Spot]
@@ -112,13 +114,11 @@ def subject_of(file: FileRead, deployed: Deployed, policy: Policy, options: Opti
         model=model,
         revision=revision,
         gpu=gpu,
-        words=(
-            *_variables(deployed),
-            *(
-                quote.text
-                for quote, part in zip(command, parts, strict=True)
-                if part.field not in NONE_FROM_COMMAND and part.part != "program"
-            ),
+        variables=tuple(_variables(deployed)),
+        words=tuple(
+            quote.text
+            for quote, part in zip(command, parts, strict=True)
+            if part.field not in NONE_FROM_COMMAND and part.part not in ("program", "variable")
         ),
         spots=_spots(deployed, command, parts),
         missing=tuple(missing),

@@ -58,6 +58,9 @@ def check(
     ] = False,
     lock: Annotated[Path | None, typer.Option("--lock", help="Another lock file than moeplan.lock.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
+    pass_over: Annotated[
+        bool, typer.Option("--pass-over", help="Pass over files of other programs also where they are named.")
+    ] = False,
     format: Annotated[  # noqa: A002 - the option's name
         list[str] | None,
         typer.Option(
@@ -93,7 +96,7 @@ def check(
         "policy": policy, "gpu": gpu, "engine": engine, "engine_version": engine_version,
         "variables": policy_variables(set_ or []), "select": codes[0], "ignore": codes[1],
         "fail_on": cast("Level", fail_on), "baseline": baseline, "lock": lock, "locked": locked, "offline": offline,
-        "profiles": profiles or (), "stdin": stdin,
+        "profiles": profiles or (), "stdin": stdin, "pass_over": pass_over,
     }  # fmt: skip
     if diff is not None:
         return _diff(diff, named, asked, shown)

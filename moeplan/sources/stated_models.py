@@ -1,9 +1,10 @@
-"""A model as a deployment states it: at its revision, else as the catalogue knows it."""
+"""A model as a deployment states it: at its revision, else as the catalogue knows it; a GGUF file by its quantisation."""
 
 from __future__ import annotations
 
-from moeplan.core.errors import UnknownError
+from moeplan.core.errors import InputError, UnknownError
 from moeplan.core.model import Remark
+from moeplan.sources.hub.address import HUB_ID
 from moeplan.sources.loaded import Asked, LoadedModel
 from moeplan.sources.models import find_model
 
@@ -11,8 +12,12 @@ from moeplan.sources.models import find_model
 def at_revision(text: str, asked: Asked) -> LoadedModel:
     """The model at the stated revision; where that cannot be read, the catalogue's facts of it, with a note.
 
-    Raises the errors of `find_model` for a model that is in neither.
+    `org/name:QUANT`, as llama.cpp and Ollama name a file of a repository, is the GGUF file of that quantisation. Raises
+    the errors of `find_model` for a model that is in neither place.
     """
+    name, sign, quant = text.partition(":")
+    if sign and HUB_ID.match(name):
+        return find_model(name, asked._replace(file=_gguf_file(name, quant, asked)))
     if asked.revision is None:
         return find_model(text, asked)
     try:
@@ -29,3 +34,18 @@ def at_revision(text: str, asked: Asked) -> LoadedModel:
         return loaded._replace(
             revision=asked.revision, remarks=(*loaded.remarks, Remark("revision-not-read", "warning", told))
         )
+
+
+def _gguf_file(name: str, quant: str, asked: Asked) -> str:
+    """The file of a repository whose name ends in a quantisation, in any case of letters."""
+    from moeplan.sources.hub.config import find_repository
+    from moeplan.sources.hub.gguf import gguf_files, gguf_list
+
+    models = gguf_files(find_repository(name, asked.revision, offline=asked.offline).files)
+    wanted = quant.upper()
+    meant = [each for each in models if each.quant == wanted] or [
+        each for each in models if wanted in each.file.upper()
+    ]
+    if not meant:
+        raise InputError(f"{name} holds no GGUF file in {quant}", hint=f"it holds {gguf_list(models)}")
+    return meant[0].file

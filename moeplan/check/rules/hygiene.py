@@ -125,6 +125,17 @@ def key_twice(seen: FileSeen) -> Iterator[Hit]:
             yield Hit(remark.message, remark.spot, remark.hint)
 
 
+def gpu_unstated(outcome: Outcome) -> Iterator[Hit]:
+    """The policy requires that a file states its GPU (`require: {gpu_stated: true}`), and this one leaves it to a default.
+
+    Without that requirement a default of the policy or `--gpu` is enough.
+    """
+    subject = outcome.subject
+    if subject.terms.required.gpu_stated and subject.gpu is not None and subject.gpu.spot is None:
+        told = f"the file does not state its GPU; {subject.gpu.text} is taken from {subject.gpu.where}"
+        yield Hit(told, subject.spot("gpus"), "state it with a node selector, or a comment `# moeplan: gpu=...`")
+
+
 def _last(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2].lower()
 
@@ -138,4 +149,5 @@ RULES = (
     Rule("HYG006", "flag stated twice", "warning", repeated),
     Rule("HYG007", "secret in plain text", "error", judge_file=secrets),
     Rule("HYG008", "key given twice", "warning", judge_file=key_twice),
+    Rule("HYG009", "GPU not stated in the file", "error", gpu_unstated),
 )

@@ -101,23 +101,24 @@ def cost(outcome: Outcome) -> Iterator[Hit]:
 
 def allowed_gpu(outcome: Outcome) -> Iterator[Hit]:
     """A GPU that the policy does not allow (`allow: gpus`)."""
-    found, subject = outcome.estimate, outcome.subject
-    if found is not None and found.hardware is not None:
-        yield from _not_allowed(outcome, subject.terms.allowed.gpus, found.hardware.profile, "GPU", "gpu", "gpus")
+    cards = outcome.cards
+    if cards is not None:
+        names = (cards.profile, cards.name, *cards.aliases)
+        yield from _not_allowed(outcome, outcome.subject.terms.allowed.gpus, names, "GPU", "gpu", "gpus")
 
 
 def allowed_engine(outcome: Outcome) -> Iterator[Hit]:
     """An engine that the policy does not allow (`allow: engines`)."""
     engine = outcome.subject.engine
     if engine is not None:
-        yield from _not_allowed(outcome, outcome.subject.terms.allowed.engines, engine.text, "engine", "image")
+        yield from _not_allowed(outcome, outcome.subject.terms.allowed.engines, (engine.text,), "engine", "image")
 
 
 def allowed_model(outcome: Outcome) -> Iterator[Hit]:
     """A model that the policy does not allow (`allow: models`)."""
     model = outcome.subject.model
     if model is not None:
-        yield from _not_allowed(outcome, outcome.subject.terms.allowed.models, model.text, "model", "model")
+        yield from _not_allowed(outcome, outcome.subject.terms.allowed.models, (model.text,), "model", "model")
 
 
 def allowed_format(outcome: Outcome) -> Iterator[Hit]:
@@ -127,13 +128,19 @@ def allowed_format(outcome: Outcome) -> Iterator[Hit]:
         return
     main = max(found.weights.by_format, key=lambda name: found.weights.by_format[name], default=None)
     if main is not None:
-        yield from _not_allowed(outcome, allowed.formats, main, "format of weights", "quantization", "model")
-    yield from _not_allowed(outcome, allowed.kv_dtypes, found.kv_cache.dtype, "cache dtype", "kv_dtype", "model")
+        yield from _not_allowed(outcome, allowed.formats, (main,), "format of weights", "quantization", "model")
+    yield from _not_allowed(outcome, allowed.kv_dtypes, (found.kv_cache.dtype,), "cache dtype", "kv_dtype", "model")
 
 
-def _not_allowed(outcome: Outcome, allowed: Sequence[str] | None, value: str, what: str, *places: str) -> Iterator[Hit]:
-    if allowed is not None and not any(fnmatchcase(value.lower(), pattern.lower()) for pattern in allowed):
-        told = f"the {what} {value} is not allowed; the policy allows {', '.join(allowed) or 'none'}"
+def _not_allowed(
+    outcome: Outcome, allowed: Sequence[str] | None, names: Sequence[str], what: str, *places: str
+) -> Iterator[Hit]:
+    """A finding where no pattern meets any of the names that a thing has."""
+    if allowed is None:
+        return
+    lowered = [name.lower() for name in names]
+    if not any(fnmatchcase(name, pattern.lower()) for name in lowered for pattern in allowed):
+        told = f"the {what} {names[0]} is not allowed; the policy allows {', '.join(allowed) or 'none'}"
         yield Hit(told, outcome.subject.spot(*places))
 
 

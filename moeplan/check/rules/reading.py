@@ -94,6 +94,7 @@ def uncertain(outcome: Outcome) -> Iterator[Hit]:
 
 TOLD_BY_HYGIENE = (
     "flag-unknown", "flag-not-modelled", "flag-file", "flag-repeated", "engine-version", "context-of-engine", "gpus-idle",
+    "revision-not-read",
 )  # fmt: skip
 
 

@@ -59,7 +59,8 @@ def environment(container: Node, stream: Stream, built_in: Mapping[str, Quote] |
 
     `built_in` are variables that the kind of object sets itself (`LWS_GROUP_SIZE`).
     """
-    variables: dict[str, Quote] = dict(built_in or {})
+    # What stands in for open variables, then the kind's own, then the file's.
+    variables: dict[str, Quote] = {**stream.variables, **(built_in or {})}
     secrets: list[PlainSecret] = []
     for source in container.at("envFrom"):
         prefix = source.at("prefix").word()
@@ -72,7 +73,10 @@ def environment(container: Node, stream: Stream, built_in: Mapping[str, Quote] |
         if not name:
             continue
         if value is None:
-            variables.pop(name, None)  # it is set by something that the file does not tell
+            # It is set by something that the file does not tell.
+            variables.pop(name, None)
+            if name in stream.variables:
+                variables[name] = stream.variables[name]
             continue
         if is_plain_secret(name, value.text):
             secrets.append(PlainSecret(name, value.spot))
