@@ -37,7 +37,7 @@ def nodes_of(command: Sequence[Quote]) -> Quote | None:
     """
     stated = value_of(command, "--nnodes")
     if stated is not None:
-        return None if stated.whole_number() == 1 else stated
+        return None if stated.whole_number() in (0, 1) else stated
     groups = value_of(command, "--data-parallel-size", "-dp")
     local = value_of(command, "--data-parallel-size-local", "-dpl")
     if groups is None or local is None:

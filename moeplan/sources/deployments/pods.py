@@ -10,6 +10,7 @@ from moeplan.sources.deployments.containers import (
     Environment,
     Run,
     container_runs,
+    engine_runs,
     environment,
     gpus_of,
     slice_of,
@@ -20,6 +21,7 @@ from moeplan.sources.deployments.engine_files import with_engine_files
 from moeplan.sources.deployments.gangs import leading
 from moeplan.sources.deployments.gpu_names import gpu_of_pod
 from moeplan.sources.deployments.identity import NO_EVIDENCE, Evidence, Weights, identify
+from moeplan.sources.deployments.mounted_files import mounted_file
 from moeplan.sources.deployments.nodes import Node
 from moeplan.sources.deployments.record import recorded, with_slice
 from moeplan.sources.deployments.roles import role_of_command
@@ -35,6 +37,8 @@ _TELLING_FLAGS = (
 )  # fmt: skip
 """Flags that only engines have: a container with one of them runs an engine, whatever its image is called. Side cars that
 route requests have `--data-parallel-size`, too."""
+_MOST_BEFORE_SCRIPT = 4
+"""A shell and its options."""
 _DOWNLOADERS = ("hf", "huggingface-cli")
 
 
@@ -59,10 +63,14 @@ def read_pod(
     """
     found: list[_Container] = []
     secrets: list[PlainSecret] = []
+    remarks: list[FileRemark] = []
     beside: list[str] = []
     for node in pod.at("containers"):
         runs, around = container_runs(node, stream, built_in)
         secrets += around.secrets
+        if not runs:
+            runs, missing = _mounted_runs(node, pod, around, stream)
+            remarks += missing
         container = _Container(node, runs, () if runs else _loose_words(node, around))
         if container.runs or container.loose:
             found.append(container)
@@ -72,7 +80,7 @@ def read_pod(
         secrets += environment(node, stream, built_in).secrets
         beside.append(node.at("name").word())
     if not found:
-        return Found(secrets=tuple(secrets), passed_over=(base.name,))
+        return Found((), tuple(remarks), tuple(secrets), (base.name,))
     evidence = evidence._replace(weights=(*evidence.weights, *_downloads(pod, stream)))
     deployments: list[Deployed] = []
     for place, container in enumerate(found):
@@ -82,7 +90,7 @@ def read_pod(
             spot = container.node.spot if place else base.spot
             own = base._replace(name=name, host=base.host or base.name, spot=spot)
         deployments += _deployed(container, pod, own, stream, evidence)
-    return Found(tuple(deployments), secrets=tuple(secrets), passed_over=tuple(name for name in beside if name))
+    return Found(tuple(deployments), tuple(remarks), tuple(secrets), tuple(name for name in beside if name))
 
 
 def _deployed(
@@ -124,15 +132,30 @@ def with_role(deployed: Deployed) -> Deployed:
 
 def _in_turn(deployments: Sequence[Deployed], name: str) -> Iterator[Deployed]:
     """Engines that would listen at the same port are branches of one script: they never run at the same time."""
-    ports = [_port(each) for each in deployments]
-    for each, port in zip(deployments, ports, strict=True):
-        alternative = len(deployments) > 1 and ports.count(port) > 1
-        yield each._replace(not_at_once=f"{name}:{port}") if alternative else each
+    ports = [(each.engine, value_of(each.command, "--port")) for each in deployments]
+    texts = [(engine, "" if port is None else port.text) for engine, port in ports]
+    for each, port in zip(deployments, texts, strict=True):
+        yield each._replace(not_at_once=f"{name}:{port[1]}") if texts.count(port) > 1 else each
 
 
-def _port(deployed: Deployed) -> str:
-    port = value_of(deployed.command, "--port")
-    return "" if port is None else port.text
+def _mounted_runs(
+    container: Node, pod: Node, around: Environment, stream: Stream
+) -> tuple[tuple[Run, ...], tuple[FileRemark, ...]]:
+    """The engines of a script that a ConfigMap of the same text holds: `bash /scripts/start.sh`.
+
+    A remark where the ConfigMap is not there, and the container asks for GPUs.
+    """
+    gpus = gpus_of(container.at("resources"))
+    for command in unwrapped(argv_of(container, around), around.variables, gpus):
+        for place, word in enumerate(command.words[:_MOST_BEFORE_SCRIPT]):
+            found = mounted_file(word, container, pod, stream) if word.text.startswith("/") else None
+            if isinstance(found, FileRemark):
+                return (), (found,) if gpus is not None else ()
+            if found is not None:
+                shell = (Quote("bash", word.spot), Quote("-c", word.spot), found.text)
+                argv = (*shell, *command.words[place:])
+                return engine_runs(argv, command.variables, container.at("image").quote(), gpus), ()
+    return (), ()
 
 
 def argv_of(container: Node, around: Environment) -> tuple[Quote, ...]:
@@ -146,12 +169,18 @@ def argv_of(container: Node, around: Environment) -> tuple[Quote, ...]:
 def _loose_words(container: Node, around: Environment) -> tuple[Quote, ...]:
     """The container's words where a flag among them says that they are an engine's; else none.
 
-    A program of its own that asks for no GPU may be a client that knows such flags.
+    A program of its own that asks for no GPU may be a client that knows such flags; of one that asks for some, the flags
+    are kept.
     """
-    if container.at("command").there and gpus_of(container.at("resources")) is None:
-        return ()
     words = argv_of(container, around)
-    return words if has_flag(words, *_TELLING_FLAGS) else ()
+    if not has_flag(words, *_TELLING_FLAGS):
+        return ()
+    if not container.at("command").there:
+        return words
+    if gpus_of(container.at("resources")) is None:
+        return ()
+    first = next(place for place, word in enumerate(words) if word.text.startswith("--"))
+    return words[first:]
 
 
 def _loose(base: Deployed, words: tuple[Quote, ...], evidence: Evidence) -> Deployed:

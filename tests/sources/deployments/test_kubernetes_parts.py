@@ -126,6 +126,7 @@ def test_commands_that_follow_another(text: str, *, expected: bool) -> None:
     [
         ("--nnodes 2", "2"),
         ("--nnodes=1", None),
+        ("--nnodes=0", None),
         ("--data-parallel-size 16 --data-parallel-size-local 8", "2"),
         ("-dp 16 -dpl 4", "4"),
         ("--data-parallel-size 8 --data-parallel-size-local 8", None),

@@ -51,7 +51,7 @@ def recognises(document: Node) -> bool:
 def read(document: Node, stream: Stream) -> Found:
     """One deployment: the predictor. Transformers and explainers run no engine."""
     if document.at("kind").word() in _RUNTIMES:
-        return Found()
+        return Found(passed_over=(named(document, stream),))
     predictor = document.at("spec", "predictor")
     name = named(document, stream)
     low, high = predictor.at("minReplicas").quote(), predictor.at("maxReplicas").quote()

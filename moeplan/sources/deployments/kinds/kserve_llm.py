@@ -79,7 +79,7 @@ def recognises(document: Node) -> bool:
 def read(document: Node, stream: Stream) -> Found:
     """One deployment, or two where a service has pods that prefill."""
     if document.at("kind").word() == _CONFIG:
-        return Found()
+        return Found(passed_over=(named(document, stream),))
     service = _service(document, stream)
     prefill = service.spec.at("prefill")
     if not prefill.there:

@@ -143,7 +143,7 @@ def _deployed(
     deployed = base._replace(
         name=name if engine.role == "aggregate" else f"{name}-{engine.role}",
         image=cluster.image if cluster is not None else None,
-        gpu=config.at("accelerator_type").quote() or (cluster.gpu if cluster is not None else None),
+        gpu=_gpu(config.at("accelerator_type").quote(), cluster.gpu if cluster is not None else None),
         gang=_gang(config, words, Gang(None, None, replicas, most), cluster, alone=alone),
         role=engine.role,
     )
@@ -237,6 +237,13 @@ def _needed(words: Sequence[Quote]) -> int | None:
             return None
         needed *= number
     return needed
+
+
+def _gpu(stated: Quote | None, label: Quote | None) -> Quote | None:
+    """Ray's name of the card, or the label of the workers' nodes where it says the same more closely (`H100`)."""
+    if stated is None or label is None:
+        return stated or label
+    return label if label.known and stated.text.upper() in label.text.upper() else stated
 
 
 def _bundled(config: Node) -> Quote | None:

@@ -117,7 +117,9 @@ def test_a_runtime_that_is_not_there_is_told() -> None:
     assert (engine.engine, line(engine.command)) == ("vllm", "--max-model-len=2048 --max-num-seqs=4")
     (remark,) = engine.remarks
     assert (remark.code, remark.spot.line) == ("runtime-missing", 8)
-    assert recognised("kserve_inference", RUNTIME.partition("---\n")[0])
+    runtime = RUNTIME.partition("---\n")[0]
+    assert recognised("kserve_inference", runtime)
+    assert read("kserve_inference", runtime).passed_over == ("my-vllm",)
 
 
 SEVERAL_NODES = """\

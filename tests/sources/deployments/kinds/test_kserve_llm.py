@@ -219,7 +219,7 @@ def test_a_configuration_alone_runs_nothing() -> None:
     text = BASED.partition("---")[0]
     assert recognised("kserve_llm", text)
     found = read("kserve_llm", text)
-    assert (found.deployments, found.passed_over) == ((), ())
+    assert (found.deployments, found.passed_over) == ((), ("shared",))
 
 
 ADAPTERS = """\

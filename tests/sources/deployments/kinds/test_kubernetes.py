@@ -448,6 +448,43 @@ def test_an_engine_file_stands_behind_the_words_of_the_command() -> None:
     assert [remark.code for remark in missing.remarks] == ["config-map-missing"]
 
 
+SCRIPT = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: scripted}
+spec:
+  template:
+    spec:
+      volumes: [{name: scripts, configMap: {name: launch, defaultMode: 0755}}]
+      containers:
+      - name: c
+        image: registry.local/llm:1
+        command: [/bin/bash, /scripts/start.sh]
+        args: [--max-num-seqs, "4"]
+        env: [{name: TP, value: "2"}]
+        volumeMounts: [{name: scripts, mountPath: /scripts}]
+        resources: {limits: {nvidia.com/gpu: 2}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: launch}
+data:
+  start.sh: |
+    set -e
+    exec vllm serve org/model -tp $TP "$@"
+"""
+
+
+def test_a_script_that_a_config_map_holds() -> None:
+    engine = only(read("kubernetes", SCRIPT))
+    assert line(engine.command) == "vllm serve org/model -tp 2 --max-num-seqs 4"
+    assert lines_of(engine.command, "serve", "2", "--max-num-seqs") == [23, 23, 12]
+    missing = read("kubernetes", SCRIPT.partition("---")[0])
+    assert [remark.code for remark in missing.remarks] == ["config-map-missing"]
+    # The flags behind the script are an engine's all the same.
+    assert (only(missing).engine, line(only(missing).command)) == (None, "--max-num-seqs 4")
+
+
 def test_a_token_is_told_and_not_kept() -> None:
     pod = (
         "image: vllm/vllm-openai:v0.11.0\nargs: [--model=org/model]\n"

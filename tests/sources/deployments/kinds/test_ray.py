@@ -155,6 +155,16 @@ def test_the_gpus_of_one_engine(text: str, gpus: str, pods: str | None) -> None:
     assert engine.engine_version is None
 
 
+@pytest.mark.parametrize(("stated", "found"), [("H200", "NVIDIA-H200"), ("B200", "B200")])
+def test_the_label_of_the_nodes_names_a_card_more_closely(stated: str, found: str) -> None:
+    text = service("num_replicas: 1", "replicas: 1").replace(
+        "          engine_kwargs", f"          accelerator_type: {stated}\n          engine_kwargs"
+    )
+    gpu = only(read("ray", text)).gpu
+    assert gpu is not None
+    assert gpu.text == found
+
+
 def test_a_broken_configuration_is_told_where_it_breaks() -> None:
     text = (
         "apiVersion: ray.io/v1\nkind: RayService\nmetadata: {name: s}\nspec:\n  serveConfigV2: |\n    a: [\n    b: }\n"
