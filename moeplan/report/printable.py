@@ -39,7 +39,11 @@ def printable_record(value: Record) -> Record:
 
 
 def json_escaped(text: str) -> str:
-    r"""JSON text with the same characters as JSON writes them: `\u001b`. They stand nowhere but in its strings."""
+    r"""JSON text with the same characters as JSON writes them: `\u001b`. They stand nowhere but in its strings.
+
+    So does `##`, by which the logs of CI machines know commands (`##[error]`, `##vso[...]`): its second half is escaped.
+    """
+    text = text.replace("##", "#\\u0023")
     return _UNSAFE.sub(lambda found: found[0] if found[0] == "\n" else utf16_escape(found[0]), text)
 
 
