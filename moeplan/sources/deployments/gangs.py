@@ -9,6 +9,11 @@ from moeplan.core.deployed import Deployed, Gang, Quote
 from moeplan.sources.deployments.containers import Run
 from moeplan.sources.deployments.words import has_flag, value_of
 
+_DEGREES = (
+    ("--tensor-parallel-size", "-tp"),
+    ("--pipeline-parallel-size", "-pp"),
+    ("--data-parallel-size", "-dp"),
+)
 _RANKS = ("--node-rank", "--data-parallel-start-rank", "--data-parallel-rank")
 
 
@@ -48,12 +53,35 @@ def nodes_of(command: Sequence[Quote]) -> Quote | None:
     return counted(all_ranks // own, groups, "--data-parallel-size / --data-parallel-size-local")
 
 
+def ranks_of(command: Sequence[Quote]) -> int | None:
+    """GPUs that vLLM's layout needs: tensor x pipeline x data parallel; None where a degree is not known."""
+    needed = 1
+    for flags in _DEGREES:
+        quote = value_of(command, *flags)
+        number = 1 if quote is None else quote.whole_number()
+        if not number:
+            return None
+        needed *= number
+    return needed
+
+
+def _ray_nodes(deployed: Deployed) -> Quote | None:
+    """The pods that a layout reaches over by Ray, which takes GPUs wherever its cluster has them."""
+    backend = value_of(deployed.command, "--distributed-executor-backend")
+    gpus = deployed.gang.gpus_per_pod
+    each = gpus.whole_number() if gpus is not None else None
+    needed = ranks_of(deployed.command)
+    if backend is None or backend.text != "ray" or not each or needed is None or needed <= each or needed % each:
+        return None
+    return counted(needed // each, backend, "--distributed-executor-backend ray")
+
+
 def spread(deployed: Deployed) -> Deployed:
     """A workload whose command says that its engine spans nodes: so many of its pods are one engine.
 
     Where the other nodes are objects of their own, this one has one pod and stands for all.
     """
-    nodes = nodes_of(deployed.command)
+    nodes = nodes_of(deployed.command) or _ray_nodes(deployed)
     if nodes is None:
         return deployed
     gang = deployed.gang

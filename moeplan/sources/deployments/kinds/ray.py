@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote, Role
 from moeplan.sources.deployments.containers import Run, gpus_of
-from moeplan.sources.deployments.gangs import PodGroup, counted, gang_of, num_gpus
+from moeplan.sources.deployments.gangs import PodGroup, counted, gang_of, num_gpus, ranks_of
 from moeplan.sources.deployments.gpu_names import gpu_of_pod
 from moeplan.sources.deployments.identity import Evidence
 from moeplan.sources.deployments.kinds.vllm_config import option_words
@@ -23,16 +23,10 @@ from moeplan.sources.deployments.pods import read_pod, with_role
 from moeplan.sources.deployments.record import moeplan_annotations, recorded
 from moeplan.sources.deployments.roles import role_of_labels
 from moeplan.sources.deployments.stream import Found, Stream
-from moeplan.sources.deployments.words import value_of
 
 _SERVE = "ray.serve"
 _SERVICE = "ray.rayservice"
 _CLUSTERS = {"RayCluster": "ray.raycluster", "RayClusterFleet": "aibrix.rayclusterfleet"}
-_DEGREES = (
-    ("--tensor-parallel-size", "-tp"),
-    ("--pipeline-parallel-size", "-pp"),
-    ("--data-parallel-size", "-dp"),
-)
 _AUTO_MOST = "100"
 """`max_replicas` of `num_replicas: auto` (ray/serve/_private/config.py)."""
 
@@ -205,7 +199,7 @@ def _gang(config: Node, words: Sequence[Quote], gang: Gang, cluster: _Cluster | 
     if cluster is None or not cluster.groups:
         return gang
     copies = 1 if gang.replicas is None else gang.replicas.whole_number()
-    needed, total = _needed(words), num_gpus(cluster.groups)
+    needed, total = ranks_of(words), num_gpus(cluster.groups)
     fixed = cluster.fixed and (gang.max_replicas is None or gang.max_replicas.whole_number() == copies)
     if copies == 1 and ((alone and fixed) or needed is None or needed > cluster.most_gpus):
         return gang_of(gang, cluster.groups)
@@ -225,18 +219,6 @@ def _placed(gpus: int, gang: Gang, cluster: _Cluster) -> Gang:
     if each and gpus > each and gpus % each == 0:
         return gang._replace(gpus_per_pod=holder.gpus, pods_per_engine=counted(gpus // each, holder.where, why))
     return gang._replace(gpus_per_pod=counted(gpus, holder.gpus, why))
-
-
-def _needed(words: Sequence[Quote]) -> int | None:
-    """The GPUs that the layout needs; None where a degree is not known."""
-    needed = 1
-    for flags in _DEGREES:
-        quote = value_of(words, *flags)
-        number = 1 if quote is None else quote.whole_number()
-        if not number:
-            return None
-        needed *= number
-    return needed
 
 
 def _gpu(stated: Quote | None, label: Quote | None) -> Quote | None:

@@ -300,6 +300,25 @@ def test_ranks_of_data_parallelism_over_pods() -> None:
     assert (engine.gang.pods_per_engine.text, engine.gang.gpus_per_engine) == ("2", 16)
 
 
+@pytest.mark.parametrize(
+    ("more", "pods", "copies"),
+    [
+        # Sixteen ranks over pods of eight: by Ray each engine takes two of the four pods.
+        ("--distributed-executor-backend=ray", "2", "2"),
+        ("", None, "4"),
+    ],
+)
+def test_ray_reaches_over_pods(more: str, pods: str | None, copies: str) -> None:
+    words = f"ray start --head; vllm serve org/m -tp 8 -pp 2 {more}"
+    pod = (
+        f"image: vllm/vllm-openai:v0.11.0\ncommand: [sh, -c, '{words}']\n"
+        'resources: {limits: {nvidia.com/gpu: "8"}}'
+    )
+    gang = only(read("kubernetes", workload("StatefulSet", "replicas: 4", pod))).gang
+    assert gang.replicas is not None
+    assert (gang.pods_per_engine.text if gang.pods_per_engine else None, gang.replicas.text) == (pods, copies)
+
+
 HEADLESS = """\
 image: vllm/vllm-openai:v0.11.0
 command: [bash, -c]
