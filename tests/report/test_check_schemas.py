@@ -22,6 +22,7 @@ from moeplan.report.as_json import as_json
 from moeplan.sources.locked_models import Locked, lock_text
 from moeplan.sources.policy import SEVERITIES, read_policy
 from tests.report.check_examples import EXAMPLE, check, hostile, many
+from tests.report.ci_logs import commands, foreign_commands
 from tests.report.schemas import Schema, changed, without
 
 CHECK, POLICY, LOCK, BASELINE = Schema("check"), Schema("policy"), Schema("lock"), Schema("baseline")
@@ -30,6 +31,13 @@ CHECK, POLICY, LOCK, BASELINE = Schema("check"), Schema("policy"), Schema("lock"
 @pytest.mark.parametrize("made", [EXAMPLE, check([]), many(3), hostile()])
 def test_the_schema_describes_the_answer(made: result.Check) -> None:
     assert CHECK.complaints(as_json(made)) == []
+
+
+def test_printed_it_holds_no_command_of_a_ci_machine() -> None:
+    text = as_json(hostile())
+    assert commands(text) == []
+    assert foreign_commands(text) == []
+    assert json.loads(text)["deployments"][0]["name"] == hostile().deployments[0].name
 
 
 def test_it_has_the_fields_of_the_types() -> None:
