@@ -210,12 +210,16 @@ def left_words(judged: Judged) -> str:
 
 def settings_words(judged: Judged) -> list[str]:
     """What a verdict stands on: `tp=8 (deploy.yaml:34)`; what is not stated, together by where it comes from."""
-    told = [f"{each.name}={each.value} ({each.where})" for each in judged.settings if each.origin == "stated"]
+    told = [f"{each.name}={each.value} ({_where(each.where)})" for each in judged.settings if each.origin == "stated"]
     others: dict[str, list[str]] = {}
     for each in judged.settings:
         if each.origin != "stated":
-            others.setdefault(each.where, []).append(f"{each.name}={each.value}")
+            others.setdefault(_where(each.where), []).append(f"{each.name}={each.value}")
     return [*told, *(f"{' '.join(values)} ({where})" for where, values in others.items())]
+
+
+def _where(text: str) -> str:
+    return f"{STDIN}{text[1:]}" if text.startswith("-:") else text
 
 
 def gap_words(finding: Finding) -> str:

@@ -194,6 +194,8 @@ def test_standard_input_has_a_name() -> None:
     text = shown(check([judged("a", file="-", line=3)], [MOVING._replace(file="-", deployment="a")]))
     assert "pass  stdin:3  a" in text
     assert "stdin:28:18 HYG002" in text
+    there = FAILING._replace(file="-", settings=tuple(each._replace(where="-:7") for each in FAILING.settings[:1]))
+    assert "model=deepseek-ai/DeepSeek-R1 (stdin:7)" in shown(check([there]))
 
 
 def test_the_same_in_any_order() -> None:
