@@ -21,6 +21,13 @@ Find = Callable[[str, Asked], LoadedModel]
 PROGRAMS = {"vllm": "vllm serve", "sglang": "sglang serve", "trtllm": "trtllm-serve", "llamacpp": "llama-server"}
 """What each engine's command begins with: a deployment without flags is a command all the same."""
 
+DEGREES = {
+    "vllm": ("--tensor-parallel-size", "--pipeline-parallel-size"),
+    "sglang": ("--tensor-parallel-size", "--pipeline-parallel-size"),
+    "trtllm": ("--tensor_parallel_size", "--pipeline_parallel_size"),
+}
+"""Flags of tensor and pipeline parallelism, 1 unless stated."""
+
 
 class Outcome(NamedTuple):
     """What the arithmetic says of one deployment."""
@@ -128,7 +135,7 @@ class Estimator:
         count = subject.gpus_per_engine
         if gpu is not None and count:
             gpu = f"{count}x{gpu}"
-        words = subject.words if context is None else _without_length(subject)
+        words = _as_started(subject, subject.words if context is None else _without_length(subject))
         assert subject.engine is not None
         model = subject.model.text if subject.model is not None else None
         revision = subject.revision.text if subject.revision is not None else None
@@ -152,6 +159,18 @@ class Estimator:
             except MoeplanError as error:
                 self.known[key] = error
         return self.known[key]
+
+
+def _as_started(subject: Subject, words: tuple[str, ...]) -> tuple[str, ...]:
+    """The command with the degrees that an engine starts with where none is stated: it does not look how many GPUs it has.
+
+    llama.cpp does: it spreads a model over all devices that it sees.
+    """
+    if subject.engine is None or subject.engine.text not in DEGREES:
+        return words
+    tensor, pipeline = DEGREES[subject.engine.text]
+    more = ((tensor, "1") if "tp" not in subject.spots else ()) + ((pipeline, "1") if "pp" not in subject.spots else ())
+    return (*words, *more)
 
 
 def _without_length(subject: Subject) -> tuple[str, ...]:

@@ -13,19 +13,29 @@ class EnginePrints(NamedTuple):
     """How the engine of that version gets from bytes to these figures."""
 
 
-def largest(fits: Callable[[int], bool], most: int) -> int:
+def largest(fits: Callable[[int], bool], most: int, near: int = 1) -> int:
     """The largest whole number up to `most` for which `fits` holds; 0 where not even 1 does.
 
-    `fits` must not become true again once it is false: cost grows with tokens and with sequences.
+    `fits` must not become true again once it is false: cost grows with tokens and with sequences. The search begins at
+    `near`, and takes the longer the farther that is from the answer.
     """
-    if not fits(1):
-        return 0
-    low, high = 1, 2
-    while high < most and fits(high):
-        low, high = high, high * 2
-    high = min(high, most)
-    if fits(high):
-        return high
+    start, step = max(1, min(near, most)), 1
+    if fits(start):
+        low, high = start, most + 1
+        while low < most:
+            tried = min(low + step, most)
+            if not fits(tried):
+                high = tried
+                break
+            low, step = tried, step * 2
+    else:
+        low, high = 0, start
+        while high > 1:
+            tried = max(high - step, 1)
+            if fits(tried):
+                low = tried
+                break
+            high, step = tried, step * 2
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

@@ -1,6 +1,7 @@
 """What is asked of a model: engine, limits and layout, each value with its origin."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from moeplan.core.hardware import Hardware, Usable
@@ -119,6 +120,7 @@ class Constants(NamedTuple):
         return version_key(self.version)[: len(last)] > last
 
 
+@lru_cache(maxsize=1024)
 def version_key(version: str) -> tuple[int, ...]:
     """`0.11.2rc1` as (0, 11, 2) and `b5466` as (5466,): numbers that can be compared; what follows a number is dropped."""
     numbers = []

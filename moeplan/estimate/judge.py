@@ -237,11 +237,16 @@ def _capacity(question: Question, found: Ledger) -> Capacity:
 
     most_tokens = question.spec.max_context_tokens or ENDLESS_CONTEXT_TOKENS
     sequences = asked.sequences_per_rank
+    # Were the cache all that counts, and all of it by the token, this is how far it would reach.
+    tokens = int(pool / per_token) if per_token else None
+    near = tokens or 0
     return Capacity(
         kv_pool_bytes=pool,
-        kv_tokens=int(pool / per_token) if per_token else None,
-        max_concurrency=largest(lambda count: holds(asked.context_tokens, count), MOST_SEQUENCES),
-        max_context_tokens=largest(lambda tokens: holds(tokens, sequences), most_tokens),
+        kv_tokens=tokens,
+        max_concurrency=largest(
+            lambda count: holds(asked.context_tokens, count), MOST_SEQUENCES, near // asked.context_tokens
+        ),
+        max_context_tokens=largest(lambda length: holds(length, sequences), most_tokens, near // sequences),
         per=_per(question),
         engine_prints=_prints(question, found),
     )

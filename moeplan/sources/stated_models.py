@@ -22,15 +22,13 @@ def at_revision(text: str, asked: Asked) -> LoadedModel:
         return find_model(text, asked)
     try:
         return find_model(text, asked)
-    except UnknownError as error:
+    except UnknownError:
         from moeplan.sources.catalogue import find_entry
 
         if find_entry(text, asked.profile_folders) is None:
             raise
         loaded = find_model(text, asked._replace(revision=None))
-        told = (
-            f"revision {asked.revision} of {loaded.id} was not read ({error.message}); these are the catalogue's facts"
-        )
+        told = f"revision {asked.revision[:12]} of {loaded.id} was not read; figures are by the catalogue's facts of it"
         return loaded._replace(
             revision=asked.revision, remarks=(*loaded.remarks, Remark("revision-not-read", "warning", told))
         )

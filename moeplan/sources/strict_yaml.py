@@ -6,6 +6,7 @@ Unknown keys, keys given twice and values of the wrong type are refused; an abse
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,27 @@ MOST_BYTES = 1 << 20
 
 def load(path: Path) -> Block:
     """The mapping at the top of a YAML file. InputError when it cannot be read, is no YAML or no mapping."""
-    import yaml
-
     try:
-        if path.stat().st_size > MOST_BYTES:
+        state = path.stat()
+        if state.st_size > MOST_BYTES:
             raise InputError(f"{path} is larger than a profile can be", hint="name another file")
-        text = path.read_text(encoding="utf-8")
+        value = _read(path, state.st_mtime_ns, state.st_size)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InputError(f"{path} cannot be read: {reason}", hint="check the file and its permissions") from error
+    if not isinstance(value, Mapping):
+        raise InputError(f"{path}: it holds no keys and values", hint="see docs/hardware-profiles.md for the keys")
+    return Block(value, str(path))
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, mtime_ns: int, num_bytes: int) -> Any:
+    """What a YAML file holds. A check asks for one card and one engine hundreds of times; nobody changes what is read."""
+    import yaml
+
+    text = path.read_text(encoding="utf-8")
     try:
-        value = _loader()(text).get_single_data()
+        return _loader()(text).get_single_data()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -35,9 +46,6 @@ def load(path: Path) -> Block:
         raise InputError(f"{where}: not valid YAML: {problem}", hint="correct that line") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid YAML: {type(error).__name__}", hint="correct the file") from error
-    if not isinstance(value, Mapping):
-        raise InputError(f"{path}: it holds no keys and values", hint="see docs/hardware-profiles.md for the keys")
-    return Block(value, str(path))
 
 
 def _loader() -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from moeplan.check.estimates import Outcome
 from moeplan.check.rules import Hit, Rule
+from moeplan.check.ways import ways_in_words
 from moeplan.core.units import gib
 from moeplan.estimate.result import Estimate
 
@@ -27,7 +28,9 @@ def too_little_memory(outcome: Outcome) -> Iterator[Hit]:
             outcome.subject.spot("model"),
             reason="does-not-fit",
             gap_bytes=_gap(found),
-            ways_out=found.verdict.ways_out,
+            ways_out=ways_in_words(
+                found.verdict.ways_out, found.layout.engine, outcome.subject.gpu.text if outcome.subject.gpu else None
+            ),
         )
 
 
