@@ -91,6 +91,8 @@ def read_text(file: FoundFile, stdin: str | None = None) -> FileText:
     `stdin` is standard input where it was read already.
     """
     if file.path == STDIN and stdin is not None:
+        if len(stdin) > MOST_BYTES:
+            return _too_large(file)
         return FileText(STDIN, named=True, text=_lines(stdin.removeprefix("\ufeff")))
     try:
         data = _read(file.place)
@@ -100,8 +102,7 @@ def read_text(file: FoundFile, stdin: str | None = None) -> FileText:
         hint = "correct the link" if loop else "check its permissions, or leave it out"
         return _without(file, "link-loop" if loop else "file-unreadable", told, hint)
     if len(data) > MOST_BYTES:
-        told = f"more than {MOST_BYTES // 1024**2} MiB: it is not read"
-        return _without(file, "file-too-large", told, "name the files of the deployments themselves")
+        return _too_large(file)
     encoding = next((name for mark, name in _BOMS if data.startswith(mark)), "utf-8")
     if encoding in ("utf-8", "utf-8-sig") and b"\0" in data:
         return _without(file, "file-binary", "a binary file: it is not read", "name text files")
@@ -187,6 +188,11 @@ def _read(place: str) -> bytes:
 
 def _lines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _too_large(file: FoundFile) -> FileText:
+    told = f"more than {MOST_BYTES // 1024**2} MiB: it is not read"
+    return _without(file, "file-too-large", told, "name the files of the deployments themselves")
 
 
 def _without(file: FoundFile, code: str, told: str, hint: str, line: int = 1) -> FileText:

@@ -28,7 +28,7 @@ from moeplan.sources.deployments.templates import (
     without_open_templates,
 )
 
-_MAY_DEPLOY = re.compile(r"model|gpu|vllm|sglang|trt|tensorrt|llama|accelerator|from[ \t]", re.IGNORECASE)
+_MAY_DEPLOY = ("model", "gpu", "vllm", "sglang", "trt", "tensorrt", "llama", "accelerator", "from ", "from\t")
 """A text without any of these is another program's; nothing is imported for it."""
 _NAMES_ENGINE = re.compile(
     r"vllm|sglang|trt-?llm|tensorrt-?llm|llama[-._]?(?:server|cpp)|ollama|llm-d|llminference|(?:nvidia|amd)\.com/gpu"
@@ -39,6 +39,9 @@ _NAMES_ENGINE = re.compile(
 _YAML_NAME = re.compile(r".*\.(?:ya?ml|json)", re.IGNORECASE)
 _KUSTOMIZATION = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _ENV_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
+_DOCUMENT = re.compile(r"^---(?=\s)", re.MULTILINE)
+_LONG = 256 * 1024
+_GENERAL = "kubernetes"
 _MOST_ENV = 256 * 1024
 
 
@@ -69,7 +72,7 @@ def _read(file: FileText, variables: Mapping[str, Quote]) -> FileRead:
     name = file.path.rpartition("/")[2]
     if name in _KUSTOMIZATION:
         return FileRead(file.path, recognised=False, remarks=(_overlay(file.path),))
-    if not _MAY_DEPLOY.search(file.text):
+    if not _may_deploy(file.text):
         return _nothing(file)
     by_name = _YAML_NAME.fullmatch(name) is not None or file.path == STDIN
     tries = (_read_yaml, _read_plain) if by_name else (_read_plain, _read_yaml)
@@ -78,6 +81,11 @@ def _read(file: FileText, variables: Mapping[str, Quote]) -> FileRead:
         if found is not None:
             return _finished(file, found)
     return _nothing(file)
+
+
+def _may_deploy(text: str) -> bool:
+    small = text.lower()
+    return any(word in small for word in _MAY_DEPLOY)
 
 
 def _finished(file: FileText, found: FileRead) -> FileRead:
@@ -108,12 +116,15 @@ def _nothing(file: FileText) -> FileRead:
 def _read_yaml(file: FileText, variables: Mapping[str, Quote]) -> FileRead | None:
     """What the documents of a text deploy; None where none of them is known."""
     text = file.text or ""
-    composed = compose(text)
+    composed = compose(_thinned(text))
     likely = file.named or _NAMES_ENGINE.search(text) is not None
     stream = Stream(file.path, tuple(composed.documents), _config_maps(composed.documents), variables)
     if "services:" in text:
         stream = stream._replace(variables={**_beside(file.path), **variables})
-    found = [each for document in composed.documents if (each := _of_document(document, stream, text)) is not None]
+    lines = text.split("\n") if TEMPLATE.search(text) else ()
+    found = [
+        each for document in composed.documents if (each := _of_document(document, stream, lines, likely)) is not None
+    ]
     broken = _broken(composed, text)
     if not found and not (likely and broken and (_is_mapping(composed) or TEMPLATE.search(text))):
         return None
@@ -130,13 +141,30 @@ def _read_yaml(file: FileText, variables: Mapping[str, Quote]) -> FileRead | Non
     )
 
 
-def _of_document(document: Node, stream: Stream, text: str) -> Found | None:
+def _thinned(text: str) -> str:
+    """A text that YAML reads as it reads the first one, and faster: tabs of JSON as spaces, and of a long stream the
+    documents that deploy nothing as empty lines."""
+    if text.lstrip().startswith("{"):
+        text = text.replace("\t", " ")
+    if len(text) < _LONG:
+        return text
+    made: list[str] = []
+    place = 0
+    for begin in (*(found.start() for found in _DOCUMENT.finditer(text)), len(text)):
+        document = text[place:begin]
+        needed = _may_deploy(document) or "ConfigMap" in document
+        made.append(document if needed else "---" * document.startswith("---") + "\n" * document.count("\n"))
+        place = begin
+    return "".join(made)
+
+
+def _of_document(document: Node, stream: Stream, lines: Sequence[str], likely: bool) -> Found | None:
     """What the first reader that knows the document finds in it; None where none does, or there is nothing to tell."""
     if document.kind not in ("map", "list"):
         return None
-    template = template_of(document, text)
+    template = template_of(document, lines) if lines else None
     if template is not None:
-        return Found(remarks=(_unrendered(template),)) if _NAMES_ENGINE.search(text) else None
+        return Found(remarks=(_unrendered(template),)) if likely else None
     for name in DOCUMENT_READERS:
         reader: Any = import_module(f"moeplan.sources.deployments.kinds.{name}")
         if not reader.recognises(document):
@@ -145,7 +173,8 @@ def _of_document(document: Node, stream: Stream, text: str) -> Found | None:
         if unrendered is not None:
             return Found(remarks=(_unrendered(unrendered),))
         found = _obeyed(reader.read, document, stream)
-        return found if any(found) else None
+        # Kubernetes' own kinds run whatever there is; others are made for engines, also where they start none.
+        return found if any(found) or name != _GENERAL else None
     return None
 
 

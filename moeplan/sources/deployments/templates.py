@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from moeplan.core.deployed import Deployed, Gang, Quote, Spot
@@ -16,16 +16,15 @@ _FILLED_BY_SERVERS = ("serving.kserve.io/",)
 """API groups whose objects may hold templates that their controller fills in."""
 
 
-def template_of(document: Node, text: str) -> Spot | None:
-    """Where a template stands in the place of a value, which YAML takes for a mapping: `replicas: {{ .Values.x }}`."""
-    if not TEMPLATE.search(text):
-        return None
-    lines: list[str] = []
+def template_of(document: Node, lines: Sequence[str]) -> Spot | None:
+    """Where a template stands in the place of a value, which YAML takes for a mapping: `replicas: {{ .Values.x }}`.
+
+    `lines` are those of the text.
+    """
     waiting = [document]
     while waiting:
         node = waiting.pop()
         if "?" in node.entries:
-            lines = lines or text.split("\n")
             line = lines[node.spot.line - 1] if node.spot.line <= len(lines) else ""
             if line.startswith("{{", node.spot.column - 1):
                 return node.spot

@@ -86,6 +86,31 @@ def test_files_of_other_programs(name: str, text: str) -> None:
     assert (met.recognised, met.remarks) == (False, ())
 
 
+def test_json_may_be_indented_by_tabs() -> None:
+    text = """{
+\t"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "chat"},
+\t"spec": {"template": {"spec": {"containers": [
+\t\t{"name": "main", "image": "vllm/vllm-openai:v0.23.0", "args": ["--model", "org/name"]}]}}}
+}"""
+    (deployed,) = read_file("a.json", text).deployments
+    assert deployed.command[-1].text == "org/name"
+
+
+@pytest.mark.parametrize("begin", ["", "---\n", "# rendered\n---\n"])
+def test_a_long_stream_keeps_its_lines(begin: str) -> None:
+    other = "kind: CustomResourceDefinition\n" + "about: words and more words\n" * 500
+    stream = begin + "---\n".join([other] * 30) + "---\n" + DEPLOYMENT + "---\n" + other
+    assert len(stream) > 256 * 1024
+    (deployed,) = read_file("-", stream).deployments
+    assert stream.split("\n")[deployed.spot.line - 1] == "apiVersion: apps/v1"
+
+
+def test_objects_made_for_engines_are_recognised_where_they_start_none() -> None:
+    text = "apiVersion: serving.kserve.io/v1alpha1\nkind: LLMInferenceServiceConfig\nmetadata: {name: base}\nspec: {}\n"
+    found = read_file("a.yaml", text + "# model\n")
+    assert (found.recognised, found.deployments, found.remarks) == (True, (), ())
+
+
 # What cannot be read ---------------------------------------------------------------------------------------------
 
 
