@@ -103,6 +103,7 @@ def check(
         schema=SCHEMA,
         policy=terms.path,
         locked=locked,
+        baseline=str(baseline) if baseline is not None else None,
         summary=summary_of(files, deployments, findings),
         deployments=tuple(deployments),
         findings=tuple(findings),

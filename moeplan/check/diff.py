@@ -122,7 +122,7 @@ def _nothing() -> Check:
     from moeplan.check.result import SCHEMA as CHECKED
     from moeplan.check.summary import summary_of
 
-    return Check(CHECKED, None, False, summary_of((), (), ()), (), (), (), (), "error")
+    return Check(CHECKED, None, False, None, summary_of((), (), ()), (), (), (), (), "error")
 
 
 def _changed(old: Judged | None, new: Judged | None) -> Changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from moeplan.check.cost import usd_per_hour
 from moeplan.check.estimates import Outcome
@@ -15,6 +16,8 @@ from moeplan.check.subject import directives_for
 from moeplan.check.summary import fails
 from moeplan.core.ledger import total_bytes
 from moeplan.core.policy import Policy, Terms
+
+By = Literal["comment", "annotation", "policy", "baseline"] | None
 
 DEMANDED: Mapping[str, str] = {
     "HYG001": "pinned_revision",
@@ -72,7 +75,8 @@ class Judging:
     def _finding(self, seen: FileSeen, rule: Rule, hit: Hit, terms: Terms, outcome: Outcome | None) -> Finding:
         name = outcome.subject.deployed.name if outcome is not None else hit.deployment
         fingerprint = _fingerprint(seen.file.path, rule.code, name, hit)
-        state, reason = self._state(seen, rule, hit, terms, outcome, fingerprint)
+        state, by, reason = self._state(seen, rule, hit, terms, outcome, fingerprint)
+        about = outcome or next((each for each in seen.outcomes if each.subject.deployed.name == name), None)
         return Finding(
             code=rule.code,
             level=_level(rule, terms),
@@ -83,44 +87,46 @@ class Judging:
             column=hit.spot.column,
             key_path=hit.spot.path,
             deployment=name,
+            deployment_line=about.subject.deployed.spot.line if about is not None else None,
             reason=hit.reason,
             gap_bytes=hit.gap_bytes,
             ways_out=hit.ways_out,
             fingerprint=fingerprint,
             state=state,
+            suppressed_by=by,
             state_reason=reason,
         )
 
     def _state(
         self, seen: FileSeen, rule: Rule, hit: Hit, terms: Terms, outcome: Outcome | None, fingerprint: str
-    ) -> tuple[State, str]:
+    ) -> tuple[State, By, str]:
         """Whether somebody ignores it: on its line, for its deployment, by an annotation, by the policy."""
-        for codes, reason in _ignored(seen, hit, outcome):
+        for codes, by, reason in _ignored(seen, hit, outcome):
             if any(rule.code.startswith(code.upper()) for code in codes):
-                return "suppressed", reason
+                return "suppressed", by, reason
         if any(rule.code.startswith(code) for code in terms.ignore):
-            return "suppressed", "policy"
+            return "suppressed", "policy", ""
         if self.known is not None and fingerprint in self.known:
-            return "known", "baseline"
-        return "new", ""
+            return "known", "baseline", ""
+        return "new", None, ""
 
 
-def _ignored(seen: FileSeen, hit: Hit, outcome: Outcome | None) -> Iterator[tuple[Sequence[str], str]]:
+def _ignored(seen: FileSeen, hit: Hit, outcome: Outcome | None) -> Iterator[tuple[Sequence[str], By, str]]:
     for directive in seen.file.directives:
         here = directive.spot.line in (hit.spot.line, hit.spot.line - 1) or directive.whole_file
         if directive.ignored and here:
-            yield directive.ignored, directive.reason or "comment"
+            yield directive.ignored, "comment", directive.reason
     if outcome is None:
         return
     deployed = outcome.subject.deployed
     for directive in directives_for(seen.file, deployed):
         # On the line where a deployment begins, or above it, a comment is about all of it.
         if directive.ignored and directive.spot.line in (deployed.spot.line, deployed.spot.line - 1):
-            yield directive.ignored, directive.reason or "comment"
+            yield directive.ignored, "comment", directive.reason
     annotation = deployed.annotations.get("moeplan/ignore")
     if annotation is not None:
         codes, _, reason = annotation.text.partition(" ")
-        yield [code for code in codes.split(",") if code], reason or "annotation"
+        yield [code for code in codes.split(",") if code], "annotation", reason
 
 
 def _level(rule: Rule, terms: Terms) -> Level:
@@ -135,9 +141,11 @@ def _level(rule: Rule, terms: Terms) -> Level:
 
 
 def _verdict(outcome: Outcome, findings: Sequence[Finding], fail_on: Level) -> Verdict:
-    """Three verdicts, kept apart: a failure is one whatever else is unknown; nothing unknown passes."""
-    new = [finding for finding in findings if finding.state == "new"]
-    if any(fails(finding.level, fail_on) for finding in new):
+    """Three verdicts, kept apart: a failure is one whatever else is unknown; nothing unknown passes.
+
+    That a failure is known does not make it pass, though it does not end the check; that somebody ignores it does.
+    """
+    if any(fails(finding.level, fail_on) for finding in findings if finding.state != "suppressed"):
         return "fail"
     found = outcome.estimate
     # Somebody may ignore what is unknown; it is not verified by that.
@@ -175,6 +183,7 @@ def _judged(outcome: Outcome, verdict: Verdict) -> Judged:
         name=deployed.name,
         role=deployed.role,
         verdict=verdict,
+        fits=found.verdict.fits if found is not None else None,
         engine=subject.engine.text if subject.engine is not None else None,
         engine_version=layout.engine_version if layout is not None else None,
         model=found.model.id if found is not None else subject.model.text if subject.model is not None else None,
@@ -206,10 +215,12 @@ def _memory(outcome: Outcome) -> Memory | None:
     worst = next(
         (rank for rank in found.ranks if found.verdict.worst_rank in rank.ranks and rank.device == "gpu"), None
     )
+    needed, headroom = total_bytes(worst.lines) if worst is not None else None, found.verdict.headroom_bytes
     return Memory(
         usable_bytes=found.hardware.usable_bytes,
-        needed_bytes=total_bytes(worst.lines) if worst is not None else None,
-        headroom_bytes=found.verdict.headroom_bytes,
+        budget_bytes=None if needed is None or headroom is None else needed + headroom,
+        needed_bytes=needed,
+        headroom_bytes=headroom,
         headroom_low_bytes=found.verdict.headroom_low_bytes,
         weights_bytes=worst.weights_bytes if worst is not None else None,
         worst_rank=found.verdict.worst_rank,

@@ -30,6 +30,8 @@ class Finding(NamedTuple):
     key_path: str
     deployment: str | None
     """The name of the deployment that it is about; None for the file."""
+    deployment_line: int | None
+    """Where that deployment begins; several of a file may share a name."""
     reason: str | None
     """The code of the engine's refusal or of the note that is behind it."""
     gap_bytes: int | None
@@ -39,8 +41,10 @@ class Finding(NamedTuple):
     fingerprint: str
     """The same for the same finding after lines moved."""
     state: State
+    suppressed_by: Literal["comment", "annotation", "policy", "baseline"] | None
+    """What makes that it is not new."""
     state_reason: str
-    """Why it is suppressed, as somebody wrote it; empty otherwise."""
+    """Why, as somebody wrote it; empty otherwise."""
 
 
 class Setting(NamedTuple):
@@ -57,6 +61,9 @@ class Memory(NamedTuple):
     """What the estimate says of one engine; bytes are of the fullest GPU."""
 
     usable_bytes: int | None
+    """Of the card."""
+    budget_bytes: int | None
+    """Of that, what the engine may use."""
     needed_bytes: int | None
     headroom_bytes: int | None
     headroom_low_bytes: int | None
@@ -78,6 +85,8 @@ class Judged(NamedTuple):
     name: str
     role: Role
     verdict: Verdict
+    fits: bool | None
+    """What the estimate says; None where it says nothing."""
     engine: str | None
     engine_version: str | None
     model: str | None
@@ -125,6 +134,8 @@ class Check(NamedTuple):
     schema: str
     policy: str | None
     locked: bool
+    baseline: str | None
+    """The file of findings that are known."""
     summary: Summary
     deployments: tuple[Judged, ...]
     findings: tuple[Finding, ...]

@@ -8,6 +8,7 @@ from moeplan.check.estimates import Outcome
 from moeplan.check.result import Setting
 from moeplan.check.subject import Known, Subject
 from moeplan.core.deployed import Quote
+from moeplan.engines import flags_of
 
 
 def settings_of(outcome: Outcome) -> tuple[Setting, ...]:
@@ -36,25 +37,25 @@ def _settings(outcome: Outcome) -> Iterator[Setting]:
         where = next((each for each in ("ep", "expert_parallel") if each in subject.spots), "ep")
         yield _of(subject, where, str(found.layout.ep))._replace(name="ep")
     yield _of(subject, "context_tokens", str(found.request.context_tokens), f"{found.model.id}, the model's own length")
-    shown = {"context_tokens"}
+    fields = {flag.name: flag.field for flag in flags_of(found.layout.engine) if flag.field is not None}
+    shown = {"context_tokens", "tp", "pp", "dp", "ep", "expert_parallel"}
     engine = f"{found.layout.engine} {found.layout.engine_version} default"
     for option in found.layout.options:
-        if option.flag in shown or option.value is None:
+        if fields.get(option.flag) in shown or option.value is None:
             continue
-        yield _of(subject, option.flag, _text(option.value), engine)
+        yield _of(subject, option.flag, _text(option.value), engine, fields.get(option.flag))
 
 
-def _of(subject: Subject, name: str, value: str, otherwise: str = "follows from the others") -> Setting:
-    spot = subject.spots.get(name) or subject.spots.get(_FIELDS.get(name, ""))
+def _of(
+    subject: Subject, name: str, value: str, otherwise: str = "follows from the others", field: str | None = None
+) -> Setting:
+    """One value; a flag may stand in the command under what it sets."""
+    spot = subject.spots.get(name) or subject.spots.get(field or "")
     if spot is not None:
         return Setting(name, value, "stated", f"{subject.file}:{spot.line}")
     return Setting(
         name, value, "default" if "default" in otherwise or "own length" in otherwise else "inferred", otherwise
     )
-
-
-_FIELDS = {"--gpu-memory-utilization": "utilization_fraction", "--mem-fraction-static": "utilization_fraction"}
-"""Options that stand in the command under what they set."""
 
 
 def _text(value: object) -> str:

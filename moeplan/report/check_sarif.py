@@ -143,7 +143,7 @@ def _artifact(file: str) -> dict[str, str]:
 
 def _suppression(finding: Finding) -> dict[str, str]:
     """A policy lies outside of the file; comments and annotations stand in it."""
-    kind = "external" if finding.state_reason == "policy" else "inSource"
+    kind = "external" if finding.suppressed_by == "policy" else "inSource"
     return {"kind": kind, **({"justification": finding.state_reason} if finding.state_reason else {})}
 
 

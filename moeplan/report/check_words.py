@@ -57,13 +57,11 @@ class Entry(NamedTuple):
 
 def entries(check: Check) -> tuple[Entry, ...]:
     """Deployments by file and line; a file with findings of its own stands before its deployments."""
-    named: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for place, each in enumerate(check.deployments):
-        named.setdefault((each.file, each.name), []).append((each.line, place))
+    named = {(each.file, each.name, each.line): place for place, each in enumerate(check.deployments)}
     belonging: dict[int, list[Finding]] = {place: [] for place in range(len(check.deployments))}
     files: dict[str, list[Finding]] = {}
     for finding in check.findings:
-        owner = _place(named.get((finding.file, finding.deployment or ""), []), finding)
+        owner = named.get((finding.file, finding.deployment or "", finding.deployment_line or 0))
         (files.setdefault(finding.file, []) if owner is None else belonging[owner]).append(finding)
     found = {}
     for file, about in files.items():
@@ -80,14 +78,6 @@ def _of_file(found: Mapping[str, Entry], judged: Judged) -> Verdict:
     return found[judged.file].verdict if judged.file in found else "pass"
 
 
-def _place(named: Sequence[tuple[int, int]], finding: Finding) -> int | None:
-    """Of deployments with one name in a file, by line and place, the last that begins above a finding of that name."""
-    if finding.deployment is None or not named:
-        return None
-    above = [each for each in named if each[0] <= finding.line]
-    return max(above)[1] if above else min(named)[1]
-
-
 def _by_state(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
     new = tuple(finding for finding in findings if finding.state == "new")
     return new, tuple(finding for finding in findings if finding.state != "new")
@@ -95,7 +85,8 @@ def _by_state(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], tuple[F
 
 def _verdict(new: Sequence[Finding], quiet: Sequence[Finding], fail_on: Level) -> Verdict:
     """A file's own verdict, as that of a deployment is made."""
-    if any(fails(finding.level, fail_on) for finding in new):
+    known = [finding for finding in quiet if finding.state == "known"]
+    if any(fails(finding.level, fail_on) for finding in (*new, *known)):
         return "fail"
     return "cannot-verify" if any(finding.level == "unknown" for finding in (*new, *quiet)) else "pass"
 
@@ -182,9 +173,8 @@ def memory_words(judged: Judged) -> list[str]:
         return []
     left = left_words(judged)
     parts = [f"{left} on the fullest GPU"] if left else []
-    if memory.needed_bytes is not None and memory.headroom_bytes is not None:
-        # What the engine may use; `usable_bytes` is what the card has, and engines take a share of it.
-        parts.append(f"needs {gib(memory.needed_bytes)} of {gib(memory.needed_bytes + memory.headroom_bytes)}")
+    if memory.needed_bytes is not None and memory.budget_bytes is not None:
+        parts.append(f"needs {gib(memory.needed_bytes)} of {gib(memory.budget_bytes)}")
     if memory.kv_tokens is not None and memory.kv_tokens > 0:
         parts.append(f"cache of {memory.kv_tokens:,} tokens")
     if memory.max_concurrency is not None:
@@ -258,7 +248,7 @@ def state_words(finding: Finding) -> str:
     """`suppressed: not used any more`; `known: baseline`; empty for a new one."""
     if finding.state == "new":
         return ""
-    return f"{finding.state}: {finding.state_reason}" if finding.state_reason else finding.state
+    return f"{finding.state}: {finding.state_reason or finding.suppressed_by}"
 
 
 def borrowed_words(entry: Entry) -> str:

@@ -60,6 +60,23 @@ spec:
 
 
 TP2 = ("--tensor-parallel-size", "2", "--max-model-len", "8192", "--revision", COMMIT)
+
+
+def modelservice(data: int, workers: int) -> str:
+    """Values of llm-d's chart."""
+    return f"""multinode: true
+modelArtifacts: {{name: Qwen/Qwen3-30B-A3B, uri: "hf://Qwen/Qwen3-30B-A3B"}}
+decode:
+  replicas: 1
+  parallelism: {{tensor: 1, data: {data}, workers: {workers}}}
+  containers:
+    - name: vllm
+      image: vllm/vllm-openai:v0.24.0
+      modelCommand: vllmServe
+      args: ["--max-model-len", "4096"]
+"""
+
+
 SCOUT = ("--max-model-len", "2048", "--enforce-eager", "--max-num-batched-tokens", "2048", "--max-num-seqs", "16")
 GOOD = Example(pod(*TP2))
 
@@ -210,6 +227,8 @@ RULES: dict[str, Pair] = {
         Example(compose("0"), "compose.yaml", options={"gpu": "h200"}),
         Example(compose("1"), "compose.yaml", options={"gpu": "h200"}),
     ),
+    # 3 ranks over 2 workers.
+    "TOP005": Pair(Example(modelservice(3, 2), "values.yaml"), Example(modelservice(4, 2), "values.yaml")),
     "LIM001": Pair(
         Example(pod(*TP2), policy=limits("min_headroom_gib: 60")),
         Example(pod(*TP2), policy=limits("min_headroom_gib: 1")),

@@ -18,7 +18,8 @@ def finding(code: str, message: str, **other: object) -> Finding:
     """A new error at the beginning of a file, but for what is said."""
     values: dict[str, object] = {
         "level": "error", "hint": "", "file": "deploy/r1.yaml", "line": 1, "column": 1, "key_path": "",
-        "deployment": None, "reason": None, "gap_bytes": None, "ways_out": (), "state": "new", "state_reason": "",
+        "deployment": None, "deployment_line": None, "reason": None, "gap_bytes": None, "ways_out": (), "state": "new",
+        "suppressed_by": None, "state_reason": "",
     }  # fmt: skip
     values |= {"code": code, "message": message} | other
     place = "-".join(str(values[name]) for name in ("code", "file", "deployment", "message"))
@@ -29,7 +30,7 @@ def finding(code: str, message: str, **other: object) -> Finding:
 def judged(name: str, **other: object) -> Judged:
     """A passing deployment of one GPU, but for what is said."""
     values: dict[str, object] = {
-        "file": "deploy/r1.yaml", "line": 1, "kind": "k8s.deployment", "role": "aggregate", "verdict": "pass",
+        "file": "deploy/r1.yaml", "line": 1, "kind": "k8s.deployment", "role": "aggregate", "verdict": "pass", "fits": True,
         "engine": "vllm", "engine_version": "0.23.0", "model": "Qwen/Qwen3-30B-A3B", "revision": None,
         "gpu": "h100-sxm", "tp": 1, "pp": 1, "dp": 1, "ep": 1, "gpus_per_engine": 1, "replicas": 1, "total_gpus": 1,
         "usd_per_hour": None, "price_source": None, "memory": ROOM, "settings": (), "notes": (),
@@ -39,25 +40,39 @@ def judged(name: str, **other: object) -> Judged:
 
 def check(deployments: Sequence[Judged], findings: Sequence[Finding] = (), **other: object) -> Check:
     """A check of these, with counts that belong to them; `passed_over` are files of other programs."""
+    findings = [_owned(each, deployments) for each in findings]
     passed_over = other.pop("passed_over", ())
     assert isinstance(passed_over, tuple)
     files = dict.fromkeys([each.file for each in deployments] + [each.file for each in findings])
     read = [FileRead(file, recognised=True) for file in files] + [FileRead(file, False) for file in passed_over]
     values: dict[str, object] = {
-        "schema": SCHEMA, "policy": None, "locked": False, "summary": summary_of(read, deployments, findings),
+        "schema": SCHEMA, "policy": None, "locked": False, "baseline": None, "summary": summary_of(read, deployments, findings),
         "deployments": tuple(deployments), "findings": tuple(findings), "passed_over": passed_over, "notes": (),
         "fail_on": "error",
     }  # fmt: skip
     return Check(**(values | other))  # type: ignore[arg-type]
 
 
+def _owned(found: Finding, deployments: Sequence[Judged]) -> Finding:
+    """A finding with the line of its deployment: of those with its name the last that begins above it."""
+    lines = [each.line for each in deployments if (each.file, each.name) == (found.file, found.deployment)]
+    if found.deployment_line is not None or not lines:
+        return found
+    return found._replace(deployment_line=max([line for line in lines if line <= found.line] or [min(lines)]))
+
+
 ROOM = Memory(
-    usable_bytes=79 * GIB, needed_bytes=61 * GIB, headroom_bytes=11 * GIB + 1, headroom_low_bytes=9 * GIB,
+    usable_bytes=79 * GIB, budget_bytes=72 * GIB + 1, needed_bytes=61 * GIB, headroom_bytes=11 * GIB + 1, headroom_low_bytes=9 * GIB,
     weights_bytes=57 * GIB, worst_rank=0, context_tokens=32_768, concurrency=1, kv_tokens=120_000, max_concurrency=3,
     certain=True,
 )  # fmt: skip
 NO_ROOM = ROOM._replace(
-    needed_bytes=85 * GIB, headroom_bytes=-13 * GIB, headroom_low_bytes=-14 * GIB, kv_tokens=0, max_concurrency=0
+    budget_bytes=72 * GIB,
+    needed_bytes=85 * GIB,
+    headroom_bytes=-13 * GIB,
+    headroom_low_bytes=-14 * GIB,
+    kv_tokens=0,
+    max_concurrency=0,
 )
 
 PASSING = judged("chat", file="deploy/small.yaml", line=4)
@@ -91,11 +106,11 @@ NO_GPU = finding(
 )  # fmt: skip
 IGNORED = finding(
     "HYG001", "the revision of Qwen/Qwen3-30B-A3B is not pinned", level="warning", file="deploy/small.yaml", line=9,
-    column=13, deployment="chat", state="suppressed", state_reason="a mirror of ours",
+    column=13, deployment="chat", state="suppressed", suppressed_by="comment", state_reason="a mirror of ours",
 )  # fmt: skip
 KNOWN = finding(
     "LIM001", "11.0 GiB are left on the fullest GPU, and the policy demands 16.0 GiB", file="deploy/small.yaml", line=9,
-    column=13, deployment="chat", gap_bytes=5 * GIB, state="known", state_reason="baseline",
+    column=13, deployment="chat", level="warning", gap_bytes=5 * GIB, state="known", suppressed_by="baseline",
 )  # fmt: skip
 TWICE = finding("HYG008", "the key `args` is given twice", level="warning", file="deploy/small.yaml", line=7, column=3)
 BROKEN = finding("READ001", "not valid YAML: it cannot be parsed", file="deploy/torn.yaml", line=3, column=2)

@@ -141,7 +141,7 @@ def test_what_is_unknown_is_open_and_has_no_severity() -> None:
 
 def test_levels_are_those_of_the_standard() -> None:
     assert {code: each["level"] for code, each in results(EXAMPLE).items()} == {
-        "FIT001": "error", "READ001": "error", "LIM001": "error", "READ005": "none", "HYG001": "warning",
+        "FIT001": "error", "READ001": "error", "LIM001": "warning", "READ005": "none", "HYG001": "warning",
         "HYG002": "warning", "HYG008": "warning", "HYG003": "note",
     }  # fmt: skip
 
@@ -152,7 +152,7 @@ def test_suppressions_and_states_are_of_all_results_or_none() -> None:
     assert found["LIM001"]["baselineState"] == "unchanged"
     others = [each for code, each in found.items() if code not in ("HYG001", "LIM001")]
     assert all(each["suppressions"] == [] and each["baselineState"] == "new" for each in others)
-    policy = results(check([], [IGNORED._replace(state_reason="policy")]))["HYG001"]
+    policy = results(check([], [IGNORED._replace(suppressed_by="policy", state_reason="policy")]))["HYG001"]
     assert policy["suppressions"] == [{"kind": "external", "justification": "policy"}]
     assert "baselineState" not in policy
     plain = results(check([], [MOVING]))["HYG002"]
@@ -172,7 +172,8 @@ def test_a_run_holds_no_more_than_a_code_host_takes(monkeypatch: pytest.MonkeyPa
     assert module.MOST_RESULTS == 25_000
     monkeypatch.setattr(module, "MOST_RESULTS", 3)
     found = run(EXAMPLE)
-    assert [each["ruleId"] for each in found["results"]] == ["FIT001", "LIM001", "READ001"]  # by file; all are errors
+    # By severity first, then by file: two errors and what could not be verified.
+    assert [each["ruleId"] for each in found["results"]] == ["FIT001", "READ005", "READ001"]
     (note,) = [each["message"]["text"] for each in found["invocations"][0]["toolExecutionNotifications"][1:]]
     assert note.startswith("5 findings are left out")
 

@@ -18,7 +18,7 @@ BROKEN = (
 )
 TEMPLATES = ("not-rendered", "kustomization")
 ELSEWHERE = ("key-twice", "nothing-recognised")
-TOLD_ONLY = ("recipe", "one-at-a-time")
+TOLD_ONLY = ("recipe", "one-at-a-time", "chart-refuses")
 """Remarks that say something about a file and leave nothing open."""
 
 
@@ -58,8 +58,16 @@ def no_model(outcome: Outcome) -> Iterator[Hit]:
 
 
 def no_gpu(outcome: Outcome) -> Iterator[Hit]:
-    """The type of the GPU is not known. Most files do not state it: the policy, a comment or `--gpu` does."""
+    """The GPU is not known: most files do not state its type; the policy, a comment or `--gpu` does.
+
+    The same holds for a hardware profile that does not tell how much memory the card has.
+    """
     yield from _missing(outcome, "gpu")
+    for reason in outcome.estimate.verdict.reasons if outcome.estimate is not None else ():
+        if reason.code == "memory-unknown":
+            yield Hit(
+                reason.message, outcome.subject.spot("gpu", "gpus"), "give it in a profile of your own, with --profiles"
+            )
 
 
 def open_value(outcome: Outcome) -> Iterator[Hit]:

@@ -47,6 +47,15 @@ def none_asked(outcome: Outcome) -> Iterator[Hit]:
         yield Hit(told, deployed.spot, "state resources.limits, for instance nvidia.com/gpu: 1")
 
 
+def refused_by_chart(outcome: Outcome) -> Iterator[Hit]:
+    """Numbers of pods and ranks that the chart itself refuses to render: data parallel ranks that are no multiple of
+    the workers, or of the ranks of a pod.
+    """
+    for remark in outcome.subject.deployed.remarks:
+        if remark.code == "chart-refuses":
+            yield Hit(remark.message, remark.spot, remark.hint, reason=remark.code)
+
+
 def shared_card(seen: FileSeen) -> Iterator[Hit]:
     """Two engines that run at the same time use the same cards, and their shares of the memory add up to more than 1.
 
@@ -91,4 +100,5 @@ RULES = (
     Rule("TOP002", "idle GPUs", "warning", idle),
     Rule("TOP003", "no GPU asked for", "warning", none_asked),
     Rule("TOP004", "engines share a card", "error", judge_file=shared_card),
+    Rule("TOP005", "refused by its chart", "error", refused_by_chart),
 )
