@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -93,11 +94,12 @@ def _beside(waits: Sequence[bool]) -> list[bool]:
 def _named(deployments: Sequence[Deployed]) -> tuple[Deployed, ...]:
     """Each called by its served name where it has one, and no two alike."""
     names = [_served(each) or each.name for each in deployments]
-    seen: dict[str, int] = {}
+    total = Counter(names)
+    seen: Counter[str] = Counter()
     found = []
     for each, name in zip(deployments, names, strict=True):
-        seen[name] = seen.get(name, 0) + 1
-        found.append(each._replace(name=name if names.count(name) == 1 else f"{name}-{seen[name]}"))
+        seen[name] += 1
+        found.append(each._replace(name=name if total[name] == 1 else f"{name}-{seen[name]}"))
     return tuple(found)
 
 

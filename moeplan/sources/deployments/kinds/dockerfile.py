@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from moeplan.core.deployed import Quote, Spot
@@ -19,6 +20,9 @@ from moeplan.sources.deployments.stream import Found, Stream
 from moeplan.sources.deployments.variables import expand_shell
 
 KIND = "dockerfile"
+MOST_INSTRUCTIONS = 1_000
+MOST_CHARACTERS = 20_000
+"""Of one instruction; what is longer is cut."""
 
 _NAME = re.compile(r"(?:dockerfile|containerfile)(?:[._-].*)?|.*\.(?:dockerfile|containerfile)", re.IGNORECASE)
 _INSTRUCTION = re.compile(r"[ \t]*([A-Za-z]+)[ \t]+")
@@ -113,7 +117,7 @@ def _argv(instruction: _Instruction) -> tuple[Quote, ...]:
     text = instruction.text.strip()
     try:
         words = json.loads(text.replace("\\\n", "  ")) if text.startswith("[") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         words = None
     if isinstance(words, list) and all(isinstance(word, str) for word in words):
         strings = _STRING.finditer(instruction.text)
@@ -128,10 +132,10 @@ def _argv(instruction: _Instruction) -> tuple[Quote, ...]:
 
 
 def _instructions(text: str) -> Iterator[_Instruction]:
-    for line in joined_lines(text, ("#",)):
+    for line in islice(joined_lines(text, ("#",)), MOST_INSTRUCTIONS):
         found = _INSTRUCTION.match(line.text)
         if found:
-            rest = line.text[found.end() :].rstrip()
+            rest = line.text[found.end() : found.end() + MOST_CHARACTERS].rstrip()
             yield _Instruction(found.group(1).upper(), rest, Spot(line.number, found.end() + 1))
 
 

@@ -25,9 +25,9 @@ ONE_AT_A_TIME = "(default)"
 FIRST_PORT = "5800"
 NOWHERE = Spot(0)
 """Of a value that does not stand in the file: it has the place where it is used."""
-MOST_MACROS = 20
-"""Macros inside of macros."""
-MOST_CHARACTERS = 100_000
+MOST_PIECES = 1_000
+MOST_CHARACTERS = 200_000
+"""A command that grows beyond this (`a: ${b}${b}`) is left as it stands."""
 
 _MACRO = re.compile(r"\$\{(env\.)?([A-Za-z0-9_.-]+)\}")
 _WINDOWS = re.compile(r"(?:^|[\s\"=])[A-Za-z]:\\|\\\S+\.exe\b")
@@ -173,22 +173,28 @@ def _within(piece: _Piece, place: int) -> Spot:
     return piece.spot._replace(line=piece.spot.line + lines, column=column)
 
 
-def _expanded(piece: _Piece, macros: Mapping[str, _Piece], depth: int = 0) -> list[_Piece]:
+def _expanded(piece: _Piece, macros: Mapping[str, _Piece]) -> list[_Piece]:
     """The piece with its macros in place; those that the file lacks stay as they stand."""
     found: list[_Piece] = []
-    start = 0
-    for macro in _MACRO.finditer(piece.text):
-        found.append(piece._replace(text=piece.text[start : macro.start()], spot=_within(piece, start)))
-        place = _within(piece, macro.start())
-        name = (macro.group(1) or "") + macro.group(2)
-        held = macros.get(name)
-        if held is None or depth > MOST_MACROS or sum(len(each.text) for each in found) > MOST_CHARACTERS:
+    waiting = [(piece, macros)]
+    size = 0
+    while waiting:
+        text, known = waiting.pop()
+        macro = _MACRO.search(text.text)
+        size += len(text.text)
+        if macro is None or len(found) > MOST_PIECES or size > MOST_CHARACTERS:
+            found.append(text if macro is None else text._replace(unknown=text.text))
+            continue
+        found.append(text._replace(text=text.text[: macro.start()]))
+        waiting.append((text._replace(text=text.text[macro.end() :], spot=_within(text, macro.end())), known))
+        name, place = (macro.group(1) or "") + macro.group(2), _within(text, macro.start())
+        held = known.get(name)
+        if held is None:
             found.append(_Piece(macro.group(), place, unknown=macro.group()))
         else:
             held = held._replace(spot=place) if held.spot == NOWHERE else held
-            found += _expanded(held, {key: value for key, value in macros.items() if key != name}, depth + 1)
-        start = macro.end()
-    found.append(piece._replace(text=piece.text[start:], spot=_within(piece, start)))
+            # A macro that holds itself is none.
+            waiting.append((held, {key: value for key, value in known.items() if key != name}))
     return found
 
 

@@ -15,6 +15,8 @@ from moeplan.sources.deployments.variables import expand_shell
 KIND = "makefile"
 MOST_DEPTH = 5
 """Variables inside of variables."""
+MOST_RECIPES = 2_000
+"""Lines of recipes, and variables; no Makefile of a deployment has more."""
 
 _NAME = re.compile(r"(?:GNU)?makefile(?:\..*)?|.*\.mk", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"(?:(?:export|override)\s+)*([A-Za-z_]\w*)[ \t]*(\?|\+|:{0,3})=[ \t]*")
@@ -36,10 +38,13 @@ def read_text(name: str, text: str, stream: Stream) -> Found:
     variables = _variables(text, stream)
     deployments: list[Deployed] = []
     secrets: list[PlainSecret] = []
-    target = stream.stem
+    target, recipes = stream.stem, 0
     for line in joined_lines(text):
         found = _TARGET.match(line.text)
         if line.text.startswith("\t"):
+            recipes += 1
+            if recipes > MOST_RECIPES:
+                break
             engines = engines_of(KIND, target, _commands(line, variables, target))
             deployments += engines.deployments
             secrets += engines.secrets
@@ -61,7 +66,7 @@ def _variables(text: str, stream: Stream) -> dict[str, Quote]:
     found = dict(stream.variables)
     for line in joined_lines(text):
         assigned = _ASSIGNMENT.match(line.text)
-        if assigned is None:
+        if assigned is None or len(found) > MOST_RECIPES:
             continue
         name, sign = assigned.groups()
         value = _COMMENT.sub("", line.text[assigned.end() :].replace("\\\n", " ")).strip()

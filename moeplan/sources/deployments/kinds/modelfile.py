@@ -45,7 +45,7 @@ class _Line(NamedTuple):
 def recognises_text(name: str, text: str) -> bool:
     """A file that is called so; or FROM first, instructions that only models have, and none of an image."""
     last = name.replace("\\", "/").rpartition("/")[2].lower()
-    first = next((line.split(None, 1)[0] for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#"), "")
+    first = next((line.split(None, 1)[0] for line in text.split("\n") if line.strip() and line.lstrip()[0] != "#"), "")
     if first.upper() != "FROM":
         return False
     if last.startswith("modelfile") or last.endswith("modelfile"):
@@ -107,7 +107,7 @@ def _parameter(line: _Line) -> tuple[Quote, ...]:
 def _lines(text: str) -> Iterator[_Line]:
     """The instructions; texts between three quotes are passed over, whatever stands in them."""
     inside = False
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         fences = line.count(_FENCE)
         found = None if inside else _INSTRUCTION.fullmatch(line)
         if found and not fences:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from moeplan.core.deployed import Quote, Spot
@@ -16,6 +17,7 @@ from moeplan.sources.deployments.shell import read_script
 from moeplan.sources.deployments.stream import Found, Stream
 
 KIND = "systemd"
+MOST_LINES = 2_000
 
 _ENDINGS = (".service", ".container", ".service.in", ".service.j2")
 _SETTING = re.compile(r"[ \t]*([A-Za-z]+)[ \t]*=[ \t]*")
@@ -76,7 +78,7 @@ def _told(quote: Quote) -> Quote:
 
 
 def _settings(text: str) -> Iterator[_Setting]:
-    for line in joined_lines(text, ("#", ";")):
+    for line in islice(joined_lines(text, ("#", ";")), MOST_LINES):
         found = _SETTING.match(line.text)
         if found:
             yield _Setting(found.group(1), line.text[found.end() :].rstrip(), Spot(line.number, found.end() + 1))
