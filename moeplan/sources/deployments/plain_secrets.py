@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from moeplan.core.deployed import PlainSecret, Quote, Spot
 from moeplan.core.secret_words import HIDDEN, is_secret_name, is_secret_value
@@ -18,12 +18,15 @@ _KEY = re.compile(
 )
 """Keys of values files that hold a token themselves; `existingSecret` and `tokenSecretName` name where one is kept."""
 _RANDOM = re.compile(r"[A-Za-z0-9]{12,}")
+_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9])(?:(?:hf|gh[pos])_|(?:sk|glpat|xox[bp]|nvapi)-)(?=[A-Za-z0-9_-]*[A-Za-z0-9]{12})[A-Za-z0-9_-]{12,}"
+)
 _HINTS = re.compile(r"token|key|passw|secret|credential|bearer|hf_|sk-|gh[pos]_|glpat-|xox|nvapi-|eyJ", re.IGNORECASE)
 """A script without any of these holds no token."""
 _SET = re.compile(r"(-?-?[A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 _STANDS_FOR_ONE = re.compile(
     r"\s*|\$.*|.*\{\{.*|<.*>|\[.*\]|\*+|(?:your|my|insert|replace|change|enter|put|add|example|sample|dummy|fake|test|todo)"
-    r"(?:$|[-_ .].*)|change[-_ ]?(?:me|it)|x+(?:[-_]?x+)*|\.+|empty|none|null|nil|false|true|not[-_ ]?(?:used|needed|set)|"
+    r"(?:$|[-_ .].*)|change[-_ ]?(?:me|it)|x+(?:[-_]+x+)*|\.+|empty|none|null|nil|false|true|not[-_ ]?(?:used|needed|set)|"
     r"unused|n/?a|token-abc123|secret|token|password|(?:hf|sk)[-_](?:x+|\.+|\*+|your.*|token|<.*)|/.*|.*(?:secretKeyRef|"
     r"(?:_|-|^)(?:here|placeholder))|encrypted.*|ENC\[.*|vault:.*|(?:op|awssm|gcpsm)://.*|sops.*",
     re.IGNORECASE | re.DOTALL,
@@ -79,6 +82,23 @@ def without_secret_values(variables: Mapping[str, Quote]) -> tuple[dict[str, Quo
         PlainSecret(name, value.spot) for name, value in variables.items() if is_plain_secret(name, value.text)
     )
     return {name: hidden(name, value) for name, value in variables.items()}, secrets
+
+
+def has_token(text: str) -> bool:
+    """True for a text with something in it that looks like an access token."""
+    return _TOKEN.search(text) is not None
+
+
+def scrubbed(value: Any) -> Any:
+    """The same record without what looks like an access token in any of its texts, wherever a file put it."""
+    if isinstance(value, str):
+        return _TOKEN.sub(HIDDEN, value)
+    if isinstance(value, Mapping):
+        return {scrubbed(name): scrubbed(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        items = map(scrubbed, value)
+        return tuple(items) if type(value) is tuple else type(value)(*items)
+    return value
 
 
 def secrets_in_script(script: Quote) -> tuple[PlainSecret, ...]:

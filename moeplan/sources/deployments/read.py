@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from moeplan.core.deployed import FileRead, FileRemark, PlainSecret, Quote, Spot
 from moeplan.core.errors import InputError
@@ -18,7 +18,7 @@ from moeplan.sources.deployments.files import STDIN, FileText, find_files, read_
 from moeplan.sources.deployments.kinds import DOCUMENT_READERS, TEXT_READERS
 from moeplan.sources.deployments.nodes import Composed, Node, compose
 from moeplan.sources.deployments.places import placed
-from moeplan.sources.deployments.plain_secrets import secrets_in_script, secrets_in_yaml
+from moeplan.sources.deployments.plain_secrets import has_token, scrubbed, secrets_in_script, secrets_in_yaml
 from moeplan.sources.deployments.stream import Found, Stream
 from moeplan.sources.deployments.templates import (
     TEMPLATE,
@@ -93,12 +93,14 @@ def _finished(file: FileText, found: FileRead) -> FileRead:
     assert file.text is not None
     directives = read_directives(file.text)
     lines = file.text.split("\n")
-    return found._replace(
+    whole = found._replace(
         deployments=tuple(placed(without_open_templates(each), lines) for each in found.deployments),
         remarks=tuple(dict.fromkeys((*found.remarks, *directives.remarks))),
         directives=directives.found,
         secrets=_once(found.secrets),
     )
+    # A token may stand where nobody looks for one: as a name, in the place of a number.
+    return cast(FileRead, scrubbed(whole)) if has_token(file.text) else whole
 
 
 def _nothing(file: FileText) -> FileRead:

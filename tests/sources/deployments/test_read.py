@@ -212,6 +212,14 @@ def test_tokens_of_a_script_are_told_once_and_kept_nowhere() -> None:
     assert "opensesame" not in repr(found)
 
 
+@pytest.mark.parametrize("old", ["chat", "replicas: 2", "Qwen/Qwen3-30B-A3B", "v0.23.0", "main", '"2"'])
+def test_a_token_in_an_odd_place_is_kept_nowhere(old: str) -> None:
+    new = "replicas: hf_abcdefghijklmnop" if old.startswith("replicas") else "hf_abcdefghijklmnop"
+    found = read_file("a.yaml", "# moeplan: gpu=hf_abcdefghijklmnop\n" + DEPLOYMENT.replace(old, new, 1))
+    assert found.recognised
+    assert "abcdefghijklmnop" not in repr(found)
+
+
 def test_config_maps_of_the_text_are_known() -> None:
     config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {M: org/name}\n---\n"
     text = DEPLOYMENT.replace("Qwen/Qwen3-30B-A3B", "$(M)") + "        envFrom: [{configMapRef: {name: c}}]\n"
