@@ -19,6 +19,8 @@ COMMANDS: dict[str, str] = {
     "estimate": "What one model needs, line by line, and whether it fits a GPU.",
     "validate": "The estimate beside what an engine said at start, line by line.",
     "profile": "Measure this machine, for later estimates.",
+    "check": "Judge deployment files: the gate in CI.",
+    "lock": "Keep the models of deployment files, for checks without a network.",
     "gpus": "The accelerators that moeplan knows, or one of them with its sources.",
     "models": "The models that moeplan knows without the network.",
 }
