@@ -86,6 +86,7 @@ def _change(old: object, figure: Figure) -> Change | None:
         change=figure.value / value - 1,
         beyond_noise=now[0] > before[1] or now[1] < before[0],
         band_fraction=None if known else band,
+        same_case=old.get("source") == figure.source,
     )
 
 

@@ -70,6 +70,8 @@ class Change(NamedTuple):
     """True where the two spreads do not meet."""
     band_fraction: float | None
     """Stands for the spread of a side that has none, to each side of its value; None where both have one."""
+    same_case: bool
+    """False where the best case is another one than then, or where the older profile does not tell."""
 
 
 class Against(NamedTuple):

@@ -103,7 +103,8 @@ def unchanged_words(profile: Profile) -> str | None:
             bands.setdefault(change.band_fraction, []).append(change.label)
     for band, labels in bands.items():
         told += f"; no spread is known of {', '.join(labels)}, and {band:.0%} to each side stands for it"
-    return told
+    others = [change.label for change in profile.changes if change.beyond_noise and not change.same_case]
+    return f"{told}; of another case than then, so no plain change: {', '.join(others)}" if others else told
 
 
 def change_rows(profile: Profile) -> Iterator[tuple[str, ...]]:

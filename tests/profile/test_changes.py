@@ -43,6 +43,14 @@ def test_changed_is_where_the_spreads_do_not_meet(low: float, value: float, high
     assert found.change == pytest.approx(value / 100 - 1)
 
 
+@pytest.mark.parametrize(("source", "same"), [("loop, tokens 1", True), ("loop, tokens 64", False), (None, False)])
+def test_a_figure_of_another_case_says_so(source: str | None, same: bool) -> None:
+    (found,) = changes(
+        block({"read": SPREAD | {"source": source}}), [rate("read", 1.0, 2.0, 3.0)._replace(source="loop, tokens 1")]
+    )
+    assert found.same_case is same
+
+
 @pytest.mark.parametrize(
     "old",
     [

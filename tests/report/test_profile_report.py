@@ -66,10 +66,30 @@ FOUND = Profile(
     against=Against("older", "2026-11-01", "01:02:03Z", "moeplan 0", "2.9.0", "570.1", 1, 2),
     changes=(
         Change(
-            "copy_bytes_per_s", "memory, copy", "bytes/s", 4e12, 4.1e12, 0.025, beyond_noise=True, band_fraction=None
+            "copy_bytes_per_s",
+            "memory, copy",
+            "bytes/s",
+            4e12,
+            4.1e12,
+            0.025,
+            beyond_noise=True,
+            band_fraction=None,
+            same_case=True,
         ),
-        Change("layer_fixed_s", "fixed time", "s", 2e-5, 2.1e-5, 0.05, beyond_noise=False, band_fraction=None),
-        Change("context_bytes", "context", "bytes", 5e8, 5e8, 0.0, beyond_noise=False, band_fraction=0.01),
+        Change(
+            "layer_fixed_s",
+            "fixed time",
+            "s",
+            2e-5,
+            2.1e-5,
+            0.05,
+            beyond_noise=False,
+            band_fraction=None,
+            same_case=True,
+        ),
+        Change(
+            "context_bytes", "context", "bytes", 5e8, 5e8, 0.0, beyond_noise=False, band_fraction=0.01, same_case=False
+        ),
     ),
     notes=(Remark("measured", "warning", "others use this device"),),
 )
@@ -116,6 +136,11 @@ def test_what_the_table_says() -> None:
     assert "fixed time  " not in text  # unchanged: counted, not listed
     counted = "2 unchanged, within the spreads of both runs; no spread is known of context, and 1% to each side"
     assert counted in " ".join(text.split())
+    assert "of another case" not in text  # of what is unchanged nobody asks
+    assert FOUND.changes is not None
+    other = FOUND._replace(changes=(FOUND.changes[0]._replace(same_case=False),))
+    told = " ".join(profile_table(other, width=120, color=False, unicode=False).split())
+    assert "of another case than then, so no plain change: memory, copy" in told
     assert "not on this device: torch.scaled, torch.other\n" in text
     assert "not in float8_e4m3fn: loop\n" in text
     assert "--gpu a-gpu uses it" in text
