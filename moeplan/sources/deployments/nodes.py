@@ -30,7 +30,7 @@ _TAGS: dict[str, Kind] = {
 class Node:
     """One value of a YAML document. Asking for what is not there gives an empty node, so that paths can be followed."""
 
-    __slots__ = ("entries", "items", "kind", "spot", "text")
+    __slots__ = ("entries", "items", "key", "kind", "spot", "text")
 
     def __init__(
         self,
@@ -42,6 +42,8 @@ class Node:
     ) -> None:
         self.kind = kind
         self.spot = spot
+        self.key = spot
+        """Where the key stands that the value belongs to; of what has none, where it stands itself."""
         self.text = text
         """A scalar as it is written, without quotes; block texts unfolded."""
         self.entries: Mapping[str, Node] = entries or {}
@@ -227,7 +229,9 @@ class _Walk:
             name = key.value if key.id == "scalar" else "?"
             if name in found:
                 self.twice(name, self.spot(key, path))
-            found[name] = self.node(value, f"{path}.{name}" if path else name, depth + 1)
+            below = f"{path}.{name}" if path else name
+            found[name] = self.node(value, below, depth + 1)
+            found[name].key = self.spot(key, below)
         for each in merged:
             if each.id == "mapping":
                 for name, value in self.entries(each, path, depth + 1).items():

@@ -104,14 +104,14 @@ def _model(name: str, model: Node, document: Node, stream: Stream) -> Found:
     base = Deployed(
         KIND,
         name,
-        model.spot,
+        model.key,
         image=run.image if run is not None else None,
         gang=own_gang(Gang(gpus), runs[0].variables),
         device_ids=(run.device_ids if run is not None else ()) or visible_devices(runs[0].variables),
     )
     deployed = recorded(base, runs[:1])[0]
     aliases = (alias.quote() or alias.at("id").quote() for alias in model.at("aliases"))
-    served = (Quote(name, model.spot), *(alias for alias in aliases if alias is not None))
+    served = (Quote(name, model.key), *(alias for alias in aliases if alias is not None))
     return Found((deployed._replace(served_names=served),), secrets=secrets)
 
 
@@ -121,7 +121,7 @@ def _model(name: str, model: Node, document: Node, stream: Stream) -> Found:
 def _macros(name: str, model: Node, document: Node, stream: Stream) -> dict[str, _Piece]:
     """By name, those of the model before those of the file; `env.NAME` are variables of the machine."""
     port = document.at("startPort")
-    found = {"MODEL_ID": _Piece(name, model.spot), "PORT": _piece(port) if port.there else _Piece(FIRST_PORT, NOWHERE)}
+    found = {"MODEL_ID": _Piece(name, model.key), "PORT": _piece(port) if port.there else _Piece(FIRST_PORT, NOWHERE)}
     for node in (document.at("macros"), model.at("macros")):
         found |= {key: _piece(value) for key, value in node.entries.items() if value.is_scalar}
     found |= {f"env.{key}": _Piece(quote.text, NOWHERE) for key, quote in stream.variables.items()}

@@ -47,7 +47,8 @@ def test_macros_are_replaced_and_keep_their_places() -> None:
     assert next(word.spot.column for word in first.command if word.text == "-m") == 7
     assert first.device_ids == ("0", "1")
     assert first.gang.gpus_per_engine == 2
-    assert [name.text for name in first.served_names] == ["first", "one", "two"]
+    assert [(name.text, name.spot.line) for name in first.served_names] == [("first", 9), ("one", 17), ("two", 17)]
+    assert first.spot.line == 9
     assert found.passed_over == ("speech",)
 
 
