@@ -149,6 +149,7 @@ class Estimator:
                     engine=engine,
                     engine_version=version,
                     engine_args=(*subject.variables, *PROGRAMS[engine].split(), *words),
+                    engine_files=False,
                     context=context,
                     concurrency=concurrency,
                     revision=revision,
