@@ -87,7 +87,7 @@ def _read_command(engine: str, words: Sequence[str], *, engine_files: bool) -> "
             "a plain transformers script has no command line to read behind `--`",
             hint="name the engine whose flags these are, for instance --engine vllm",
         )
-    from moeplan.engines import ENGINES
+    from moeplan.engines import ENGINES, flags_of
     from moeplan.engines.command_line import read_command
 
     notes: tuple[Remark, ...] = ()
@@ -95,9 +95,10 @@ def _read_command(engine: str, words: Sequence[str], *, engine_files: bool) -> "
         from moeplan.estimate.engine_files import with_files
 
         words, notes = with_files(engine, words)
-    table = import_module(f"moeplan.engines.{ENGINES[engine]}.flags")
-    command = read_command(table.FLAGS, words)
+    flags = flags_of(engine)
+    command = read_command(flags, words)
     command = command._replace(notes=(*notes, *command.notes))
+    table = import_module(f"moeplan.engines.{ENGINES[engine]}.flags")
     # llama.cpp states one length for all sequences together, and types of keys and values apart.
     common = getattr(table, "common_fields", None)
     if common is not None:
@@ -106,7 +107,7 @@ def _read_command(engine: str, words: Sequence[str], *, engine_files: bool) -> "
     own = getattr(table, "own_settings", None)
     if own is not None:
         command = command._replace(settings=own(command.settings))
-    return command, {flag.field: flag.name for flag in reversed(table.FLAGS) if flag.field is not None}
+    return command, {flag.field: flag.name for flag in reversed(flags) if flag.field is not None}
 
 
 def engine_of(words: Sequence[str]) -> str | None:
