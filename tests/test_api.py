@@ -13,16 +13,19 @@ def test_the_public_names_are_these() -> None:
     assert sorted(moeplan.__all__) == [
         "MoeplanError",
         "__version__",
+        "check",
         "estimate",
         "gpus",
+        "lock",
         "models",
         "profile",
         "validate",
     ]
     assert list(inspect.signature(moeplan.estimate).parameters) == [
-        "model", "gpu", "engine", "engine_version", "engine_args", "tp", "pp", "dp", "ep", "dp_attention", "dcp",
+        "model", "gpu", "engine", "engine_version", "engine_args", "engine_files", "tp", "pp", "dp", "ep", "dp_attention", "dcp",
         "redundant_experts", "pp_layers", "nodes", "utilization", "context", "concurrency", "encoder_tokens", "dtype", "quant",
         "kv_dtype", "revision", "offline", "headers", "file", "profiles", "strict", "progress",
+        "find",
     ]  # fmt: skip
     assert list(inspect.signature(moeplan.validate).parameters) == [
         "model", "log", "gpu", "engine", "engine_version", "engine_args", "tolerance", "learn", "quant", "revision",

@@ -102,7 +102,6 @@ WELL_KNOWN = {
         -n 2                                       num_nodes = 2
         --num-redundant-experts 32                 redundant_experts = 32
         --prefill-context-parallel-size 2          --prefill-context-parallel-size = 2
-        --data-parallel-size-local 8               --data-parallel-size-local = 8
         --max-num-seqs 256                         --max-num-seqs = 256
         --max-num-batched-tokens 8192              --max-num-batched-tokens = 8192
         --enforce-eager                            --enforce-eager = True

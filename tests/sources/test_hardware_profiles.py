@@ -14,7 +14,7 @@ import yaml
 
 from moeplan.core.errors import EXIT_INPUT, InputError
 from moeplan.core.hardware import Hardware, usable
-from moeplan.sources import hardware_profiles
+from moeplan.sources import hardware_profiles, strict_yaml
 from moeplan.sources.hardware_profiles import build_index, find_hardware, list_hardware, read_hardware
 from moeplan.sources.profile_folders import builtin_folder, profile_folders, user_config_folder
 
@@ -378,6 +378,7 @@ def test_one_question_reads_the_index_and_one_file(monkeypatch: pytest.MonkeyPat
         if watching and event == "open" and str(arguments[0]).startswith(str(BUILTIN)):
             opened.append(Path(arguments[0]).name)
 
+    strict_yaml._read.cache_clear()  # what another test read is not opened again
     watching = True
     sys.addaudithook(watch)
     find_hardware("8xNVIDIA H200")

@@ -48,7 +48,7 @@ _LAYOUT = (
         minimum=0,
     ),
     Flag("--eplb-config", "json"),
-    *rows("--prefill-context-parallel-size/-pcp --data-parallel-size-local/-dpl --elastic-ep-max-dp-size", "count"),
+    *rows("--prefill-context-parallel-size/-pcp --elastic-ep-max-dp-size", "count"),
     *rows("--ubatch-size", "count", minimum=0),
     Flag("--all2all-backend", aliases=("VLLM_ALL2ALL_BACKEND",)),
     *rows("--device-ids --dcp-comm-backend"),
@@ -242,7 +242,8 @@ _WITHOUT_EFFECT = (
     *quiet(
         "--distributed-executor-backend --master-addr --master-port --node-rank/-r --distributed-timeout-seconds "
         "--cpu-distributed-timeout-seconds --data-parallel-rank/-dpn --data-parallel-start-rank/-dpr "
-        "--data-parallel-address/-dpa --data-parallel-rpc-port/-dpp --data-parallel-backend/-dpb --dp-sync-interval "
+        "--data-parallel-address/-dpa --data-parallel-size-local/-dpl --data-parallel-rpc-port/-dpp "
+        "--data-parallel-backend/-dpb --dp-sync-interval "
         "--dcp-kv-cache-interleave-size --cp-kv-cache-interleave-size --dbo-decode-token-threshold "
         "--dbo-prefill-token-threshold --expert-placement-strategy --eplb-window-size --eplb-step-interval"
     ),

@@ -21,6 +21,8 @@ PASSED_ON = (
 )  # fmt: skip
 """Settings without a default worth a row: shown when they are stated. All of them are heeded by the arithmetic; what is
 stated beyond these is told in a note."""
+AS_BY_DEFAULT: Mapping[str, Value] = {"--enable-chunked-prefill": True, "VLLM_USE_V1": "1"}
+"""Settings that change nothing where they are stated as they are anyway, in every version that was read."""
 NO_SIZES = ("", "[]")
 """Values of `--cudagraph-capture-sizes` that name no size."""
 CHUNKS_EXPERTS_UNTIL = "0.17"
@@ -55,6 +57,7 @@ def settle(serving: Serving) -> Settings:
         Option("--tensor-parallel-size", serving.layout.tp, "inferred"),
     ]
     options += [Option(flag, stated[flag], "stated") for flag in PASSED_ON if flag in stated]
+    options += [Option(flag, value, "stated") for flag, value in AS_BY_DEFAULT.items() if stated.get(flag) == value]
     if "--swap-space" in stated and not serving.constants.at_least(SWAPS_UNTIL):
         options.append(Option("--swap-space", stated["--swap-space"], "stated"))
     if stated.get("--cudagraph-capture-sizes") in NO_SIZES:
