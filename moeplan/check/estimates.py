@@ -55,6 +55,7 @@ class Estimator:
         self.find = find
         self.profiles = tuple(profiles)
         self.prices = prices
+        self.cards: dict[str, Hardware | InputError] = {}
         self.models: dict[tuple[str, Asked], LoadedModel | MoeplanError] = {}
         self.offline = offline
         self.known: dict[tuple[object, ...], Estimate | MoeplanError] = {}
@@ -86,12 +87,18 @@ class Estimator:
         """The profile of the GPU that is named, or what is wrong with its name."""
         if subject.gpu is None:
             return None, None
-        try:
-            return find_hardware(subject.gpu.text, tuple(Path(folder) for folder in self.profiles))[0], None
-        except InputError as error:
-            told = f"{error.message}: no hardware profile answers to that name"
-            hint = f"map it in the policy (gpus: {{{subject.gpu.text}: h100-sxm}}); {error.hint}"
+        name = subject.gpu.text
+        if name not in self.cards:
+            try:
+                self.cards[name] = find_hardware(name, tuple(Path(folder) for folder in self.profiles))[0]
+            except InputError as error:
+                self.cards[name] = error
+        found = self.cards[name]
+        if isinstance(found, InputError):
+            told = f"{found.message}: no hardware profile answers to that name"
+            hint = f"map it in the policy (gpus: {{{subject.gpu.text}: h100-sxm}}); {found.hint}"
             return None, Missing("gpu", told, hint, subject.gpu.spot or subject.deployed.spot)
+        return found, None
 
     def _unread(self, subject: Subject) -> MoeplanError | None:
         """What keeps the model from being read; None where it is."""

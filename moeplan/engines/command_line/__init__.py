@@ -12,6 +12,7 @@ walk          the one walk over the words; `owners` tells what each of them belo
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from moeplan.core.deployment import Value
@@ -81,7 +82,9 @@ def owners(flags: tuple[Flag, ...], words: Sequence[str]) -> tuple[Owner, ...]:
     return find_owners(_by_spelling(flags), words)
 
 
-def _by_spelling(flags: tuple[Flag, ...]) -> dict[str, Flag]:
+@lru_cache(maxsize=8)
+def _by_spelling(flags: tuple[Flag, ...]) -> Mapping[str, Flag]:
+    """Rows by all that somebody may type; each engine has one table, which a check asks for hundreds of times."""
     return {spelled(name): flag for flag in (*flags, *VARIABLES) for name in flag.spellings}
 
 
