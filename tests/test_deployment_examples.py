@@ -20,6 +20,7 @@ from moeplan.core.deployed import Deployed, FileRead, Quote
 from moeplan.engines import ALSO_CALLED, flags_of
 from moeplan.engines.command_line import Command, read_command
 from moeplan.sources.deployments.read import read_file
+from moeplan.sources.deployments.words import value_of
 
 EXAMPLES = Path(__file__).parents[2] / "shared" / "data" / "deployments"
 MANIFEST = EXAMPLES / "manifest.yaml"
@@ -167,7 +168,7 @@ FACTS: Mapping[str, Callable[[Seen], object]] = {
     "pp": field("pp", 1),
     "dp": field("dp", 1),
     "ep": expert_ranks,
-    "dp_local": setting("--data-parallel-size-local"),
+    "dp_local": lambda one: local(one.deployed),
     "attention_dp": field("dp_attention", default=False),
     "dp_attention": field("dp_attention", default=False),
     "redundant_experts": field("redundant_experts"),
@@ -191,6 +192,12 @@ FACTS: Mapping[str, Callable[[Seen], object]] = {
     "speculative": speculation,
     "quant": quantised,
 }
+
+
+def local(deployed: Deployed) -> int | None:
+    """Ranks of one pod, which change nothing in memory: no setting of the engine keeps them."""
+    stated = value_of(deployed.command, "--data-parallel-size-local", "-dpl")
+    return None if stated is None else stated.whole_number()
 
 
 def replicas(deployed: Deployed) -> int | None:

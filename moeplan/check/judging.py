@@ -75,8 +75,8 @@ class Judging:
     def _finding(self, seen: FileSeen, rule: Rule, hit: Hit, terms: Terms, outcome: Outcome | None) -> Finding:
         name = outcome.subject.deployed.name if outcome is not None else hit.deployment
         fingerprint = _fingerprint(seen.file.path, rule.code, name, hit)
-        state, by, reason = self._state(seen, rule, hit, terms, outcome, fingerprint)
         about = outcome or next((each for each in seen.outcomes if each.subject.deployed.name == name), None)
+        state, by, reason = self._state(seen, rule, hit, terms, about, fingerprint)
         return Finding(
             code=rule.code,
             level=_level(rule, terms),
@@ -113,15 +113,15 @@ class Judging:
 
 def _ignored(seen: FileSeen, hit: Hit, outcome: Outcome | None) -> Iterator[tuple[Sequence[str], By, str]]:
     for directive in seen.file.directives:
-        here = directive.spot.line in (hit.spot.line, hit.spot.line - 1) or directive.whole_file
+        here = hit.spot.line in (directive.spot.line, directive.about_line) or directive.whole_file
         if directive.ignored and here:
             yield directive.ignored, "comment", directive.reason
     if outcome is None:
         return
     deployed = outcome.subject.deployed
     for directive in directives_for(seen.file, deployed):
-        # On the line where a deployment begins, or above it, a comment is about all of it.
-        if directive.ignored and directive.spot.line in (deployed.spot.line, deployed.spot.line - 1):
+        # On the line where a deployment or its document begins, or above it, a comment is about all of it.
+        if directive.ignored and directive.about_line in (deployed.spot.line, deployed.within.first):
             yield directive.ignored, "comment", directive.reason
     annotation = deployed.annotations.get("moeplan/ignore")
     if annotation is not None:

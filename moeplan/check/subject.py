@@ -156,13 +156,18 @@ def _settings(file: FileRead, deployed: Deployed) -> dict[str, Known]:
 
 
 def directives_for(file: FileRead, deployed: Deployed) -> Iterator[Directive]:
-    """Comments that are about one deployment: those of the whole file, then those between it and the next one."""
-    following = [each.spot.line for each in file.deployments if each.spot.line > deployed.spot.line]
-    end = min(following, default=10**9)
+    """Comments that are about one deployment: those of the whole file, then those of its document, in their order.
+
+    One above the document, or in it before the first of its deployments, is about all of them; the others are about the
+    deployment that they stand above or in, up to where the next one begins.
+    """
+    beside = sorted({each.spot.line for each in file.deployments if each.within == deployed.within})
+    end = next((line for line in beside if line > deployed.spot.line), deployed.within.last + 1)
     yield from (directive for directive in file.directives if directive.whole_file)
     for directive in file.directives:
-        # A comment may stand on the line above.
-        if not directive.whole_file and deployed.spot.line - 1 <= directive.spot.line < end - 1:
+        line = directive.about_line
+        shared = line == deployed.within.first or line < beside[0]
+        if not directive.whole_file and line in deployed.within and (shared or deployed.spot.line <= line < end):
             yield directive
 
 

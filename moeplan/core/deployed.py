@@ -81,6 +81,20 @@ class Gang(NamedTuple):
         return None if gpus is None or pods is None else gpus * pods
 
 
+class Lines(NamedTuple):
+    """Lines of a file, both ends among them."""
+
+    first: int = 0
+    last: int = 10**9
+
+    def __contains__(self, line: object) -> bool:
+        return isinstance(line, int) and self.first <= line <= self.last
+
+    def inside(self, other: "Lines") -> "Lines":
+        """Those that both have."""
+        return Lines(max(self.first, other.first), min(self.last, other.last))
+
+
 class Deployed(NamedTuple):
     """One engine as a file deploys it."""
 
@@ -89,7 +103,7 @@ class Deployed(NamedTuple):
     name: str
     """As the file names it: `decode`; a file without names gives its own."""
     spot: Spot
-    """Where it begins."""
+    """Where it begins: its own key or dash, else its document or object."""
     engine: str | None = None
     """A name of `engines.ENGINES`; None where the file does not tell."""
     engine_version: Quote | None = None
@@ -119,19 +133,23 @@ class Deployed(NamedTuple):
     annotations: Mapping[str, Quote] = {}
     """`moeplan/...` annotations of the object."""
     remarks: tuple[FileRemark, ...] = ()
+    within: Lines = Lines()
+    """Its document, or its object of a list; all lines of a file without documents."""
 
 
 class Directive(NamedTuple):
     """A comment that speaks to moeplan: `# moeplan: ignore[FIT001] reason` or `# moeplan: gpu=h200`."""
 
     spot: Spot
+    about_line: int
+    """The line that it is about: its own where it stands behind something, else the next one with anything on it."""
     ignored: tuple[str, ...] = ()
     """Codes or prefixes whose findings are left out."""
     reason: str = ""
     settings: Mapping[str, str] = {}
     """What is stated in the file's stead: `gpu`, `model`, `revision`, `engine_version`, ..."""
     whole_file: bool = False
-    """True for a comment above the first key; else it is about the deployment or line that it stands at."""
+    """True for a comment above the first key; else it is about the deployment and the line that it stands at."""
 
 
 class PlainSecret(NamedTuple):

@@ -13,6 +13,8 @@ MOST_LINE = 4000
 """Characters of a line in which a comment is looked for."""
 
 _SIGN = re.compile(r"#[ \t]*moeplan:[ \t]*")
+_NOTHING = re.compile(r"\s*(?:#.*)?|---\s*(?:\s#.*)?|\.\.\.\s*")
+"""A line that says nothing itself: what a comment on it is about comes behind."""
 _IGNORE = re.compile(r"ignore[ \t]*\[([^\]]*)\][ \t:]*(.*)")
 _CODE = re.compile(r"[A-Za-z]+[0-9]*")
 _SETTING = re.compile(r"([A-Za-z][\w-]*)[ \t]*=[ \t]*(\"[^\"]*\"|'[^']*'|[^\s\"']\S*)?")
@@ -38,16 +40,22 @@ def read_directives(text: str) -> Directives:
     found: list[Directive] = []
     remarks: list[FileRemark] = []
     begun = False
+    waiting = 0
+    """How many of the last ones found stand above the line that they are about."""
     for number, line in enumerate(text.split("\n"), 1):
-        plain = line.strip()
-        begun = begun or (bool(plain) and not plain.startswith(("#", "---", "%YAML")))
+        says = not _NOTHING.fullmatch(line)
+        if says and waiting:
+            found[-waiting:] = [each._replace(about_line=number) for each in found[-waiting:]]
+            waiting = 0
+        begun = begun or (says and not line.startswith("%YAML"))
         place = _comment(line[:MOST_LINE])
         if place is None:
             continue
-        spot = Spot(number, place + 1)
-        directive, wrong = _directive(line[place:], spot, whole_file=not begun)
-        found += [directive] if directive is not None else []
+        directive, wrong = _directive(line[place:], Spot(number, place + 1), whole_file=not begun)
         remarks += wrong
+        if directive is not None:
+            found.append(directive)
+            waiting += not says
     return Directives(tuple(found), tuple(remarks))
 
 
@@ -86,7 +94,8 @@ def _directive(comment: str, spot: Spot, *, whole_file: bool) -> tuple[Directive
         if found is None or wrong is not None:
             told = "names no rule to ignore" if not wrong else f"{wrong!r} is no code of a rule"
             return None, [_broken(told, spot, "write the codes in brackets: `# moeplan: ignore[FIT001,TOP] reason`")]
-        return Directive(spot, tuple(code.upper() for code in codes), found.group(2).strip(), {}, whole_file), []
+        upper = tuple(code.upper() for code in codes)
+        return Directive(spot, spot.line, upper, found.group(2).strip(), {}, whole_file), []
     settings: dict[str, str] = {}
     remarks: list[FileRemark] = []
     place = 0
@@ -111,7 +120,7 @@ def _directive(comment: str, spot: Spot, *, whole_file: bool) -> tuple[Directive
 
 
 def _kept(settings: dict[str, str], spot: Spot, whole_file: bool) -> Directive | None:
-    return Directive(spot, settings=settings, whole_file=whole_file) if settings else None
+    return Directive(spot, spot.line, settings=settings, whole_file=whole_file) if settings else None
 
 
 def _near(name: str) -> str:

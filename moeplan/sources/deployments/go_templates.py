@@ -25,11 +25,12 @@ _FALSE = ("", "false", "0")
 def filled(node: Node, lookup: Lookup) -> Node:
     """The node with the templates of all its texts filled in."""
     if node.kind == "text" and "{{" in node.text:
-        return Node("text", node.spot, filled_text(node.text, lookup))
+        return Node("text", node.spot, filled_text(node.text, lookup), key=node.key)
     if node.kind == "map":
-        return Node("map", node.spot, entries={key: filled(value, lookup) for key, value in node.entries.items()})
+        entries = {key: filled(value, lookup) for key, value in node.entries.items()}
+        return Node("map", node.spot, entries=entries, key=node.key)
     if node.kind == "list":
-        return Node("list", node.spot, items=[filled(item, lookup) for item in node.items])
+        return Node("list", node.spot, items=[filled(item, lookup) for item in node.items], key=node.key)
     return node
 
 

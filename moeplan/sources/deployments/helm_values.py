@@ -35,13 +35,12 @@ def resolved(quote: Quote, values: Node) -> Quote:
 def resolved_node(node: Node, values: Node) -> Node:
     """The node with all its texts resolved; a template that is not told stays as it stands."""
     if node.kind == "text" and "{{" in node.text:
-        return Node("text", node.spot, resolved(Quote(node.text, node.spot), values).text)
+        return Node("text", node.spot, resolved(Quote(node.text, node.spot), values).text, key=node.key)
     if node.kind == "map":
-        return Node(
-            "map", node.spot, entries={key: resolved_node(value, values) for key, value in node.entries.items()}
-        )
+        entries = {key: resolved_node(value, values) for key, value in node.entries.items()}
+        return Node("map", node.spot, entries=entries, key=node.key)
     if node.kind == "list":
-        return Node("list", node.spot, items=[resolved_node(item, values) for item in node.items])
+        return Node("list", node.spot, items=[resolved_node(item, values) for item in node.items], key=node.key)
     return node
 
 

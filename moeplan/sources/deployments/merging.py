@@ -19,7 +19,7 @@ def merged(base: Node, patch: Node) -> Node:
         entries = dict(base.entries)
         for key, value in patch.entries.items():
             entries[key] = merged(entries[key], value) if key in entries else value
-        return Node("map", patch.spot, entries=entries)
+        return Node("map", patch.spot, entries=entries, key=patch.key)
     if patch.kind == "list" and base.kind == "list":
         return _merged_list(base, patch)
     return patch
@@ -33,4 +33,4 @@ def _merged_list(base: Node, patch: Node) -> Node:
     for item in patch.items:
         name = item.at(key).word()
         members[name] = merged(members[name], item) if name in members else item
-    return Node("list", patch.spot, items=list(members.values()))
+    return Node("list", patch.spot, items=list(members.values()), key=patch.key)

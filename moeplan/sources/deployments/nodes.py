@@ -39,11 +39,13 @@ class Node:
         text: str = "",
         entries: Mapping[str, Node] | None = None,
         items: Sequence[Node] = (),
+        key: Spot | None = None,
     ) -> None:
         self.kind = kind
         self.spot = spot
-        self.key = spot
-        """Where the key stands that the value belongs to; of what has none, where it stands itself."""
+        self.key = key or spot
+        """Where the key stands that the value belongs to, or its dash in a list; of what has neither, where it stands
+        itself."""
         self.text = text
         """A scalar as it is written, without quotes; block texts unfolded."""
         self.entries: Mapping[str, Node] = entries or {}
@@ -170,15 +172,28 @@ class _Place:
         """From PyYAML's numbers, which begin at 0."""
         return Spot(line + self.first_line, column + self.first_column, self.path if path is None else path)
 
-    def indentation(self, line: int) -> int:
-        """Of the first line with anything in it, from `line` on."""
+    def line(self, number: int) -> str:
+        """A line of the text, from 0; empty where there is none."""
         if self.lines is None:
             self.lines = _BREAK.split(self.text)
-        for number in range(line, min(line + _MOST_BLANK, len(self.lines))):
-            each = self.lines[number]
+        return self.lines[number] if 0 <= number < len(self.lines) else ""
+
+    def indentation(self, line: int) -> int:
+        """Of the first line with anything in it, from `line` on."""
+        for number in range(line, line + _MOST_BLANK):
+            each = self.line(number)
             if each.strip():
                 return len(each) - len(each.lstrip(" "))
         return 0
+
+    def dash(self, line: int, column: int, spot: Spot) -> Spot:
+        """The dash before what begins at `spot`: in its column, on the line or above it; `spot` where there is none."""
+        for number in range(line, line - _MOST_BLANK, -1):
+            if self.line(number)[column : column + 1] == "-":
+                return self.spot(number, column, spot.path)
+            if number < line and self.line(number).strip() and not self.line(number).lstrip().startswith("#"):
+                break
+        return spot
 
 
 _MOST_BLANK = 100
@@ -213,10 +228,19 @@ class _Walk:
         if node.id == "mapping":
             return Node("map", spot, entries=self.entries(node, path, depth))
         if node.id == "sequence":
-            items = [self.node(each, f"{path}[{place}]", depth + 1) for place, each in enumerate(node.value)]
-            return Node("list", spot, items=items)
+            return Node("list", spot, items=self.items(node, path, depth))
         # A custom tag on a scalar (`!env X`) is a text like another.
         return Node("text" if kind in ("map", "list") else kind, spot, text=node.value)
+
+    def items(self, node: Any, path: str, depth: int) -> list[Node]:
+        """Values of a list, each with the place of its dash."""
+        found = []
+        for place, each in enumerate(node.value):
+            item = self.node(each, f"{path}[{place}]", depth + 1)
+            if not node.flow_style:
+                item.key = self.place.dash(each.start_mark.line, node.start_mark.column, item.spot)
+            found.append(item)
+        return found
 
     def entries(self, node: Any, path: str, depth: int) -> dict[str, Node]:
         """Keys of a mapping: its own before those that it merges."""

@@ -87,7 +87,7 @@ def read_pod(
         own = base
         if len(found) > 1:
             name = f"{base.name}-{container.node.at('name').word() or place + 1}"
-            spot = container.node.spot if place else base.spot
+            spot = container.node.key if place else base.spot
             own = base._replace(name=name, host=base.host or base.name, spot=spot)
         deployments += _deployed(container, pod, own, stream, evidence)
     return Found(tuple(deployments), tuple(remarks), tuple(secrets), tuple(name for name in beside if name))
@@ -213,4 +213,4 @@ def _downloads(pod: Node, stream: Stream) -> Iterator[Weights]:
 
 def _patch(container: Node) -> FileRemark:
     told = "the container has no image: this is a patch, and what its base says is not in this text"
-    return FileRemark(PATCH, told, container.spot, "check the rendered stream: kustomize build DIR | moeplan check -")
+    return FileRemark(PATCH, told, container.key, "check the rendered stream: kustomize build DIR | moeplan check -")

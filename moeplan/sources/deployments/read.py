@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, cast
 
-from moeplan.core.deployed import FileRead, FileRemark, PlainSecret, Quote, Spot
+from moeplan.core.deployed import FileRead, FileRemark, Lines, PlainSecret, Quote, Spot
 from moeplan.core.errors import InputError
 from moeplan.sources.deployments.directives import read_directives
 from moeplan.sources.deployments.files import STDIN, FileText, find_files, read_text
@@ -124,13 +124,21 @@ def _read_yaml(file: FileText, variables: Mapping[str, Quote]) -> FileRead | Non
     if "services:" in text:
         stream = stream._replace(variables={**_beside(file.path), **variables})
     lines = text.split("\n") if TEMPLATE.search(text) else ()
-    found = [
-        each for document in composed.documents if (each := _of_document(document, stream, lines, likely)) is not None
-    ]
+    found: list[Found] = []
+    within: list[Lines] = []
+    for document, own_lines in zip(composed.documents, _lines_of(composed.documents), strict=True):
+        each = _of_document(document, stream, lines, likely)
+        if each is not None:
+            found.append(each)
+            within.append(own_lines)
     broken = _broken(composed, text)
     if not found and not (likely and broken and (_is_mapping(composed) or TEMPLATE.search(text))):
         return None
-    deployments = tuple(deployed for each in found for deployed in each.deployments)
+    deployments = tuple(
+        deployed._replace(within=deployed.within.inside(lines))
+        for each, lines in zip(found, within, strict=True)
+        for deployed in each.deployments
+    )
     others = [remark for remark in composed.remarks if remark.code != "file-broken"] if found else []
     secrets = [secret for document in composed.documents for secret in secrets_in_yaml(document)]
     return FileRead(
@@ -141,6 +149,16 @@ def _read_yaml(file: FileText, variables: Mapping[str, Quote]) -> FileRead | Non
         secrets=(*(secret for each in found for secret in each.secrets), *secrets),
         passed_over=tuple(name for each in found for name in each.passed_over),
     )
+
+
+def _lines_of(documents: Sequence[Node]) -> Iterator[Lines]:
+    """The lines of each document, up to the one where the next begins."""
+    last = Lines().last
+    made = []
+    for document in reversed(documents):
+        made.append(Lines(document.spot.line, last))
+        last = document.spot.line - 1 if document.there else last
+    return reversed(made)
 
 
 def _thinned(text: str) -> str:

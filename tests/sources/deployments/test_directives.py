@@ -46,6 +46,31 @@ def test_a_comment_above_everything_is_about_the_whole_file(text: str, *, whole:
 
 
 @pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a: 1\n# moeplan: gpu=x\nb: 2\n", 3),
+        ("a: 1  # moeplan: gpu=x\nb: 2\n", 1),
+        ("a: 1\n# moeplan: gpu=x\n# why\n\n  # more\nb: 2\n", 6),
+        ("a: 1\n# moeplan: gpu=x\n---\n# Source: chart\nb: 2\n", 5),
+        ("a: 1\n--- # moeplan: gpu=x\nb: 2\n", 3),
+        ("a: 1\n...\n# moeplan: gpu=x\n...\n---\nb: 2\n", 6),
+        ("a: 1\n# moeplan: gpu=x\n- # why\n  b\n", 3),
+        ("a: 1\n# moeplan: gpu=x\n--- !tag\nb: 2\n", 3),
+        ("a: 1\n# moeplan: gpu=x\n", 2),
+        ("a: 1\n# moeplan: gpu=x\n\n# the end", 2),
+    ],
+)
+def test_the_line_that_a_comment_is_about(text: str, line: int) -> None:
+    (found,) = read_directives(text).found
+    assert found.about_line == line
+
+
+def test_several_comments_are_about_one_line() -> None:
+    text = "a: 1\n# moeplan: gpu=x\n# moeplan: gpu=\n# moeplan: ignore[FIT] why\nb: 2 # moeplan: model=org/name\nc: 3\n"
+    assert [each.about_line for each in read_directives(text).found] == [5, 5, 5]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         'a: "x # moeplan: gpu=h100"',

@@ -75,7 +75,7 @@ def _deployed(
     base = Deployed(
         KIND,
         service.name,
-        service.node.spot,
+        service.node.key,
         image=expand_compose(image, stream.variables) if image is not None else None,
         gang=Gang(devices.num_gpus, None, replicas),
         device_ids=devices.ids,
@@ -184,7 +184,7 @@ def _service(name: str, services: Node, stream: Stream) -> _Service:
         if file and file.removeprefix("./") != stream.path.rpartition("/")[2]:
             told = f"{name} extends {base} of {file}, which is another file: what stands there is left out"
             hint = "check the whole: docker compose config | moeplan check -"
-            remarks.append(FileRemark("extends-elsewhere", told, extends.spot, hint))
+            remarks.append(FileRemark("extends-elsewhere", told, extends.key, hint))
             break
         if base in seen or base not in services:
             break
@@ -197,13 +197,14 @@ def merged(own: Node, base: Node) -> Node:
     """Mappings are merged key by key, variables name by name; everything else of its own counts."""
     if own.kind == "list" and base.kind in ("list", "map") and _is_environment(own):
         entries = {**environment_entries(base), **environment_entries(own)}
-        return Node("map", own.spot, entries={name: _scalar(value, own) for name, value in entries.items()})
+        scalars = {name: _scalar(value, own) for name, value in entries.items()}
+        return Node("map", own.spot, entries=scalars, key=own.key)
     if own.kind != "map" or base.kind != "map":
         return own if own.there else base
     entries_of_both = {
         key: merged(own.at(key), value) if key in own.entries else value for key, value in base.entries.items()
     }
-    return Node("map", own.spot, entries={**entries_of_both, **_only_own(own, base)})
+    return Node("map", own.spot, entries={**entries_of_both, **_only_own(own, base)}, key=own.key)
 
 
 def _only_own(own: Node, base: Node) -> dict[str, Node]:

@@ -122,7 +122,7 @@ def _deployed(document: Node, component: _Component, runs: Sequence[Run], stream
     base = Deployed(
         f"dynamo.{document.at('apiVersion').word().rpartition('/')[2]}",
         component.name,
-        node.spot,
+        node.key,
         image=component.container.at("image").quote(),
         gpu=with_slice(gpu_of_pod(pod), slice_of(resources)),
         gang=Gang(gpus_of(resources), nodes, node.at("replicas").quote()),
@@ -158,7 +158,7 @@ def _paired(deployments: Sequence[Deployed]) -> Iterator[Deployed]:
 
 def _unknown_engine(component: _Component) -> FileRemark:
     told = f"{component.name} asks for GPUs, and runs no engine that moeplan can tell from its command"
-    return FileRemark("engine-unknown", told, component.node.spot, "write the engine's command in the file")
+    return FileRemark("engine-unknown", told, component.node.key, "write the engine's command in the file")
 
 
 def _without_own_flags(run: Run) -> Run:

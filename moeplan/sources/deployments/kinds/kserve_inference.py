@@ -59,7 +59,7 @@ def read(document: Node, stream: Stream) -> Found:
     base = Deployed(
         KIND,
         name,
-        document.spot,
+        document.key,
         gang=Gang(replicas=low, max_replicas=most),
         annotations=moeplan_annotations(document.at("metadata", "annotations"), predictor.at("annotations")),
     )

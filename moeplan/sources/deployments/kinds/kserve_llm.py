@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote, Role
+from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote, Role, Spot
 from moeplan.sources.deployments.containers import Run, container_runs, environment, gpus_of, slice_of, words_of
 from moeplan.sources.deployments.device_claims import claimed_gpus
 from moeplan.sources.deployments.gangs import counted, leading
@@ -134,7 +134,7 @@ def _workload(service: _Service, part: Node, name: str, role: Role) -> Found:
     base = Deployed(
         KIND,
         name,
-        service.document.spot if role != "prefill" else part.spot,
+        service.document.key if role != "prefill" else _prefill_key(service),
         image=main.at("image").quote(),
         gpu=with_slice(gpu_of_pod(pod) or gpu_of_pod(part.at("worker")), slice_of(main.at("resources"))),
         gang=Gang(
@@ -156,6 +156,12 @@ def _workload(service: _Service, part: Node, name: str, role: Role) -> Found:
         secrets=secrets,
         passed_over=tuple(each.at("name").word() for each in others if each is not main and each.at("name").there),
     )
+
+
+def _prefill_key(service: _Service) -> Spot:
+    """Where the service says how it prefills; a base may stand anywhere."""
+    own = service.document.at("spec", "prefill")
+    return own.key if own.there else service.document.key
 
 
 def _main(pod: Node, document: Node) -> Node:

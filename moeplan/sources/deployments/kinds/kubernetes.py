@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote
+from moeplan.core.deployed import Deployed, FileRemark, Gang, Lines, PlainSecret, Quote
 from moeplan.sources.deployments.gangs import follows, spread
 from moeplan.sources.deployments.kinds import DOCUMENT_READERS
 from moeplan.sources.deployments.nodes import Node
@@ -43,7 +43,7 @@ def read(document: Node, stream: Stream) -> Found:
     base = Deployed(
         f"k8s.{kind.lower()}",
         name,
-        document.spot,
+        document.key,
         gang=Gang(replicas=_replicas(document, kind), max_replicas=most_replicas(stream, kind, name)),
         role=role_of_labels(document.at("metadata", "labels"), template.at("metadata", "labels")) or "aggregate",
         annotations=moeplan_annotations(document.at("metadata", "annotations"), template.at("metadata", "annotations")),
@@ -93,12 +93,15 @@ def _read_list(document: Node, stream: Stream) -> Found:
     remarks: list[FileRemark] = []
     secrets: list[PlainSecret] = []
     passed_over: list[str] = []
-    for item in listed_objects(document):
+    items = list(listed_objects(document))
+    for place, item in enumerate(items):
+        behind = items[place + 1].key.line if place + 1 < len(items) else 0
+        lines = Lines(item.key.line, behind - 1) if behind > item.key.line else Lines(item.key.line)
         for name in DOCUMENT_READERS if item is not document else ():
             reader = import_module(f"{__package__}.{name}")
             if reader.recognises(item):
                 found: Found = reader.read(item, stream)
-                deployments += found.deployments
+                deployments += (each._replace(within=lines) for each in found.deployments)
                 remarks += found.remarks
                 secrets += found.secrets
                 passed_over += found.passed_over

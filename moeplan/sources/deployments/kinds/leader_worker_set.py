@@ -36,7 +36,7 @@ def read(document: Node, stream: Stream) -> Found:
     base = Deployed(
         "k8s.leaderworkerset",
         name,
-        document.spot,
+        document.key,
         gang=Gang(None, size, spec.at("replicas").quote(), most_replicas(stream, _KIND, name)),
         role=role_of_labels(*labels) or "aggregate",
         annotations=moeplan_annotations(

@@ -217,7 +217,7 @@ def _groups(document: Node) -> _Groups:
         matrix = document.at("matrix") if document.at("matrix").there else router.at("settings", "matrix")
         told = "which models run beside each other is not read out of `matrix`: each is judged alone"
         hint = "look at sets of models together yourself"
-        return _Groups(dict.fromkeys(models, ONE_AT_A_TIME), {}, FileRemark("swap-matrix", told, matrix.spot, hint))
+        return _Groups(dict.fromkeys(models, ONE_AT_A_TIME), {}, FileRemark("swap-matrix", told, matrix.key, hint))
     groups = document.at("groups").entries or router.at("settings", "groups").entries
     apart = dict(_members(groups))
     at_once: dict[str, str] = {}

@@ -121,7 +121,7 @@ def _role(document: Node, name: str, role: Role, stream: Stream) -> Found:
         base = Deployed(
             KIND,
             name,
-            node.spot,
+            node.key,
             image=container.at("image").quote(),
             gpu=with_slice(gpu_of_role(node), slice_of(resources)),
             gang=gang,
@@ -164,7 +164,7 @@ def _refusal(spread: Spread, node: Node) -> tuple[FileRemark, ...]:
     if not spread.refused:
         return ()
     told = f"{spread.refused}: the chart refuses to render"
-    return (FileRemark("chart-refuses", told, node.spot, "state a multiple"),)
+    return (FileRemark("chart-refuses", told, node.key, "state a multiple"),)
 
 
 def _container_runs(

@@ -38,13 +38,19 @@ def read_scenario(document: Node, stream: Stream) -> Found:
         name = item.at("name").word() or stream.stem
         split = _runs(item, "decode") and _runs(item, "prefill")
         roles: tuple[Role, ...] = ("decode", "prefill")
+        engines: list[Deployed] = []
         for role in roles:
             if _runs(item, role):
                 found = _role(item, name, role, role if split else "aggregate", stream)
-                deployments += found.deployments
+                engines += found.deployments
                 secrets += found.secrets
             elif _at(item, role).there:
                 passed_over.append(f"{name}-{role}")
+        if engines:
+            # What stands above the scenario is about its first engine at least.
+            first = min(engines, key=lambda each: each.spot)
+            engines[engines.index(first)] = first._replace(spot=item.key)
+        deployments += engines
     return Found(tuple(deployments), secrets=tuple(secrets), passed_over=tuple(passed_over))
 
 
@@ -89,7 +95,7 @@ def _role(item: Node, name: str, key: str, role: Role, stream: Stream) -> Found:
     base = Deployed(
         KIND,
         f"{name}-{key}",
-        node.spot,
+        node.key,
         image=image,
         gpu=_gpu(item, node),
         gang=gang,

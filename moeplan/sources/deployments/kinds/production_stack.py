@@ -75,7 +75,7 @@ def _entry(serving: Node, spec: Node, stream: Stream) -> Found:
     base = Deployed(
         KIND,
         spec.at("name").word(),
-        spec.spot,
+        spec.key,
         image=image,
         gpu=_gpu(spec),
         gang=gang,
@@ -267,7 +267,7 @@ def _runtime(document: Node, stream: Stream) -> Found:
     base = Deployed(
         RUNTIME_KIND,
         name,
-        document.spot,
+        document.key,
         image=image,
         gang=Gang(gpus, None, deployment.at("replicas").quote()),
         annotations=moeplan_annotations(document.at("metadata", "annotations")),

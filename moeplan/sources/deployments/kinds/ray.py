@@ -69,7 +69,7 @@ def read(document: Node, stream: Stream) -> Found:
     base = Deployed(
         _SERVICE if kind else _SERVE,
         named(document, stream),
-        document.spot,
+        document.key,
         annotations=moeplan_annotations(document.at("metadata", "annotations")),
     )
     if not kind:
@@ -81,7 +81,7 @@ def read(document: Node, stream: Stream) -> Found:
     text = config.quote()
     if text is None:
         return Found(passed_over=(base.name,))
-    composed = compose(text.text, text.spot.line, text.spot.path)
+    composed = compose(text.text, text.spot.line, text.spot.path, text.spot.column)
     found = _read_serve(composed.documents[0], base, cluster) if composed.documents else Found()
     return found._replace(remarks=(*composed.remarks, *found.remarks))
 
@@ -105,8 +105,8 @@ def _read_serve(document: Node, base: Deployed, cluster: _Cluster | None) -> Fou
             passed_over.append(application.first("name", "import_path").word() or base.name)
     deployments: list[Deployed] = []
     secrets: list[PlainSecret] = []
-    for place, engine in enumerate(engines):
-        own = base if place == 0 else base._replace(spot=engine.config.spot)
+    for engine in engines:
+        own = base if len(engines) == 1 else base._replace(spot=engine.config.key)
         deployments += _deployed(engine, own, cluster, secrets, alone=len(engines) == 1)
     return Found(tuple(deployments), tuple(remarks), tuple(secrets), tuple(passed_over))
 
@@ -286,7 +286,7 @@ def _read_cluster(document: Node, kind: str, stream: Stream) -> Found:
     base = Deployed(
         _CLUSTERS[kind],
         name,
-        document.spot,
+        document.key,
         gpu=cluster.gpu if cluster is not None else None,
         gang=Gang(replicas=replicas, max_replicas=most_replicas(stream, kind, name)),
         role=role_of_labels(document.at("metadata", "labels"), head.at("metadata", "labels")) or "aggregate",

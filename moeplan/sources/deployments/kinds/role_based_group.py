@@ -86,7 +86,7 @@ def _read_role(document: Node, role: Node, spec: Node, groups: Quote | None, str
         base = Deployed(
             _KINDS[kind],
             f"{name}-{part.name}" if part.name else name,
-            role.spot,
+            role.key,
             gang=Gang(None, part.size, replicas, most_replicas(stream, "RoleBasedGroupScalingAdapter", name)),
             role=role_of_word(role_name) or role_of_labels(*labels) or "aggregate",
             annotations=moeplan_annotations(

@@ -37,5 +37,5 @@ def read(document: Node, stream: Stream) -> Found:
     """One engine, whose command is the file's options; its switches have no opposites, so what is `false` is left out."""
     words, secrets = without_secrets(option_words(document, negated=False))
     names = served_names(document)
-    deployed = Deployed(KIND, stream.stem, document.spot, engine="sglang", command=words, served_names=names)
+    deployed = Deployed(KIND, stream.stem, document.key, engine="sglang", command=words, served_names=names)
     return Found((deployed,), secrets=secrets)

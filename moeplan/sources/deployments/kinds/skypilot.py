@@ -68,7 +68,7 @@ def read(document: Node, stream: Stream) -> Found:
     base = Deployed(
         KIND,
         name,
-        document.spot,
+        document.key,
         engine_version=version
         or _pinned(document.at("setup"), runs[0].engine)
         or _pinned(document.at("run"), runs[0].engine),

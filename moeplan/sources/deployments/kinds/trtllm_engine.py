@@ -47,7 +47,7 @@ def recognises(document: Node) -> bool:
 
 def read(document: Node, stream: Stream) -> Found:
     """One engine, whose command is the file's settings alone."""
-    deployed = Deployed(KIND, stream.stem, document.spot, engine="trtllm", command=engine_words(document))
+    deployed = Deployed(KIND, stream.stem, document.key, engine="trtllm", command=engine_words(document))
     return Found((deployed,))
 
 

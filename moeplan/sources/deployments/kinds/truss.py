@@ -68,7 +68,7 @@ def read(document: Node, stream: Stream) -> Found:
     base = Deployed(
         KIND,
         name,
-        document.spot,
+        document.key,
         image=image,
         gpu=gpu,
         gang=Gang(gpus, document.at("resources", "node_count").quote()),

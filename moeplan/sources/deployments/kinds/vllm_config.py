@@ -53,7 +53,7 @@ def read(document: Node, stream: Stream) -> Found:
     """One engine, whose command is the file's options; the model may be left to the command that reads the file."""
     words, secrets = without_secrets(option_words(document))
     names = served_names(document)
-    deployed = Deployed(KIND, stream.stem, document.spot, engine="vllm", command=words, served_names=names)
+    deployed = Deployed(KIND, stream.stem, document.key, engine="vllm", command=words, served_names=names)
     return Found((deployed,), secrets=secrets)
 
 

@@ -126,7 +126,7 @@ def test_a_service_that_prefills_apart_is_two_engines() -> None:
     assert sorted(engines) == ["split-decode", "split-prefill"]
     decode, prefill = engines["split-decode"], engines["split-prefill"]
     assert (decode.role, prefill.role) == ("decode", "prefill")
-    assert (decode.spot.line, prefill.spot.line) == (1, 18)
+    assert (decode.spot.line, prefill.spot.line) == (1, 17)
     assert says(decode.command, "--tensor-parallel-size 2", "--model pvc://claim/DeepSeek-R1-0528")
     assert says(
         decode.command,

@@ -54,7 +54,7 @@ def test_engine_arguments_are_flags() -> None:
     assert plain.model is not None
     assert plain.gang.max_replicas is not None
     assert (plain.model.text, plain.name, plain.gang.max_replicas.text) == ("org/plain", "org/plain", "100")
-    assert (small.spot.line, plain.spot.line) == (1, 17)
+    assert (small.spot.line, plain.spot.line) == (7, 17)
     assert found.passed_over == ("other",)
 
 
