@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from moeplan.check import deployments_of
-from moeplan.core.errors import InputError, MoeplanError
+from moeplan.check import deployments_of, names_of
+from moeplan.check.models import find_models, lock_path
+from moeplan.core.errors import InputError, MoeplanError, UnknownError
 from moeplan.sources.file_writing import replace_file
 from moeplan.sources.loaded import Asked
 from moeplan.sources.locked_models import Locked, lock_text, locked, read_lock
-from moeplan.sources.stated_models import at_revision
 
 SCHEMA = "moeplan.lock-result/1"
-NAME = "moeplan.lock"
+
+Change = Literal["added", "changed", "same", "kept"]
+"""`kept` for a model that could not be read now, and stays as it was locked."""
+Key = tuple[str, str | None]
+"""A model and its revision, as deployments state them."""
 
 
 class LockedModel(NamedTuple):
@@ -25,12 +29,18 @@ class LockedModel(NamedTuple):
     commit: str | None
     source_kind: str
     checkpoint_bytes: int | None
-    change: str
-    """`added`, `changed` or `same`."""
+    change: Change
+
+
+class Removed(NamedTuple):
+    """A model of the old file that no deployment names any more."""
+
+    model: str
+    revision: str | None
 
 
 class Unlocked(NamedTuple):
-    """A model that cannot be locked, and why."""
+    """A model that cannot be read, and why."""
 
     model: str
     revision: str | None
@@ -43,10 +53,11 @@ class Lock(NamedTuple):
 
     schema: str
     path: str
+    stale: bool
+    """True where the file is not what these deployments need; never after it was written."""
     written: bool
     models: tuple[LockedModel, ...]
-    removed: tuple[str, ...]
-    """Models of the old file that no deployment names any more."""
+    removed: tuple[Removed, ...]
     unlocked: tuple[Unlocked, ...]
     not_known: int
     """Deployments whose model is not known; `moeplan check` tells which and why."""
@@ -56,69 +67,86 @@ def lock(
     paths: str | Path | Sequence[str | Path] = ".",
     *,
     policy: str | Path | None = None,
-    output: str | Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    lock: str | Path | None = None,
     offline: bool = False,
     check_only: bool = False,
     profiles: str | Path | Sequence[str | Path] = (),
+    stdin: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Lock:
-    """Read every model that these deployments name, and write `moeplan.lock` beside the policy, or to `output`.
+    """Read every model that these deployments name, and write `moeplan.lock` beside the policy, or the file `lock`.
 
-    With `check_only` nothing is written, and the result tells what would change. A model that cannot be read keeps what was
-    locked of it before. Raises InputError for wrong usage.
+    With `check_only` nothing is written, and the result tells what would change. What was locked at a stated commit is not
+    read again, and a model that cannot be read keeps what was locked of it before. `variables`, `policy` and `stdin` are
+    those of `check`. Raises InputError for wrong usage.
     """
-    subjects, folder = deployments_of(paths, policy)
-    path = Path(output) if output is not None else folder / NAME
-    before = {(each.model, each.revision): each for each in (read_lock(path) if path.exists() else ())}
+    subjects, terms = deployments_of(paths, policy, variables, stdin)
+    path = lock_path(lock, terms, names_of(paths))
+    old = read_lock(path, as_it_is=True) if path.exists() else ()
+    before = {(each.model, each.revision): each for each in old}
     folders = tuple(Path(each) for each in ([profiles] if isinstance(profiles, str | Path) else profiles))
-    wanted = dict.fromkeys(
+    wanted: dict[Key, None] = dict.fromkeys(
         (subject.model.text, subject.revision.text if subject.revision is not None else None)
         for subject in subjects
         if subject.model is not None
     )
-    entries: list[Locked] = []
+    find = find_models(terms)
+    entries: dict[Key, tuple[Locked, Change]] = {}
     unlocked: list[Unlocked] = []
     for place, (model, revision) in enumerate(wanted):
         if progress is not None:
             progress(place, len(wanted))
+        known = before.get((model, revision))
+        if known is not None and known.is_as_locked and known.commit is not None and known.commit == revision:
+            entries[model, revision] = known, "same"  # a commit stays what it is
+            continue
         try:
-            loaded = at_revision(model, Asked(revision, offline, profile_folders=folders))
-            entries.append(locked(model, revision, loaded))
+            loaded = find(model, Asked(revision, offline, profile_folders=folders))
+            if any(remark.code == "revision-not-read" for remark in loaded.remarks):
+                raise UnknownError(
+                    f"revision {revision} of {model} was not read", hint="run `moeplan lock` where there is a network"
+                )
+            entry = locked(model, revision, loaded)
+            entries[model, revision] = entry, _change(known, entry)
         except MoeplanError as error:
             unlocked.append(Unlocked(model, revision, error.message, error.hint))
-            if (model, revision) in before:
-                entries.append(before[model, revision])
+            if known is not None and known.is_as_locked:
+                entries[model, revision] = known, "kept"
     if progress is not None:
         progress(len(wanted), len(wanted))
-    text = lock_text(entries)
-    changed = not path.exists() or path.read_text(encoding="utf-8") != text
-    if changed and not check_only and entries:
+    removed = tuple(Removed(*key) for key in sorted(before, key=_by_name) if key not in wanted)
+    stale = bool(removed) or any(change in ("added", "changed") for _, change in entries.values())
+    # A row that was changed by hand and cannot be read anew goes, too.
+    stale = stale or any(key not in entries for key in before)
+    text = lock_text([entry for entry, _ in entries.values()])
+    write = not check_only and (stale or (path.exists() and path.read_text(encoding="utf-8") != text))
+    if write:
         try:
             replace_file(path, text.encode())
         except OSError as error:
             raise InputError(
-                f"{path}: cannot be written ({error.strerror or error})", hint="name another file with --output"
+                f"{path}: cannot be written ({error.strerror or error})", hint="name another file with --lock"
             ) from None
     return Lock(
         schema=SCHEMA,
-        path=str(path),
-        written=changed and not check_only and bool(entries),
-        models=tuple(
-            LockedModel(
-                each.model,
-                each.revision,
-                each.commit,
-                each.source_kind,
-                each.checkpoint_bytes,
-                _change(before.get((each.model, each.revision)), each),
-            )
-            for each in entries
-        ),
-        removed=tuple(sorted(model for model, revision in before if (model, revision) not in wanted)),
+        path=path.as_posix(),
+        stale=stale and not write,
+        written=write,
+        models=tuple(_model(*entries[key]) for key in sorted(entries, key=_by_name)),
+        removed=removed,
         unlocked=tuple(unlocked),
         not_known=sum(subject.model is None for subject in subjects),
     )
 
 
-def _change(before: Locked | None, now: Locked) -> str:
+def _by_name(key: Key) -> tuple[str, str]:
+    return key[0], key[1] or ""
+
+
+def _model(entry: Locked, change: Change) -> LockedModel:
+    return LockedModel(entry.model, entry.revision, entry.commit, entry.source_kind, entry.checkpoint_bytes, change)
+
+
+def _change(before: Locked | None, now: Locked) -> Change:
     return "added" if before is None else "same" if before == now else "changed"

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from moeplan.check import check
+from moeplan.check import check, policy_of
+from moeplan.check.models import lock_path
 from moeplan.check.result import Check, Finding, Judged, Verdict
 from moeplan.core.errors import InputError
+from moeplan.sources.deployments.files import STDIN
 from moeplan.sources.git_revisions import unpack_revision
 
 SCHEMA = "moeplan.check-diff/1"
+
+Change = Literal["added", "removed", "changed", "same"]
 
 
 class Figure(NamedTuple):
@@ -21,7 +26,7 @@ class Figure(NamedTuple):
 
     name: str
     """`weights_bytes`, `needed_bytes`, `headroom_bytes`, `context_tokens`, `kv_tokens`, `max_concurrency`,
-    `gpus_per_engine`, `total_gpus`, `usd_per_hour`."""
+    `gpus_per_engine`, `replicas`, `total_gpus`, `usd_per_hour`."""
     base: int | float | None
     head: int | float | None
 
@@ -41,8 +46,7 @@ class Changed(NamedTuple):
     line: int
     name: str
     role: str
-    change: str
-    """`added`, `removed`, `changed` or `same`."""
+    change: Change
     base_verdict: Verdict | None
     head_verdict: Verdict | None
     figures: tuple[Figure, ...]
@@ -72,17 +76,35 @@ DEGREES = ("tp", "pp", "dp", "ep")
 def diff(base: str, paths: Sequence[str], **asked: Any) -> Diff:
     """Check `paths` as they are and as they were at `base`, a folder or a revision of git; `asked` as for `check`.
 
-    Both sides are judged by the policy of today, so that what differs is the deployments'. Raises InputError for a base
-    that is neither.
+    A folder counts first; it stands for the working folder. Both sides are judged by the policy of today, so that what
+    differs is the deployments'; a lock file that the base has tells of the models that it names. Raises InputError for a
+    base that is neither.
     """
-    if "-" in paths:
+    if STDIN in paths:
         raise InputError("--diff reads files, not standard input", hint="name the files or folders")
     head = check(paths, **asked)
+    policy = policy_of(asked.get("policy"), paths)
+    lock = lock_path(asked.get("lock"), policy, paths)
     with tempfile.TemporaryDirectory() as room:
-        folder = Path(base) if Path(base).is_dir() else unpack_revision(base, paths, Path(room))
-        before = _at(folder, paths, asked)
-    old = {(each.file, each.name, each.role): each for each in before.deployments}
-    new = {(each.file, each.name, each.role): each for each in head.deployments}
+        if Path(base).is_dir():
+            root = Path(base)
+            if not any(os.path.lexists(_below(root, path)) for path in paths):
+                raise InputError(
+                    f"--diff {base}: this folder holds none of {', '.join(paths)}",
+                    hint="name the folder in which they lie as they do here",
+                )
+        else:
+            root = unpack_revision(base, paths, Path(room), [str(lock)])
+        theirs = Path(_below(root, str(lock)))
+        before = check(
+            paths,
+            **{
+                **asked,
+                "root": root,
+                "lock": theirs if asked.get("locked") and theirs.is_file() else asked.get("lock"),
+            },
+        )
+    old, new = dict(_named(before)), dict(_named(head))
     known = {finding.fingerprint for finding in before.findings}
     now = {finding.fingerprint for finding in head.findings}
     return Diff(
@@ -95,34 +117,17 @@ def diff(base: str, paths: Sequence[str], **asked: Any) -> Diff:
     )
 
 
-def _at(folder: Path, paths: Sequence[str], asked: dict[str, Any]) -> Check:
-    """The check of the same paths below another folder, with names as they are here."""
-    here = Path.cwd()
-    policy, lock = asked.get("policy"), asked.get("lock")
-    stands = {
-        **asked,
-        "policy": Path(policy).resolve() if policy else policy,
-        "lock": Path(lock).resolve() if lock else lock,
-    }
-    named = []
-    for path in paths:
-        relative = os.path.relpath(path, here) if Path(path).is_absolute() else path
-        if (folder / relative).exists():
-            named.append(relative)
-    if not named:
-        return _nothing()
-    os.chdir(folder)
-    try:
-        return check(named, **stands)
-    finally:
-        os.chdir(here)
+def _below(root: Path, path: str) -> str:
+    return os.path.join(root, os.path.relpath(path))
 
 
-def _nothing() -> Check:
-    from moeplan.check.result import SCHEMA as CHECKED
-    from moeplan.check.summary import summary_of
-
-    return Check(CHECKED, None, False, None, summary_of((), (), ()), (), (), (), (), "error")
+def _named(side: Check) -> Iterator[tuple[tuple[str, str, str, int], Judged]]:
+    """Deployments by what they are called; those of one name by their order."""
+    seen: Counter[tuple[str, str, str]] = Counter()
+    for each in side.deployments:
+        key = (each.file, each.name, each.role)
+        seen[key] += 1
+        yield (*key, seen[key]), each
 
 
 def _changed(old: Judged | None, new: Judged | None) -> Changed:
@@ -130,7 +135,7 @@ def _changed(old: Judged | None, new: Judged | None) -> Changed:
     assert there is not None
     figures, moved = tuple(_figures(old, new)), tuple(_moved(old, new))
     differs = bool(moved) or any(each.base != each.head for each in figures)
-    change = "added" if old is None else "removed" if new is None else "changed" if differs else "same"
+    change: Change = "added" if old is None else "removed" if new is None else "changed" if differs else "same"
     return Changed(
         there.file,
         there.line,

@@ -55,7 +55,7 @@ class Estimator:
         self.find = find
         self.profiles = tuple(profiles)
         self.prices = prices
-        self.cards: dict[str, Hardware | InputError] = {}
+        self.cards: dict[str, tuple[Hardware, int | None] | InputError] = {}
         self.models: dict[tuple[str, Asked], LoadedModel | MoeplanError] = {}
         self.offline = offline
         self.known: dict[tuple[object, ...], Estimate | MoeplanError] = {}
@@ -65,6 +65,11 @@ class Estimator:
         cards, unknown = self._cards(subject)
         if unknown is not None:
             subject = subject._replace(gpu=None, missing=(*subject.missing, unknown))
+        elif (
+            cards is not None and subject.gpu is not None and subject.gpus_per_engine and self._count(subject.gpu.text)
+        ):
+            # `--gpu 8xh100` is about files that state no number.
+            subject = subject._replace(gpu=subject.gpu._replace(text=cards.profile))
         found = Outcome(subject, cards)
         if cards is not None:
             found = found._replace(usd_per_hour_of_gpu=self.prices.get(cards.profile))
@@ -90,7 +95,7 @@ class Estimator:
         name = subject.gpu.text
         if name not in self.cards:
             try:
-                self.cards[name] = find_hardware(name, tuple(Path(folder) for folder in self.profiles))[0]
+                self.cards[name] = find_hardware(name, tuple(Path(folder) for folder in self.profiles))
             except InputError as error:
                 self.cards[name] = error
         found = self.cards[name]
@@ -98,7 +103,11 @@ class Estimator:
             told = f"{found.message}: no hardware profile answers to that name"
             hint = f"map it in the policy (gpus: {{{subject.gpu.text}: h100-sxm}}); {found.hint}"
             return None, Missing("gpu", told, hint, subject.gpu.spot or subject.deployed.spot)
-        return found, None
+        return found[0], None
+
+    def _count(self, name: str) -> int | None:
+        found = self.cards[name]
+        return None if isinstance(found, InputError) else found[1]
 
     def _unread(self, subject: Subject) -> MoeplanError | None:
         """What keeps the model from being read; None where it is."""
@@ -131,7 +140,8 @@ class Estimator:
         version = subject.engine_version.text if subject.engine_version is not None else None
         found = self._once(subject, version, context, concurrency)
         if isinstance(found, InputError) and version is not None and "is no version of" in found.message:
-            told = f"the image's tag {version} names no version of {subject.engine.text if subject.engine else 'the engine'}"
+            where = subject.engine_version.where if subject.engine_version is not None else ""
+            told = f"{version} ({where}) names no version of {subject.engine.text if subject.engine else 'the engine'}"
             return self._once(subject, None, context, concurrency), (Remark("version-unread", "warning", told),)
         return found, ()
 

@@ -12,6 +12,7 @@ from moeplan.check.gangs import replicas_of, total_gpus
 from moeplan.check.result import Finding, Judged, Level, Memory, Setting, State, Verdict
 from moeplan.check.rules import FileSeen, Hit, Rule, selected
 from moeplan.check.settings import settings_of
+from moeplan.check.spoken import ignored_by
 from moeplan.check.subject import directives_for
 from moeplan.check.summary import fails
 from moeplan.core.ledger import total_bytes
@@ -57,11 +58,24 @@ class Judging:
             ]
             name = outcome.subject.deployed.name
             about = [*mine, *(finding for finding in found if finding.deployment in (name, None))]
-            judged.append(_judged(outcome, _verdict(outcome, about, fail_on)))
+            open_still = self._leaves_open(seen, outcome)
+            judged.append(_judged(outcome, _verdict(outcome, about, fail_on, open_still=open_still)))
             found += mine
         found = _unlike(found)
         found.sort(key=lambda each: (each.line, each.column, each.code, each.message))
         return judged, found
+
+    def _leaves_open(self, seen: FileSeen, outcome: Outcome) -> bool:
+        """True where a rule that nobody asks finds something that is not known: nothing passes by not being asked."""
+        for rule in self.rules:
+            if rule.level != "unknown" or self._asked(rule, outcome.subject.terms):
+                continue
+            if rule.judge is not None and any(rule.judge(outcome)):
+                return True
+            hits = rule.judge_file(seen) if rule.judge_file is not None else ()
+            if any(hit.deployment in (outcome.subject.deployed.name, None) for hit in hits):
+                return True
+        return False
 
     def _asked(self, rule: Rule, terms: Terms) -> bool:
         select = self.select or terms.select
@@ -74,7 +88,7 @@ class Judging:
 
     def _finding(self, seen: FileSeen, rule: Rule, hit: Hit, terms: Terms, outcome: Outcome | None) -> Finding:
         name = outcome.subject.deployed.name if outcome is not None else hit.deployment
-        fingerprint = _fingerprint(seen.file.path, rule.code, name, hit)
+        fingerprint = _fingerprint(seen.identity or seen.file.path, rule.code, name, hit)
         about = outcome or next((each for each in seen.outcomes if each.subject.deployed.name == name), None)
         state, by, reason = self._state(seen, rule, hit, terms, about, fingerprint)
         return Finding(
@@ -125,8 +139,8 @@ def _ignored(seen: FileSeen, hit: Hit, outcome: Outcome | None) -> Iterator[tupl
             yield directive.ignored, "comment", directive.reason
     annotation = deployed.annotations.get("moeplan/ignore")
     if annotation is not None:
-        codes, _, reason = annotation.text.partition(" ")
-        yield [code for code in codes.split(",") if code], "annotation", reason
+        codes, reason = ignored_by(annotation.text)
+        yield codes, "annotation", reason
 
 
 def _level(rule: Rule, terms: Terms) -> Level:
@@ -140,7 +154,7 @@ def _level(rule: Rule, terms: Terms) -> Level:
     return "error" if demanded is not None and getattr(terms.required, demanded) else rule.level
 
 
-def _verdict(outcome: Outcome, findings: Sequence[Finding], fail_on: Level) -> Verdict:
+def _verdict(outcome: Outcome, findings: Sequence[Finding], fail_on: Level, *, open_still: bool) -> Verdict:
     """Three verdicts, kept apart: a failure is one whatever else is unknown; nothing unknown passes.
 
     That a failure is known does not make it pass, though it does not end the check; that somebody ignores it does.
@@ -149,7 +163,7 @@ def _verdict(outcome: Outcome, findings: Sequence[Finding], fail_on: Level) -> V
         return "fail"
     found = outcome.estimate
     # Somebody may ignore what is unknown; it is not verified by that.
-    open_still = any(finding.level == "unknown" for finding in findings)
+    open_still = open_still or any(finding.level == "unknown" for finding in findings)
     unknown = found is None or found.verdict.fits is None or open_still
     return "cannot-verify" if unknown else "pass"
 

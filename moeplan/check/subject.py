@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from moeplan.core.deployed import Deployed, Directive, FileRead, Quote, Spot
 from moeplan.core.deployment import Origin
+from moeplan.core.errors import InputError
 from moeplan.core.policy import Policy, Stead, Terms
+from moeplan.core.units import parse_count
 from moeplan.engines import flags_of
 from moeplan.engines.command_line import Owner, owners
 
@@ -23,6 +25,12 @@ FORMAT_WORDS = (
     "fp8", "fp4", "nvfp4", "mxfp4", "mxfp8", "awq", "gptq", "int4", "int8", "w4a16", "w8a8", "w4a8", "gguf", "bnb", "4bit", "8bit",
 )  # fmt: skip
 """Words in the name of a folder that tell of its weights' format."""
+
+
+SERVING = ("vllm", "sglang", "trtllm", "llamacpp")
+"""Engines that are deployed as servers."""
+LOAD = ("context", "concurrency")
+"""The load that is expected, as a comment may state it, too."""
 
 
 class Known(NamedTuple):
@@ -86,14 +94,19 @@ class Options(NamedTuple):
 def subject_of(file: FileRead, deployed: Deployed, policy: Policy, options: Options, path: str) -> Subject:
     """Join what is known of one deployment; `path` is its file relative to the policy's folder."""
     terms = policy.terms_of(path, deployed.name)
-    stead = terms.stead
     comments = _settings(file, deployed)
-    engine = _known(comments, "engine") or (
+    load = {name: comments[name].text for name in LOAD if name in comments and is_count(comments[name].text)}
+    stead = terms.stead._replace(**load)
+    terms = terms._replace(stead=stead)
+    said = _known(comments, "engine")
+    engine = (said if said is not None and said.text in SERVING else None) or (
         Known(deployed.engine, "stated", _where(file, deployed.spot), deployed.spot)
         if deployed.engine is not None
         else _in_stead("engine", options.engine, stead.engine)
     )
-    version = _known(comments, "engine_version") or _quoted(file, deployed.engine_version)
+    # The image's tag is no version of an engine that is not the image's.
+    same = engine is None or engine.text == deployed.engine
+    version = _known(comments, "engine_version") or (_quoted(file, deployed.engine_version) if same else None)
     version = version or _in_stead("engine-version", options.engine_version, stead.engine_version)
     command = tuple(deployed.command)
     parts = _owners(engine.text if engine else None, [quote.text for quote in command])
@@ -226,6 +239,15 @@ def _model_missing(deployed: Deployed, typed: Sequence[Quote], served: Quote | N
 def is_container_path(text: str) -> bool:
     """True for a path or a store: what it means where moeplan runs says nothing about the container."""
     return text.startswith(("/", ".", "~")) or "://" in text or "\\" in text or text.count("/") > 1
+
+
+def is_count(text: str) -> bool:
+    """True for a number as the command line takes it: `16`, `32k`."""
+    try:
+        parse_count(text, "")
+    except InputError:
+        return False
+    return True
 
 
 def _formats(name: str) -> set[str]:

@@ -10,6 +10,9 @@ from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_INPUT, EXIT_UNKNO
 
 RANK: dict[Level, int] = {"info": 0, "warning": 1, "error": 2}
 
+NOTHING_THERE = "READ010"
+"""The rule for a file that was named and that is none of ours."""
+
 
 def summary_of(files: Sequence[FileRead], deployments: Sequence[Judged], findings: Sequence[Finding]) -> Summary:
     """How many of each."""
@@ -46,7 +49,3 @@ def exit_code(check: Check) -> int:
     if any(finding.level == "unknown" for finding in new):
         return EXIT_UNKNOWN
     return EXIT_DONE
-
-
-NOTHING_THERE = "READ010"
-"""The rule for a file that was named and that is none of ours."""

@@ -6,6 +6,7 @@ Each command is one module, imported only when it is asked for: `moeplan gpus` d
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
@@ -116,7 +117,10 @@ def _split(words: list[str], asked: str | None) -> tuple[list[str], list[str]]:
 
 
 def _report(message: str, hint: str, code: int) -> int:
-    sys.stderr.write(f"error: {printable(message)}\n hint: {printable(hint)}\n")
+    # Where nobody hears it (`2>&1 | head`), the exit code tells.
+    with suppress(BrokenPipeError):
+        sys.stderr.write(f"error: {printable(message)}\n hint: {printable(hint)}\n")
+        sys.stderr.flush()
     return code
 
 

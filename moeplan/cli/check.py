@@ -2,20 +2,23 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
 from moeplan.check.result import Check, Level
-from moeplan.cli.completion import engine_names, gpu_names
+from moeplan.cli.completion import engine_names, format_names, gpu_names, level_names, rule_codes
 from moeplan.cli.options import Color, Profiles, Quiet, Showing, show, showing
-from moeplan.core.errors import EXIT_DONE, InputError
+from moeplan.core.errors import EXIT_DONE, EXIT_INPUT, InputError
 
 FORMATS = {
-    "table": "table", "text": "table", "json": "json", "markdown": "markdown", "md": "markdown", "github": "github",
+    "text": "table", "table": "table", "json": "json", "markdown": "markdown", "md": "markdown", "github": "github",
     "sarif": "sarif", "junit": "junit",
 }  # fmt: skip
+SHOWN = ("text", "json", "markdown", "github", "sarif", "junit")
+"""Formats as the help names them."""
 
 
 def check(
@@ -40,11 +43,20 @@ def check(
         list[str] | None, typer.Option("--set", help="NAME=VALUE for a variable that a file leaves open; repeat it.")
     ] = None,
     select: Annotated[
-        list[str] | None, typer.Option("--select", help="Only these rules: codes or prefixes, with commas.")
+        list[str] | None,
+        typer.Option("--select", help="Only these rules: codes or prefixes, with commas.", autocompletion=rule_codes),
     ] = None,
-    ignore: Annotated[list[str] | None, typer.Option("--ignore", help="Without these rules.")] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", help="Without these rules.", autocompletion=rule_codes)
+    ] = None,
     fail_on: Annotated[
-        str, typer.Option("--fail-on", help="Level that fails: error, warning or info.", show_default=True)
+        str,
+        typer.Option(
+            "--fail-on",
+            help="Level that fails: error, warning or info.",
+            show_default=True,
+            autocompletion=level_names,
+        ),
     ] = "error",
     diff: Annotated[
         str | None, typer.Option("--diff", help="Git revision or folder: what changed since, as Markdown.")
@@ -64,9 +76,13 @@ def check(
     format: Annotated[  # noqa: A002 - the option's name
         list[str] | None,
         typer.Option(
-            "--format", "-f", help="text, json, markdown, github, sarif, junit; may be repeated, each with an -o."
+            "--format",
+            "-f",
+            help="text, json, markdown, github, sarif, junit; may be repeated, each with an -o.",
+            autocompletion=format_names,
         ),
     ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
     output: Annotated[
         list[Path] | None,
         typer.Option("--output", "-o", help="File for the format at the same place; else the screen."),
@@ -77,7 +93,7 @@ def check(
 ) -> int:
     """Judge the deployment files of a repository: will it start, fit, and keep the policy.
 
-    Exit codes: 0 all passed, 1 findings, 3 something could not be verified, 2 wrong usage.
+    Exit codes: 0 all passed, 1 findings, 2 wrong usage, 3 not all of it could be verified.
 
     \b
     $ moeplan check deploy/
@@ -85,18 +101,20 @@ def check(
     $ kustomize build overlays/prod | moeplan check -
     $ moeplan check --diff origin/main -o comment.md
     """  # noqa: D301 - \b is the character that keeps lines apart in help
-    shown = _showings(format or [], output or [], quiet=quiet, color=color, diff=diff is not None)
+    formats = [*(format or []), *(["json"] if json else [])]
+    shown = _showings(formats, output or [], quiet=quiet, color=color, diff=diff is not None)
+    if diff is not None and write_baseline is not None:
+        raise InputError("--write-baseline does not go with --diff", hint="write it in a run of its own")
     from moeplan.report.progress import watching
     from moeplan.sources.policy import policy_variables
 
     named = paths or ["."]
-    stdin = sys.stdin.read() if "-" in named else None
     codes = [_codes(each or []) for each in (select, ignore)]
     asked = {
         "policy": policy, "gpu": gpu, "engine": engine, "engine_version": engine_version,
         "variables": policy_variables(set_ or []), "select": codes[0], "ignore": codes[1],
         "fail_on": cast("Level", fail_on), "baseline": baseline, "lock": lock, "locked": locked, "offline": offline,
-        "profiles": profiles or (), "stdin": stdin, "pass_over": pass_over,
+        "profiles": profiles or (), "pass_over": pass_over,
     }  # fmt: skip
     if diff is not None:
         return _diff(diff, named, asked, shown)
@@ -108,26 +126,24 @@ def check(
     for how in shown:
         show(result, "check", how)
     _step_summary(result)
-    if write_baseline is not None:
-        from moeplan.check.baseline import baseline_text
-        from moeplan.cli.options import write
-
-        write(write_baseline, baseline_text(result))
-        return EXIT_DONE
-    return exit_code(result)
+    code = exit_code(result)
+    if write_baseline is None:
+        return code
+    _write_baseline(write_baseline, result, quiet=quiet)
+    # What was found is known from now on; wrong usage is not known away.
+    return code if code == EXIT_INPUT else EXIT_DONE
 
 
 def _showings(formats: list[str], outputs: list[Path], *, quiet: bool, color: str, diff: bool) -> list[Showing]:
     """One for each format. On a machine of GitHub's Actions text comes with annotations unless a format is asked for."""
     for name in formats:
         if name not in FORMATS:
-            raise InputError(f"unknown format {name!r}", hint=f"formats: {', '.join(dict.fromkeys(FORMATS.values()))}")
+            raise InputError(f"unknown format {name!r}", hint=f"formats: {', '.join(SHOWN)}")
     if diff and any(name not in ("json", "markdown", "md") for name in formats):
         raise InputError("--diff is told as markdown or json", hint="leave --format out for Markdown")
     if len(outputs) > max(1, len(formats)):
-        raise InputError(
-            f"{len(outputs)} outputs for {max(1, len(formats))} formats", hint="name one --format for each -o"
-        )
+        told = "one format" if len(formats) < 2 else f"{len(formats)} formats"
+        raise InputError(f"{len(outputs)} outputs for {told}", hint="name one --format for each --output")
     names = formats or (["markdown"] if diff else ["text"])
     if not formats and not diff and not outputs and os.environ.get("GITHUB_ACTIONS") == "true":
         names = ["text", "github"]
@@ -141,6 +157,20 @@ def _showings(formats: list[str], outputs: list[Path], *, quiet: bool, color: st
 
 def _codes(words: list[str]) -> list[str]:
     return [code.strip() for word in words for code in word.split(",") if code.strip()]
+
+
+def _write_baseline(path: Path, result: Check, *, quiet: bool) -> None:
+    from moeplan.check.baseline import baseline_text
+    from moeplan.cli.options import write
+
+    text = baseline_text(result)
+    try:
+        write(path, text)
+    except InputError as error:
+        raise InputError(error.message, hint="give --write-baseline a file in a folder that you can write") from None
+    if not quiet:
+        number = text.count('"fingerprint"')
+        sys.stderr.write(f"note: {path} is written: {number:,} known finding{'' if number == 1 else 's'}\n")
 
 
 MOST_SUMMARY_BYTES = 1 << 20
@@ -163,7 +193,7 @@ def _step_summary(result: Check) -> None:
         sys.stderr.write(f"note: the step summary cannot be written ({error.strerror})\n")
 
 
-def _diff(base: str, paths: list[str], asked: dict[str, object], shown: list[Showing]) -> int:
+def _diff(base: str, paths: list[str], asked: Mapping[str, object], shown: list[Showing]) -> int:
     from moeplan.check.diff import diff as verb
     from moeplan.check.summary import exit_code
 

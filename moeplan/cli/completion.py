@@ -1,4 +1,4 @@
-"""What a shell may complete: names of built-in models and accelerators, and of engines."""
+"""What a shell may complete: names of built-in models and accelerators, of engines, and the words of `check`."""
 
 from moeplan.sources.profile_folders import Kind, builtin_folder
 
@@ -18,6 +18,28 @@ def engine_names(incomplete: str) -> list[str]:
     from moeplan.engines import ENGINES
 
     return [name for name in ENGINES if name.startswith(incomplete.lower())]
+
+
+def format_names(incomplete: str) -> list[str]:
+    """Formats of `check` whose name begins so."""
+    from moeplan.cli.check import SHOWN
+
+    return [name for name in SHOWN if name.startswith(incomplete.lower())]
+
+
+def level_names(incomplete: str) -> list[str]:
+    """Levels that may fail a check, whose name begins so."""
+    from moeplan.check.asked import FAIL_ON
+
+    return [name for name in FAIL_ON if name.startswith(incomplete.lower())]
+
+
+def rule_codes(incomplete: str) -> list[str]:
+    """Codes of rules that begin so; behind a comma the next one."""
+    from moeplan.check.rules import all_rules
+
+    before, sign, typed = incomplete.rpartition(",")
+    return [f"{before}{sign}{rule.code}" for rule in all_rules() if rule.code.startswith(typed.upper())]
 
 
 def _beginning(kind: Kind, incomplete: str) -> list[str]:

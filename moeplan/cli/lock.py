@@ -11,10 +11,14 @@ from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN
 
 def lock(
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="PATH...", help="Files and folders; else this folder.")
+        list[str] | None,
+        typer.Argument(metavar="PATH...", help="Files and folders; - reads a rendered stream. Else this folder."),
     ] = None,
     policy: Annotated[
         Path | None, typer.Option("--policy", "-p", help="moeplan.yaml or pyproject.toml; else the nearest above.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE for a variable that a file leaves open; repeat it.")
     ] = None,
     lock_file: Annotated[
         Path | None, typer.Option("--lock", help="The lock file; else moeplan.lock beside the policy.")
@@ -30,7 +34,9 @@ def lock(
 ) -> int:
     """Keep the models of these deployments in moeplan.lock, so that checks need no network.
 
-    Of each model: the commit, its config, and the sum of its headers. Commit the file, and check with --locked.
+    Of each model: its config; of one on the Hub also the commit and the sum of its headers. Keep the file in git.
+
+    Exit codes: 0 done, 1 stale (with --check), 3 a model could not be read, 2 wrong usage.
 
     \b
     $ moeplan lock deploy/
@@ -39,19 +45,20 @@ def lock(
     how = showing(format, json=json, output=output, quiet=quiet, color=color)
     from moeplan.lock import lock as verb
     from moeplan.report.progress import watching
+    from moeplan.sources.policy import policy_variables
 
     with watching("reading models", quiet=quiet) as progress:
         result = verb(
             paths or ["."],
             policy=policy,
-            output=lock_file,
+            variables=policy_variables(set_ or []),
+            lock=lock_file,
             offline=offline,
             check_only=check,
             profiles=profiles or (),
             progress=progress,
         )
     show(result, "lock", how)
-    stale = check and (any(each.change != "same" for each in result.models) or bool(result.removed))
-    if stale:
+    if result.stale:
         return EXIT_FINDINGS
     return EXIT_UNKNOWN if result.unlocked else EXIT_DONE

@@ -42,6 +42,7 @@ TABLE_SHARE = 0.5
 MOST_OPEN = 10
 """Passing deployments, and findings, beyond this are folded."""
 HEADS = ("verdict", "deployment", "file", "model", "GPUs", "headroom", "tokens", "sequences")
+_SPAN = re.compile(r"(`[^`]+`)")
 _MENTION = re.compile(r"(?<!\w)@(?=\w)")
 
 
@@ -82,13 +83,19 @@ def check_markdown(check: Check) -> str:
     blocks += _findings(check, room)
     blocks += _deployments(passing, room, folded=len(passing) > MOST_OPEN)
     if check.notes:
-        blocks.append("\n".join(f"> {_text(note.message)}" for note in check.notes))
+        blocks.append("\n".join(f"> {text_cell(note.message)}" for note in check.notes))
     return harmless("\n\n".join(blocks) + "\n")
 
 
-def _text(text: str) -> str:
+def text_cell(text: str) -> str:
     """Escaped, and so that a name calls nobody."""
     return _MENTION.sub("@<!-- -->", escaped(text))
+
+
+def sentence(text: str) -> str:
+    """As a cell, but for what stands between backticks: that stays code. Not for tables."""
+    parts = _SPAN.split(text)
+    return "".join(code(part[1:-1]) if _SPAN.fullmatch(part) else text_cell(part) for part in parts)
 
 
 def _deployments(found: Sequence[Entry], room: Room, *, folded: bool) -> Iterator[str]:
@@ -119,10 +126,10 @@ def _row(entry: Entry, judged: Judged) -> tuple[str, ...]:
         verdict += ", with known findings"
     return (
         verdict,
-        _text(judged.name),
-        _text(entry.where),
-        _text(judged.model or "not known"),
-        _text(gpus),
+        text_cell(judged.name),
+        text_cell(entry.where),
+        text_cell(judged.model or "not known"),
+        text_cell(gpus),
         headroom_words(judged),
         "" if memory is None or memory.kv_tokens is None else f"{memory.kv_tokens:,}",
         "" if memory is None or memory.max_concurrency is None else f"{memory.max_concurrency:,}",
@@ -150,8 +157,8 @@ def _findings(check: Check, room: Room) -> Iterator[str]:
 def _item(finding: Finding, judged: Judged | None) -> Iterator[str]:
     """One finding as an item of a list, with what stands behind it below; a failing deployment's settings once."""
     place = code(f"{shown_path(finding.file)}:{finding.line}")
-    about = "" if finding.deployment is None else f" {_text(finding.deployment)}:"
-    yield f"- **{finding.code} {LEVELS[finding.level]}** {place}{about} {_text(finding.message)}"
+    about = "" if finding.deployment is None else f" {text_cell(finding.deployment)}:"
+    yield f"- **{finding.code} {LEVELS[finding.level]}** {place}{about} {text_cell(finding.message)}"
     gap, ways = gap_words(finding), ways_words(finding)
     if gap or ways:
         yield f"  - {'; '.join(part for part in (gap, FITS_WITH if ways else '') if part)}"
@@ -160,9 +167,9 @@ def _item(finding: Finding, judged: Judged | None) -> Iterator[str]:
     if nothing_helps(finding):
         yield f"  - {NOTHING_HELPS}"
     if finding.hint:
-        yield f"  - way out: {_text(finding.hint)}"
+        yield f"  - way out: {sentence(finding.hint)}"
     if judged is not None and judged.settings:
-        yield f"  - stands on: {_text(', '.join(settings_words(judged)))}"
+        yield f"  - stands on: {text_cell(', '.join(settings_words(judged)))}"
 
 
 def _folded(title: str, text: str) -> str:

@@ -124,6 +124,9 @@ def outcome_words(check: Check) -> str:
     code = exit_code(check)
     if code == EXIT_DONE and not check.deployments and not check.findings:
         return "NOTHING TO JUDGE"
+    if code == EXIT_DONE and check.summary.failed:
+        # The baseline knows why, so that nothing ends the run.
+        return "NOTHING NEW FAILS"
     if code == EXIT_DONE and check.summary.cannot_verify:
         # Somebody ignores that; it is not verified by it.
         return "NOT ALL VERIFIED"
@@ -259,6 +262,8 @@ def borrowed_words(entry: Entry) -> str:
     if entry.verdict == entry.of_file and not any(level in ("error", "unknown") for level in told):
         return "because of what was found of its file"
     if entry.verdict == "cannot-verify" and "unknown" not in told:
+        if entry.judged.memory is not None:
+            return "something is not known, by a rule that is not asked"
         return "nothing could be held against a GPU"
     return ""
 

@@ -56,6 +56,8 @@ class Asked(NamedTuple):
     profile_folders: tuple[Path, ...] = ()
     progress: Callable[[int, int], None] | None = None
     """Told how many headers of how many are read."""
+    paths: bool = True
+    """Whether it may be a path of this machine; what a container calls a path is none here."""
 
 
 AS_IT_COMES = Asked()

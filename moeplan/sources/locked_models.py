@@ -40,12 +40,18 @@ class Locked(NamedTuple):
     config: Mapping[str, Any]
     sidecar: Mapping[str, Any] | None
 
+    @property
+    def is_as_locked(self) -> bool:
+        """False where somebody changed the config by hand."""
+        return self.config_sha256 == _sum([self.config, self.sidecar])
+
 
 def locked(model: str, revision: str | None, loaded: LoadedModel) -> Locked:
     """A model as it is kept. Raises InputError for a GGUF file, which has no config to keep."""
     if loaded.config is None:
         raise InputError(
-            f"{model}: a GGUF file has no config to lock", hint="ignore it with --exclude, or map it to its base model"
+            f"{model}: a GGUF file has no config to lock",
+            hint="check it without --locked, or leave its file out (`exclude` in the policy)",
         )
     checkpoint = loaded.checkpoint
     total = sum(tensor.num_bytes for tensor in checkpoint.tensors) if checkpoint is not None else None
@@ -70,30 +76,56 @@ def lock_text(models: Sequence[Locked]) -> str:
     return json.dumps({"schema": SCHEMA, "models": rows}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_lock(path: Path) -> tuple[Locked, ...]:
-    """The models of a lock file. Raises InputError for one that is none, or that was changed by hand."""
+def read_lock(path: Path, *, as_it_is: bool = False) -> tuple[Locked, ...]:
+    """The models of a lock file. Raises InputError for one that is none, or that was changed by hand.
+
+    With `as_it_is` rows that were changed by hand are handed on, to be told apart from those that belong there.
+    """
     try:
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path} is larger than a lock file can be", hint="name another with --lock")
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", hint="make it with `moeplan lock`, and keep it in git") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {error}", hint="make it anew with `moeplan lock`") from None
-    foreign = InputError(f"{path} is no lock file of this moeplan", hint="make it anew with `moeplan lock`")
-    if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
-        raise foreign
+    except OSError as error:
+        told = error.strerror or type(error).__name__
+        raise InputError(f"{path} cannot be read: {told}", hint="name the lock file with --lock") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path} is no lock file: it is no JSON", hint=_ANEW) from None
+    schema = content.get("schema") if isinstance(content, Mapping) else None
+    if schema != SCHEMA:
+        if isinstance(schema, str) and schema.startswith("moeplan.lock/"):
+            raise InputError(f"{path} is a {schema}, and this moeplan reads {SCHEMA}", hint="update moeplan")
+        raise InputError(f"{path} is no lock file of moeplan", hint=_ANEW)
     try:
-        found = tuple(Locked(**row) for row in content["models"])
+        found = tuple(_row(row) for row in content["models"])
     except (KeyError, TypeError):
-        raise foreign from None
+        raise InputError(f"{path}: not all of its models are as `moeplan lock` writes them", hint=_ANEW) from None
     for each in found:
-        if each.config_sha256 != _sum([each.config, each.sidecar]):
+        if not as_it_is and not each.is_as_locked:
             raise InputError(
                 f"{path}: the config of {each.model} is not the one that was locked",
                 hint="make it anew with `moeplan lock`; the file is not to be edited",
             )
     return found
+
+
+_ANEW = "remove it, and make it anew with `moeplan lock`"
+_TYPES: Mapping[str, tuple[type | None, ...]] = {
+    "model": (str,), "revision": (str, None), "id": (str,), "commit": (str, None), "source": (str,), "source_kind": (str,),
+    "config_sha256": (str,), "headers_sha256": (str, None), "checkpoint_bytes": (int, None), "config": (dict,),
+    "sidecar": (dict, None),
+}  # fmt: skip
+
+
+def _row(row: Mapping[str, Any]) -> Locked:
+    """One row of a lock file. Raises TypeError for one that is none."""
+    entry = Locked(**row)
+    for name, types in _TYPES.items():
+        value = getattr(entry, name)
+        if not any(value is None if each is None else type(value) is each for each in types):
+            raise TypeError(name)
+    return entry
 
 
 class LockedModels:
@@ -125,7 +157,8 @@ class LockedModels:
             return loaded_model(
                 entry.id,
                 entry.commit,
-                self.path.name,
+                # A model of a path stays one.
+                entry.source if entry.source == entry.model else self.path.name,
                 "config",
                 entry.config,
                 entry.sidecar,

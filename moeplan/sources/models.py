@@ -29,7 +29,7 @@ def find_model(text: str, asked: Asked = AS_IT_COMES) -> LoadedModel:
             "MODEL is empty", hint="give a folder, a config.json, an org/name or a name from `moeplan models`"
         )
     path = Path(text).expanduser()
-    if exists(path):
+    if asked.paths and exists(path):
         return from_path(named_file(path, asked, text), text)
     address = hub_address(text)
     if address is not None:

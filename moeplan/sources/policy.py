@@ -6,6 +6,7 @@ that editors use is `report/schemas/policy.schema.json`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,16 +39,16 @@ def find_policy(start: Path) -> Path | None:
     return None
 
 
-def read_policy(path: Path, shown_as: str | None = None) -> Policy:
+def read_policy(path: Path) -> Policy:
     """The policy of a file. Raises InputError that names file and key for everything that cannot be meant."""
-    where = shown_as or str(path)
+    where = path.as_posix()
     if path.suffix == ".toml":
         table = _table_of(path, strict=True)
         if table is None:
             raise InputError(f"{where} has no table [tool.moeplan]", hint="name a moeplan.yaml, or add the table")
         top = Block(table, where, "tool.moeplan.")
     else:
-        top = load(path)
+        top = load(path, "docs/checks.md", may_be_empty=True)
     if (schema := top.integer("schema")) not in (None, SCHEMA):
         raise top.wrong("schema", f"is {schema}, and this moeplan reads {SCHEMA}", "update moeplan")
     severity = _severities(top)
@@ -76,16 +77,21 @@ def read_policy(path: Path, shown_as: str | None = None) -> Policy:
 
 
 def _table_of(path: Path, *, strict: bool = False) -> Mapping[str, Any] | None:
-    """`[tool.moeplan]` of a pyproject.toml; one that is broken has none, unless it was named."""
+    """`[tool.moeplan]` of a pyproject.toml; one that is broken has none, unless it was named or seems to have one."""
     import tomllib
 
+    text = ""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
     except (OSError, ValueError) as error:
-        if strict:
-            raise InputError(f"{path} cannot be read: {error}", hint="correct the file") from None
+        if strict or "tool.moeplan" in text:
+            told = error.strerror if isinstance(error, OSError) else error
+            shown_as = os.path.relpath(path).replace(os.sep, "/")
+            raise InputError(f"{shown_as} cannot be read: {told}", hint="correct the file") from None
         return None
-    table = content.get("tool", {}).get("moeplan")
+    tool = content.get("tool")
+    table = tool.get("moeplan") if isinstance(tool, Mapping) else None
     return table if isinstance(table, Mapping) else None
 
 

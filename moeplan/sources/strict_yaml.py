@@ -16,18 +16,23 @@ MOST_BYTES = 1 << 20
 """Files beyond this are refused unread: a profile has a few kilobytes."""
 
 
-def load(path: Path) -> Block:
-    """The mapping at the top of a YAML file. InputError when it cannot be read, is no YAML or no mapping."""
+def load(path: Path, page: str = "docs/hardware-profiles.md", *, may_be_empty: bool = False) -> Block:
+    """The mapping at the top of a YAML file. InputError when it cannot be read, is no YAML or no mapping.
+
+    `page` is where its keys are told; with `may_be_empty` a file without anything is an empty mapping.
+    """
     try:
         state = path.stat()
         if state.st_size > MOST_BYTES:
-            raise InputError(f"{path} is larger than a profile can be", hint="name another file")
+            raise InputError(f"{path} is larger than such a file can be", hint="name another file")
         value = _read(path, state.st_mtime_ns, state.st_size)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InputError(f"{path} cannot be read: {reason}", hint="check the file and its permissions") from error
+    if value is None and may_be_empty:
+        value = {}
     if not isinstance(value, Mapping):
-        raise InputError(f"{path}: it holds no keys and values", hint="see docs/hardware-profiles.md for the keys")
+        raise InputError(f"{path}: it holds no keys and values", hint=f"see {page} for the keys")
     return Block(value, str(path))
 
 

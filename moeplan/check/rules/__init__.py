@@ -37,6 +37,8 @@ class FileSeen(NamedTuple):
 
     file: FileRead
     outcomes: tuple[Outcome, ...]
+    identity: str = ""
+    """The file's name in its repository, whatever folder the check runs in."""
 
 
 class Rule(NamedTuple):
@@ -72,3 +74,14 @@ def selected(code: str, select: Sequence[str], ignore: Sequence[str]) -> bool:
     chosen = max((len(prefix) for prefix in select if code.startswith(prefix)), default=-1 if select else 0)
     left_out = max((len(prefix) for prefix in ignore if code.startswith(prefix)), default=-1)
     return chosen >= 0 and chosen >= left_out
+
+
+def unknown_code(code: str) -> str | None:
+    """The way out for a code that is no rule and no beginning of one; None for one that is."""
+    known = [rule.code for rule in all_rules()]
+    if any(each.startswith(code.upper()) for each in known):
+        return None
+    from difflib import get_close_matches
+
+    near = get_close_matches(code.upper(), known, n=1)
+    return f"{f'did you mean {near[0]}? ' if near else ''}docs/checks.md lists the codes"

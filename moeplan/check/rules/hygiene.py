@@ -11,6 +11,8 @@ from moeplan.check.subject import FORMAT_WORDS, is_container_path
 
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+UNNAMED = "a token"
+"""What a token is called that stands for itself."""
 MOVING_TAGS = ("latest", "nightly", "main", "stable", "dev", "edge")
 
 
@@ -23,6 +25,8 @@ def revision(outcome: Outcome) -> Iterator[Hit]:
     subject = outcome.subject
     model = subject.model
     if model is None or subject.engine is None or subject.engine.text == "llamacpp" or "/" not in model.text:
+        return
+    if outcome.estimate is not None and outcome.estimate.model.source == model.text:  # a path: it has no revisions
         return
     if subject.revision is None:
         told = f"the revision of {model.text} is not pinned"
@@ -114,7 +118,8 @@ def repeated(outcome: Outcome) -> Iterator[Hit]:
 def secrets(seen: FileSeen) -> Iterator[Hit]:
     """An access token stands in plain text. Its value is never shown; it should be revoked, and come from a secret."""
     for secret in seen.file.secrets:
-        told = f"{secret.name} holds an access token in plain text"
+        held = "an access token stands" if secret.name == UNNAMED else f"{secret.name} holds an access token"
+        told = f"{held} in plain text"
         yield Hit(told, secret.spot, "revoke it, and take it from a secret (valueFrom.secretKeyRef)")
 
 

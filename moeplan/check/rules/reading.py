@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from moeplan.check.estimates import Outcome
 from moeplan.check.rules import FileSeen, Hit, Rule
+from moeplan.check.spoken import misspoken
 
 BROKEN = (
     "file-broken",
@@ -23,10 +24,14 @@ TOLD_ONLY = ("recipe", "one-at-a-time", "chart-refuses")
 
 
 def broken(seen: FileSeen) -> Iterator[Hit]:
-    """The file cannot be read: broken YAML, too large, binary, no permission. Other files are still judged."""
+    """The file cannot be read: broken YAML, too large, binary, no permission. Other files are still judged.
+
+    Also a comment `# moeplan:` or an annotation `moeplan/...` that cannot be meant: it would be passed over otherwise.
+    """
     for remark in seen.file.remarks:
         if remark.code in BROKEN:
             yield Hit(remark.message, remark.spot, remark.hint, reason=remark.code)
+    yield from misspoken(seen)
 
 
 def not_rendered(seen: FileSeen) -> Iterator[Hit]:

@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from moeplan.core.deployed import FileRemark, Spot
@@ -18,6 +19,8 @@ from moeplan.core.errors import InputError
 from moeplan.sources.deployments.gitignore import Ignored
 
 STDIN = "-"
+ENV = ".env"
+"""Variables of the compose files that lie beside it."""
 MOST_BYTES = 20 * 1024 * 1024
 """A file of more is told, and not read: deployments have some thousand lines at most."""
 
@@ -61,10 +64,19 @@ class FileText(NamedTuple):
     text: str | None
     """Lines end in `\\n`."""
     remarks: tuple[FileRemark, ...] = ()
+    place: str = ""
+    """As the system opens it; empty where it is the same as `path`."""
+
+    @property
+    def folder(self) -> str:
+        """Where the files beside it lie."""
+        return os.path.dirname(self.place or self.path)
 
 
-def find_files(paths: Sequence[str]) -> tuple[FoundFile, ...]:
+def find_files(paths: Sequence[str], root: Path | None = None) -> tuple[FoundFile, ...]:
     """The files of these paths, in their order; those of a folder sorted by path.
+
+    With `root` they are looked for below it, a copy of the working folder, and shown as they are called here.
 
     In folders only files count whose names may be those of deployments; hidden and vendored folders, what `.gitignore`
     leaves out, and links to other folders are left out. A file that is named is always read, and none is read twice.
@@ -75,9 +87,10 @@ def find_files(paths: Sequence[str]) -> tuple[FoundFile, ...]:
         if path == STDIN:
             found[STDIN] = FoundFile(STDIN, STDIN, named=True)
             continue
-        if not os.path.lexists(path):
+        place = path if root is None else os.path.join(root, shown(path))
+        if not os.path.lexists(place):
             raise InputError(f"{path}: no such file or folder", hint="check the path, or name `-` for standard input")
-        met = _walk(path) if os.path.isdir(path) else (FoundFile(shown(path), path, named=True),)
+        met = _walk(place, root) if os.path.isdir(place) else (FoundFile(shown(path), place, named=True),)
         for each in met:
             before = found.get(each.path)
             if before is None or not before.named:
@@ -111,19 +124,19 @@ def read_text(file: FoundFile, stdin: str | None = None) -> FileText:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return _without(file, "file-encoding", f"not {encoding.upper()} from line {line} on", "save it as UTF-8", line)
-    return FileText(file.path, file.named, _lines(text))
+    return FileText(file.path, file.named, _lines(text), place=file.place)
 
 
-def shown(path: str) -> str:
-    """A path as it is shown: relative to the working folder, with forward slashes."""
+def shown(path: str, root: Path | None = None) -> str:
+    """A path as it is shown: relative to the working folder, or to `root` in its place, with forward slashes."""
     try:
-        path = os.path.relpath(path)
+        path = os.path.relpath(path, root)
     except ValueError:  # another drive of Windows
         path = os.path.abspath(path)
     return path.replace(os.sep, "/")
 
 
-def _walk(top: str) -> Iterator[FoundFile]:
+def _walk(top: str, root: Path | None) -> Iterator[FoundFile]:
     ignored = Ignored(top)
     kept: list[str] = []
     links: list[str] = []
@@ -142,7 +155,7 @@ def _walk(top: str) -> Iterator[FoundFile]:
                 skipped = entry.name in _SKIPPED or entry.name.startswith(".")
                 if not skipped and not ignored.ignores(place, is_folder=True):
                     waiting.append(entry.path)
-            elif _is_candidate(entry.name):
+            elif is_candidate(entry.name):
                 if entry.is_symlink():
                     links.append(entry.path)
                 elif _is_regular(entry) and not ignored.ignores(place, is_folder=False):
@@ -158,10 +171,11 @@ def _walk(top: str) -> Iterator[FoundFile]:
             kept.append(link)
             real.add(target)
     for path in sorted(kept, key=lambda path: path.split(os.sep)):
-        yield FoundFile(shown(path), path, named=False)
+        yield FoundFile(shown(path, root), path, named=False)
 
 
-def _is_candidate(name: str) -> bool:
+def is_candidate(name: str) -> bool:
+    """True for a name that a file of deployments may have."""
     return bool(_CANDIDATE.fullmatch(name)) and not name.startswith(".") and name.lower() not in _NEVER
 
 
@@ -178,7 +192,8 @@ def _read(place: str) -> bytes:
     if place == STDIN:
         import sys
 
-        return sys.stdin.buffer.read(MOST_BYTES + 1)
+        # Closed by the caller (`<&-`), there is nothing in it.
+        return sys.stdin.buffer.read(MOST_BYTES + 1) if sys.stdin is not None else b""
     if stat.S_ISDIR(os.stat(place).st_mode):
         with os.scandir(place):
             return b""

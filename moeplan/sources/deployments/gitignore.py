@@ -33,7 +33,7 @@ class Ignored:
 
     def __init__(self, folder: str) -> None:
         self._patterns: dict[str, tuple[Pattern, ...]] = {}
-        self._top = _repository(folder) or os.path.abspath(folder)
+        self._top = repository(folder) or os.path.abspath(folder)
 
     def ignores(self, path: str, *, is_folder: bool) -> bool:
         """True for a file or folder that git would not look at, in a folder that it does look at. `path` is absolute."""
@@ -137,8 +137,8 @@ def _read(path: str) -> tuple[Pattern, ...]:
         return ()
 
 
-def _repository(folder: str) -> str | None:
-    """The nearest folder above that is a repository's."""
+def repository(folder: str) -> str | None:
+    """The nearest folder, this one or one above it, that is a repository's; None where there is none."""
     here = os.path.abspath(folder)
     while True:
         if os.path.exists(os.path.join(here, ".git")):

@@ -9,12 +9,13 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, cast
 
 from moeplan.core.deployed import FileRead, FileRemark, Lines, PlainSecret, Quote, Spot
 from moeplan.core.errors import InputError
 from moeplan.sources.deployments.directives import read_directives
-from moeplan.sources.deployments.files import STDIN, FileText, find_files, read_text
+from moeplan.sources.deployments.files import ENV, STDIN, FileText, find_files, read_text
 from moeplan.sources.deployments.kinds import DOCUMENT_READERS, TEXT_READERS
 from moeplan.sources.deployments.nodes import Composed, Node, compose
 from moeplan.sources.deployments.places import placed
@@ -46,14 +47,17 @@ _MOST_ENV = 256 * 1024
 
 
 def read_paths(
-    paths: Sequence[str], variables: Mapping[str, Quote] | None = None, stdin: str | None = None
+    paths: Sequence[str],
+    variables: Mapping[str, Quote] | None = None,
+    stdin: str | None = None,
+    root: Path | None = None,
 ) -> tuple[FileRead, ...]:
     """Everything that the files of these paths deploy, in the order of `find_files`.
 
-    `variables` stand in for those that files leave open; `stdin` is standard input where it was read already. Raises
-    InputError for a path that is not there.
+    `variables` stand in for those that files leave open; `stdin` is standard input where it was read already; `root` is a
+    folder to read the paths below, in the place of the working folder. Raises InputError for a path that is not there.
     """
-    found = [_read(read_text(file, stdin), variables or {}) for file in find_files(paths)]
+    found = [_read(read_text(file, stdin), variables or {}) for file in find_files(paths, root)]
     beside = {os.path.dirname(file.path) for file in found if file.deployments}
     return tuple(_without_other_overlays(file, beside) for file in found)
 
@@ -122,7 +126,7 @@ def _read_yaml(file: FileText, variables: Mapping[str, Quote]) -> FileRead | Non
     likely = file.named or _NAMES_ENGINE.search(text) is not None
     stream = Stream(file.path, tuple(composed.documents), _config_maps(composed.documents), variables)
     if "services:" in text:
-        stream = stream._replace(variables={**_beside(file.path), **variables})
+        stream = stream._replace(variables={**_beside(file), **variables})
     lines = text.split("\n") if TEMPLATE.search(text) else ()
     found: list[Found] = []
     within: list[Lines] = []
@@ -261,13 +265,13 @@ def _objects(documents: Sequence[Node]) -> Iterator[Node]:
             yield from document.at("items")
 
 
-def _beside(path: str) -> dict[str, Quote]:
+def _beside(file: FileText) -> dict[str, Quote]:
     """Variables of the `.env` beside a compose file."""
-    if path == STDIN:
+    if file.path == STDIN:
         return {}
     try:
-        with open(os.path.join(os.path.dirname(path), ".env"), encoding="utf-8", errors="replace") as file:
-            lines = file.read(_MOST_ENV).splitlines()
+        with open(os.path.join(file.folder, ENV), encoding="utf-8", errors="replace") as beside:
+            lines = beside.read(_MOST_ENV).splitlines()
     except OSError:
         return {}
     found: dict[str, Quote] = {}
