@@ -25,6 +25,17 @@ class Spot(NamedTuple):
     """Keys that lead there: `spec.template.spec.containers[0].args[3]`; empty in files without keys."""
 
 
+class PutIn(NamedTuple):
+    """A part of a text that stands elsewhere: a value in the place of its variable."""
+
+    start: int
+    """In the text, from 0."""
+    end: int
+    first: int
+    """In the text as the file has it: the variable."""
+    last: int
+
+
 class Quote(NamedTuple):
     """A text of a file: the word that an engine will see, and where it stands."""
 
@@ -38,6 +49,8 @@ class Quote(NamedTuple):
     """The parts that are not to be known, as they stand in the file (`${TP}`); the text holds them as they stand."""
     why: str = ""
     """How it was found, where that is not plain: `variable MODEL_PATH`, `ConfigMap llm-config`."""
+    put_in: tuple[PutIn, ...] = ()
+    """Parts of the text that the file does not have there, in their order; nobody needs them once a file is read."""
 
     @property
     def known(self) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from moeplan.core.deployed import FileRemark, Quote, Spot
+from moeplan.sources.deployments.folded_texts import FoldedText
 
 MOST_NODES = 200_000
 """A file with more values is no deployment; a handful of anchors can stand for billions."""
@@ -125,6 +126,8 @@ class Composed:
     def __init__(self) -> None:
         self.documents: list[Node] = []
         self.remarks: list[FileRemark] = []
+        self.folded: list[FoldedText] = []
+        """Texts of several words that do not read as they are written."""
 
 
 def compose(text: str, first_line: int = 1, path: str = "", first_column: int = 1) -> Composed:
@@ -141,7 +144,7 @@ def compose(text: str, first_line: int = 1, path: str = "", first_column: int = 
     try:
         reader = loader(text)
         while reader.check_node():
-            found.documents.append(_Walk(place, found.remarks).document(reader.get_node()))
+            found.documents.append(_Walk(place, found).document(reader.get_node()))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         spot = place.spot(mark.line, mark.column) if mark else Spot(first_line, 1, path)
@@ -196,6 +199,7 @@ class _Place:
         return spot
 
 
+_QUOTES = ("'", '"')
 _MOST_BLANK = 100
 _BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 """Line breaks as YAML counts them."""
@@ -208,9 +212,10 @@ class _TooMuchError(Exception):
 class _Walk:
     """From PyYAML's nodes to ours: anchors followed, merge keys (`<<`) merged, keys given twice told."""
 
-    def __init__(self, place: _Place, remarks: list[FileRemark]) -> None:
+    def __init__(self, place: _Place, found: Composed) -> None:
         self.place = place
-        self.remarks = remarks
+        self.remarks = found.remarks
+        self.folded = found.folded
         self.num_nodes = 0
         self.told: set[Spot] = set()
 
@@ -229,8 +234,21 @@ class _Walk:
             return Node("map", spot, entries=self.entries(node, path, depth))
         if node.id == "sequence":
             return Node("list", spot, items=self.items(node, path, depth))
+        several_lines = node.end_mark.line > node.start_mark.line and node.style != "|"
+        if several_lines or (node.style in _QUOTES and " " in node.value):
+            self.folded.append(self.fold(node, spot))
         # A custom tag on a scalar (`!env X`) is a text like another.
         return Node("text" if kind in ("map", "list") else kind, spot, text=node.value)
+
+    def fold(self, node: Any, spot: Spot) -> FoldedText:
+        """Where a text of several lines is written."""
+        style = node.style or ""
+        shift = 1 if style in _QUOTES else 0
+        start = node.start_mark
+        first = (start.line, start.column + shift)
+        if style == ">":
+            first = (start.line + 1, self.place.indentation(start.line + 1))
+        return FoldedText(node.value, spot, first, node.end_mark.line, style)
 
     def items(self, node: Any, path: str, depth: int) -> list[Node]:
         """Values of a list, each with the place of its dash."""

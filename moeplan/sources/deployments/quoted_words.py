@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from moeplan.core.deployed import Quote, Spot
+from moeplan.sources.deployments.variables import written, written_place
 
 _ESCAPED_IN_QUOTES = '"\\$`\n'
 """What a backslash takes the meaning of inside double quotes; before anything else it is a letter."""
@@ -13,12 +14,13 @@ _ESCAPED_IN_QUOTES = '"\\$`\n'
 def split_words(quote: Quote) -> Iterator[Quote]:
     """The words of a text: quotes taken away, backslashes obeyed, `$` left alone. An open quote ends with the text."""
     text, place = quote.text, 0
+    whole = written(quote)
     while place < len(text):
         if text[place].isspace():
             place += 1
             continue
         word, end = _word(text, place)
-        yield _part(quote, word, place)
+        yield _part(quote, whole, word, written_place(quote.put_in, place))
         place = end
 
 
@@ -42,11 +44,11 @@ def _word(text: str, place: int) -> tuple[str, int]:
     return "".join(letters), place
 
 
-def _part(quote: Quote, text: str, place: int) -> Quote:
-    """One word with its own place; what is not known of the whole stays so where the word holds it."""
-    line = quote.text.count("\n", 0, place)
+def _part(quote: Quote, whole: str, text: str, place: int) -> Quote:
+    """One word with its own place in `whole`; what is not known of the whole stays so where the word holds it."""
+    line = whole.count("\n", 0, place)
     # All lines of a block begin in one column.
-    column = quote.spot.column + place - (quote.text.rfind("\n", 0, place) + 1)
+    column = quote.spot.column + place - (whole.rfind("\n", 0, place) + 1)
     unknown = tuple(each for each in quote.unknown if each in text)
     origin = "unresolved" if unknown else "stated" if quote.origin == "unresolved" else quote.origin
     return Quote(text, Spot(quote.spot.line + line, column, quote.spot.path), origin, unknown, quote.why)

@@ -93,12 +93,11 @@ def _may_deploy(text: str) -> bool:
 
 
 def _finished(file: FileText, found: FileRead) -> FileRead:
-    """With comments, and with places that lie inside the text."""
+    """With comments, and with each token once."""
     assert file.text is not None
     directives = read_directives(file.text)
-    lines = file.text.split("\n")
     whole = found._replace(
-        deployments=tuple(placed(without_open_templates(each), lines) for each in found.deployments),
+        deployments=tuple(without_open_templates(each) for each in found.deployments),
         remarks=tuple(dict.fromkeys((*found.remarks, *directives.remarks))),
         directives=directives.found,
         secrets=_once(found.secrets),
@@ -145,7 +144,7 @@ def _read_yaml(file: FileText, variables: Mapping[str, Quote]) -> FileRead | Non
     )
     others = [remark for remark in composed.remarks if remark.code != "file-broken"] if found else []
     secrets = [secret for document in composed.documents for secret in secrets_in_yaml(document)]
-    return FileRead(
+    read = FileRead(
         file.path,
         recognised=True,
         deployments=deployments,
@@ -153,6 +152,7 @@ def _read_yaml(file: FileText, variables: Mapping[str, Quote]) -> FileRead | Non
         secrets=(*(secret for each in found for secret in each.secrets), *secrets),
         passed_over=tuple(name for each in found for name in each.passed_over),
     )
+    return placed(read, text.split("\n"), composed.folded)
 
 
 def _lines_of(documents: Sequence[Node]) -> Iterator[Lines]:
@@ -300,7 +300,7 @@ def _read_plain(file: FileText, variables: Mapping[str, Quote]) -> FileRead | No
         if not any(found):
             return None
         secrets = secrets_in_script(Quote(text, Spot(1)))
-        return FileRead(
+        read = FileRead(
             file.path,
             recognised=True,
             deployments=found.deployments,
@@ -308,6 +308,7 @@ def _read_plain(file: FileText, variables: Mapping[str, Quote]) -> FileRead | No
             secrets=(*found.secrets, *secrets),
             passed_over=found.passed_over,
         )
+        return placed(read, text.split("\n"))
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from moeplan.core.deployed import Quote, Spot
 from moeplan.sources.deployments.shell_tokens import Segment, Token, tokens
-from moeplan.sources.deployments.variables import Expander, Part, quoted
+from moeplan.sources.deployments.variables import Expander, Part, quoted, written, written_place
 
 MOST_SCRIPT = 4 * 1024 * 1024
 """Characters of a script; longer ones are no deployment's."""
@@ -100,9 +100,10 @@ class _Script:
     ) -> None:
         self.text = script.text[:MOST_SCRIPT]
         self.spot = script.spot
+        self.put_in = script.put_in
         self.left = left
         """Column of the script's later lines in its file."""
-        self.lines = [found.start() + 1 for found in re.finditer("\n", self.text)]
+        self.lines = [found.start() + 1 for found in re.finditer("\n", written(script))]
         self.variables: dict[str, Quote] = dict(variables)
         self.arrays: dict[str, Sequence[Quote]] = {"@": tuple(arguments)} if arguments is not None else {}
         self.expander = Expander(self.variables, gpus, self.arrays)
@@ -121,6 +122,7 @@ class _Script:
         self.last_raw: list[str] = []
 
     def spot_at(self, offset: int) -> Spot:
+        offset = written_place(self.put_in, offset)
         number = bisect_right(self.lines, offset)
         column = self.left + offset - self.lines[number - 1] if number else self.spot.column + offset
         return Spot(self.spot.line + number, column, self.spot.path)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import NamedTuple
 
-from moeplan.core.deployed import Quote, Spot
+from moeplan.core.deployed import PutIn, Quote, Spot
 
 MOST_CHARACTERS = 65_536
 """A text that grows beyond this (`A=$A$A`) is left as it stands."""
@@ -48,6 +49,8 @@ class Part(NamedTuple):
     unknown: tuple[str, ...] = ()
     why: tuple[str, ...] = ()
     inferred: bool = False
+    put_in: tuple[PutIn, ...] = ()
+    """What was put into a whole text."""
 
 
 def expand_kubernetes(quote: Quote, variables: Mapping[str, Quote]) -> Quote:
@@ -58,26 +61,18 @@ def expand_kubernetes(quote: Quote, variables: Mapping[str, Quote]) -> Quote:
     """
     if "$" not in quote.text:
         return quote
-    unknown: list[str] = []
-    why: list[str] = []
-
-    def one(found: re.Match[str]) -> str:
+    whole = _Whole(quote.text)
+    for found in _KUBERNETES.finditer(quote.text):
         name = found.group(1)
         if name is None:
-            return "$"
-        if name in variables:
-            value = variables[name]
-            unknown.extend(value.unknown)
-            why.append(f"variable {name}")
-            return value.text
-        if _KUBERNETES_NAME.fullmatch(name):
-            unknown.append(found.group())
-        return found.group()
-
-    text = _KUBERNETES.sub(one, quote.text)
-    if len(text) > MOST_CHARACTERS + len(quote.text):
-        return quoted(quote, Part(quote.text, (quote.text[:MOST_WHY],)))
-    return quoted(quote, Part(text, tuple(unknown), tuple(why)))
+            whole.put(found.span(), Part("$"))
+        elif name in variables:
+            whole.put(found.span(), _of_variable(name, variables[name]))
+        elif _KUBERNETES_NAME.fullmatch(name):
+            whole.put(found.span(), _open(found.group()))
+        if whole.length > MOST_CHARACTERS + len(quote.text):
+            return quoted(quote, Part(quote.text, (quote.text[:MOST_WHY],)))
+    return _with_parts(quote, whole.part())
 
 
 def expand_shell(quote: Quote, variables: Mapping[str, Quote], gpus: Quote | None = None) -> Quote:
@@ -94,7 +89,70 @@ def expand_compose(quote: Quote, variables: Mapping[str, Quote]) -> Quote:
     """`${VAR:-default}`, `$VAR`, `$$` as docker compose reads them; unset without default is unknown."""
     if "$" not in quote.text:
         return quote
-    return quoted(quote, Expander(dict(variables), compose=True).whole(quote.text))
+    return _with_parts(quote, Expander(dict(variables), compose=True).whole(quote.text))
+
+
+def written_place(put_in: Sequence[PutIn], place: int) -> int:
+    """Where a place of a text is in the text as the file has it; inside of what was put in, where that begins."""
+    number = bisect_left(put_in, (place,))
+    if not number:
+        return place
+    before = put_in[number - 1]
+    return before.first if place < before.end else before.last + place - before.end
+
+
+def written(quote: Quote) -> str:
+    """The text with as many characters as the file has: other signs stand for what was put in."""
+    pieces: list[str] = []
+    place = 0
+    for start, end, first, last in quote.put_in:
+        pieces += (quote.text[place:start], "$" * (last - first))
+        place = end
+    return "".join((*pieces, quote.text[place:]))
+
+
+def _with_parts(quote: Quote, part: Part) -> Quote:
+    """As `quoted`, knowing what was put in; where all of it was already, it stays so."""
+    all_of_it = tuple(each._replace(end=len(part.text)) for each in quote.put_in[:1])
+    return quoted(quote, part)._replace(put_in=all_of_it or part.put_in)
+
+
+class _Whole:
+    """A text with parts of it replaced, one after the other."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.place = 0
+        """Up to where the text is done."""
+        self.length = 0
+        """Of what is made of it."""
+        self.pieces: list[str] = []
+        self.put_in: list[PutIn] = []
+        self.unknown: list[str] = []
+        self.why: list[str] = []
+        self.inferred = False
+
+    def plain(self, text: str, end: int) -> None:
+        """Go on up to `end`, where the made text has this one."""
+        self.pieces.append(text)
+        self.length += len(text)
+        self.place = end
+
+    def put(self, span: tuple[int, int], part: Part) -> None:
+        """Put a part in the place of the characters of `span`."""
+        start, end = span
+        self.plain(self.text[self.place : start], end)
+        if part.text != self.text[start:end]:
+            self.put_in.append(PutIn(self.length, self.length + len(part.text), start, end))
+        self.plain(part.text, end)
+        self.unknown += part.unknown
+        self.why += part.why
+        self.inferred = self.inferred or part.inferred
+
+    def part(self) -> Part:
+        """All of it."""
+        self.plain(self.text[self.place :], len(self.text))
+        return Part("".join(self.pieces), _once(self.unknown), _once(self.why), self.inferred, tuple(self.put_in))
 
 
 def quoted(quote: Quote, part: Part) -> Quote:
@@ -134,36 +192,23 @@ class Expander:
 
     def whole(self, text: str, depth: int = 0, *, quotes: bool = True) -> Part:
         """A text as it is expanded between double quotes; with `quotes` False the quotes in it are taken away."""
-        pieces: list[str] = []
-        unknown: list[str] = []
-        why: list[str] = []
-        inferred = False
-        length = place = 0
+        whole = _Whole(text)
         special = _COMPOSE_SPECIAL if self.compose else _SPECIAL
-        while (found := special.search(text, place)) is not None:
+        while (found := special.search(text, whole.place)) is not None:
             start = found.start()
-            pieces.append(text[place:start])
             sign = text[start]
             if sign in "\"'":
-                pieces.append(sign if quotes else "")
-                place = start + 1
-                continue
-            if sign == "\\":
+                whole.put((start, start + 1), Part(sign if quotes else ""))
+            elif sign == "\\":
                 after = text[start + 1 : start + 2]
                 kept = after if after in ("$", "`", '"', "\\") else "" if after == "\n" else sign + after
-                pieces.append(kept)
-                place = start + 2
-                continue
-            part, place = self.one(text, start, depth)
-            pieces.append(part.text)
-            unknown += part.unknown
-            why += part.why
-            inferred = inferred or part.inferred
-            length += len(part.text)
-            if length > MOST_CHARACTERS:
-                return Part(text, (text[:MOST_WHY],))
-        pieces.append(text[place:])
-        return Part("".join(pieces), _once(unknown), _once(why), inferred)
+                whole.put((start, start + 2), Part(kept))
+            else:
+                part, end = self.one(text, start, depth)
+                whole.put((start, end), part)
+                if whole.length > MOST_CHARACTERS + len(text):
+                    return Part(text, (text[:MOST_WHY],))
+        return whole.part()
 
     def one(self, text: str, start: int, depth: int = 0) -> tuple[Part, int]:
         """The expansion that begins with the sign at `start`, and where the text goes on behind it."""

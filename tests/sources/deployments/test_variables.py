@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moeplan.core.deployed import Quote, Spot
+from moeplan.core.deployment import Origin
 from moeplan.sources.deployments.variables import arithmetic, expand_compose, expand_kubernetes, expand_shell
 
 HERE = Spot(7, 3, "args[0]")
@@ -49,6 +50,16 @@ def test_the_kubelet(text: str, expected: str, unknown: tuple[str, ...]) -> None
 
 def test_a_variable_is_named_where_it_was_used() -> None:
     assert expand_kubernetes(Quote("$(TP)", HERE), held(TP="8")).why == "variable TP"
+
+
+@pytest.mark.parametrize("origin", ["stated", "inferred"])
+def test_what_follows_from_a_number_that_was_inferred_is_inferred(origin: Origin) -> None:
+    size = Quote("2", Spot(1), origin)
+    for found in (
+        expand_kubernetes(Quote("--nnodes=$(SIZE)", HERE), {"SIZE": size}),
+        expand_shell(Quote("--nnodes=$SIZE", HERE), {"SIZE": size}),
+    ):
+        assert (found.text, found.origin) == ("--nnodes=2", origin)
 
 
 def test_what_is_open_in_a_variable_stays_open() -> None:

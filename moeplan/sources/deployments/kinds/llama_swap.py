@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote, Spot
+from moeplan.core.deployment import Origin
 from moeplan.sources.deployments.containers import engine_runs
 from moeplan.sources.deployments.docker_run import docker_run
 from moeplan.sources.deployments.nodes import Node
@@ -45,6 +46,8 @@ class _Piece(NamedTuple):
     """Column of its further lines."""
     unknown: str = ""
     """The macro that it is, where that is not known."""
+    default: str = ""
+    """What it is the default of, where the file does not state it."""
 
 
 class _Groups(NamedTuple):
@@ -120,12 +123,15 @@ def _model(name: str, model: Node, document: Node, stream: Stream) -> Found:
 
 def _macros(name: str, model: Node, document: Node, stream: Stream) -> dict[str, _Piece]:
     """By name, those of the model before those of the file; `env.NAME` are variables of the machine."""
-    port = document.at("startPort")
-    found = {"MODEL_ID": _Piece(name, model.key), "PORT": _piece(port) if port.there else _Piece(FIRST_PORT, NOWHERE)}
+    found = {"MODEL_ID": _Piece(name, model.key), "PORT": _port(document.at("startPort"))}
     for node in (document.at("macros"), model.at("macros")):
         found |= {key: _piece(value) for key, value in node.entries.items() if value.is_scalar}
     found |= {f"env.{key}": _Piece(quote.text, NOWHERE) for key, quote in stream.variables.items()}
     return found
+
+
+def _port(node: Node) -> _Piece:
+    return _piece(node) if node.there else _Piece(FIRST_PORT, NOWHERE, default="startPort")
 
 
 def _piece(node: Node) -> _Piece:
@@ -147,15 +153,18 @@ def _word(found: re.Match[str], pieces: Sequence[_Piece], *, windows: bool) -> Q
     text = found.group().replace('"', "") if windows else _UNQUOTED.sub(_inner, found.group())
     start, place = 0, None
     unknown: list[str] = []
+    defaults: list[str] = []
     for piece in pieces:
         end = start + len(piece.text)
         if place is None and found.start() < end:
             place = _within(piece, found.start() - start)
         if piece.unknown and start < found.end() and end > found.start():
             unknown.append(piece.unknown)
+        if piece.default and start < found.end() and end > found.start():
+            defaults.append(piece.default)
         start = end
-    spot = place or pieces[-1].spot
-    return Quote(text, spot, "unresolved" if unknown else "stated", tuple(unknown))
+    origin: Origin = "unresolved" if unknown else "default" if defaults else "stated"
+    return Quote(text, place or pieces[-1].spot, origin, tuple(unknown), ", ".join(defaults))
 
 
 def _inner(found: re.Match[str]) -> str:

@@ -115,8 +115,7 @@ def _argv(document: Node) -> tuple[Quote, ...]:
 
 def _vllm_argv(node: Node) -> tuple[Quote, ...]:
     return (
-        Quote("vllm", node.spot),
-        Quote("serve", node.spot),
+        *_program("vllm serve", node),
         *listed(node.at("model")),
         *from_table(node, _VLLM_FLAGS),
         *switched(node.at("trust_remote_code"), "--trust-remote-code"),
@@ -131,7 +130,7 @@ def _bis_argv(config: Node) -> tuple[Quote, ...]:
     if config.at("engine_backend").word().lower() in ("trtllm", "trt_llm", "tensorrt_llm"):
         return _program("trtllm-serve", config, model, served, stated("--tp_size", config.at("tensor_parallel_size")))
     degree = stated("--tensor-parallel-size", config.at("tensor_parallel_size"))
-    return (Quote("vllm", config.spot), *_program("serve", config, model, served, degree))
+    return _program("vllm serve", config, model, served, degree)
 
 
 def _trtllm_argv(document: Node) -> tuple[Quote, ...]:
@@ -177,7 +176,9 @@ def _trtllm_argv(document: Node) -> tuple[Quote, ...]:
 
 
 def _program(name: str, node: Node, *parts: Sequence[Quote]) -> tuple[Quote, ...]:
-    return (Quote(name, node.spot), *(word for part in parts for word in part))
+    """A program that Truss starts, with its words."""
+    program = (Quote(word, node.key, "default", why="Truss") for word in name.split())
+    return (*program, *(word for part in parts for word in part))
 
 
 def _or_default(node: Node) -> tuple[Quote, ...]:

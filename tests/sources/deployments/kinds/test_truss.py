@@ -112,7 +112,7 @@ def test_the_first_stack_builds_an_engine() -> None:
         "trtllm-serve org/model --hf_revision abc --max_batch_size 256 --max_num_tokens 8192 --max_seq_len 4096 "
         "--tp_size 2 --kv_cache_free_gpu_memory_fraction 0.62 --enable_chunked_prefill --kv_cache_dtype fp8"
     )
-    assert {word.text for word in served.command if word.origin == "default"} == {"256", "8192"}
+    assert {word.text for word in served.command if word.origin == "default"} == {"trtllm-serve", "256", "8192"}
     assert lines_of(served.command, "--max_seq_len", "2", "0.62") == [7, 8, 11]
     assert [(remark.code, remark.spot.line) for remark in served.remarks] == [("quantised-at-build", 9)]
     assert model_of(served) == "org/model"
