@@ -26,7 +26,7 @@ from moeplan.check.models import find_models, lock_path
 from moeplan.check.result import SCHEMA, Check, Level
 from moeplan.check.rules import FileSeen, all_rules
 from moeplan.check.subject import Options, Subject, subject_of
-from moeplan.check.summary import summary_of
+from moeplan.check.summary import NOTHING_RECOGNISED, is_foreign, summary_of
 from moeplan.core.deployed import FileRead, Quote, Spot
 from moeplan.core.errors import InputError
 from moeplan.core.model import Remark
@@ -41,8 +41,6 @@ from moeplan.sources.policy import find_policy, read_policy
 __all__ = ["Check", "check"]
 
 Progress = Callable[[int, int], None]
-NOTHING = "nothing-recognised"
-"""Code of the remark on a named file of another program."""
 
 
 def check(
@@ -89,7 +87,7 @@ def check(
     estimator = Estimator(find, [str(folder) for folder in folders], prices, offline=offline or locked)
     files = _files(named, terms, variables or {}, stdin, Path(root) if root is not None else None)
     if pass_over:
-        files = [file._replace(remarks=tuple(each for each in file.remarks if each.code != NOTHING)) for file in files]
+        files = [file._replace(remarks=tuple(each for each in file.remarks if each.code != NOTHING_RECOGNISED)) for file in files]
     judging = Judging(
         all_rules(), tuple(code.upper() for code in select), tuple(code.upper() for code in ignore), known
     )
@@ -110,13 +108,14 @@ def check(
         progress(len(files), len(files))
     return Check(
         schema=SCHEMA,
+        folder=_folder(),
         policy=terms.path,
         locked=locked,
         baseline=str(baseline) if baseline is not None else None,
         summary=summary_of(files, deployments, findings),
         deployments=tuple(deployments),
         findings=tuple(findings),
-        passed_over=tuple(file.path for file in files if not file.recognised),
+        passed_over=tuple(file.path for file in files if is_foreign(file)),
         notes=_notes(files, deployments),
         fail_on=fail_on,
     )
@@ -131,8 +130,8 @@ def policy_of(named: str | Path | None, paths: Sequence[str]) -> Policy:
     """The policy that is named, else the nearest above the first path; an empty one where there is none."""
     if named is not None:
         if not Path(named).is_file():
-            told = "a folder" if Path(named).is_dir() else "no such file"
-            raise InputError(f"--policy {named}: {told}", hint="name a moeplan.yaml, or leave --policy out")
+            told = "is a folder" if Path(named).is_dir() else "is no file that is there"
+            raise InputError(f"--policy {named} {told}", hint="name a moeplan.yaml, or leave --policy out")
         return read_policy(Path(named))
     first = Path(paths[0]) if paths[0] != STDIN else Path()
     found = find_policy(first if first.is_dir() else first.parent)
@@ -193,6 +192,12 @@ def _top(paths: Sequence[str], policy: Policy) -> str:
     first = next((path for path in paths if path != STDIN), ".")
     top = repository(first if os.path.isdir(first) else os.path.dirname(first))
     return top or (policy.folder if policy.path is not None else ".")
+
+
+def _folder() -> str:
+    """The working folder, relative to the repository that it lies in."""
+    here = os.getcwd()
+    return os.path.relpath(here, repository(here) or here).replace(os.sep, "/")
 
 
 def _relative(path: str, folder: str) -> str:

@@ -132,6 +132,8 @@ class Check(NamedTuple):
     """The answer of `moeplan check`; `schema` names the version of its JSON."""
 
     schema: str
+    folder: str
+    """The working folder as its repository calls it, `.` at the top and outside of any: names of files are relative to it."""
     policy: str | None
     locked: bool
     baseline: str | None

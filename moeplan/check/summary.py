@@ -13,6 +13,14 @@ RANK: dict[Level, int] = {"info": 0, "warning": 1, "error": 2}
 NOTHING_THERE = "READ010"
 """The rule for a file that was named and that is none of ours."""
 
+NOTHING_RECOGNISED = "nothing-recognised"
+"""Code of the remark on such a file."""
+
+
+def is_foreign(file: FileRead) -> bool:
+    """True for a file of another program; one that cannot be read may be anybody's."""
+    return not file.recognised and all(remark.code == NOTHING_RECOGNISED for remark in file.remarks)
+
 
 def summary_of(files: Sequence[FileRead], deployments: Sequence[Judged], findings: Sequence[Finding]) -> Summary:
     """How many of each."""
@@ -20,7 +28,7 @@ def summary_of(files: Sequence[FileRead], deployments: Sequence[Judged], finding
     verdicts = [each.verdict for each in deployments]
     return Summary(
         files=len(files),
-        files_passed_over=sum(not file.recognised for file in files),
+        files_passed_over=sum(map(is_foreign, files)),
         deployments=len(deployments),
         passed=verdicts.count("pass"),
         failed=verdicts.count("fail"),

@@ -15,6 +15,7 @@ from moeplan.report.check_words import (
     codes_words,
     count,
     further_words,
+    path_in_repository,
     outcome_words,
     summary_words,
     titles,
@@ -33,27 +34,29 @@ def check_github(check: Check) -> str:
     new = by_severity([finding for finding in check.findings if finding.state == "new"])
     lines: list[str] = []
     for name in dict.fromkeys(COMMANDS.values()):
-        lines += _annotations(name, [finding for finding in new if COMMANDS[finding.level] == name], named)
+        mine = [finding for finding in new if COMMANDS[finding.level] == name]
+        lines += _annotations(name, mine, named, check.folder)
     told = [f"moeplan check: {outcome_words(check)}", *summary_words(check), *(note.message for note in check.notes)]
     return "\n".join((*lines, *map(harmless, told))) + "\n"
 
 
-def _annotations(name: str, findings: Sequence[Finding], named: Mapping[str, str]) -> Iterator[str]:
+def _annotations(name: str, findings: Sequence[Finding], named: Mapping[str, str], folder: str) -> Iterator[str]:
     """At most ten of one command."""
     shown = findings if len(findings) <= MOST_SHOWN else findings[: MOST_SHOWN - 1]
     for finding in shown:
-        yield command(name, _properties(finding, named), _text(finding))
+        yield command(name, _properties(finding, named, folder), _text(finding))
     rest = findings[len(shown) :]
     if rest:
         title = f"moeplan: {count(len(findings), name)} in all"
         yield command(name, {"title": title}, f"{len(rest):,} more: {codes_words(rest)}; --format json lists all")
 
 
-def _properties(finding: Finding, named: Mapping[str, str]) -> dict[str, str | int]:
+def _properties(finding: Finding, named: Mapping[str, str], folder: str) -> dict[str, str | int]:
     title = f"{finding.code} {named.get(finding.code, '')}".rstrip()
     if finding.level == "unknown":
         title = f"{LEVELS['unknown']}: {title}"
-    place: dict[str, str | int] = {"file": finding.file, "line": finding.line, "col": finding.column}
+    file = path_in_repository(finding.file, folder)
+    place: dict[str, str | int] = {"file": file, "line": finding.line, "col": finding.column}
     # Standard input is no file of the repository.
     return {"title": title, **({} if finding.file == "-" else place)}
 

@@ -16,13 +16,13 @@ from urllib.parse import quote
 from moeplan.check.result import Check, Finding, Level
 from moeplan.check.rules import Rule
 from moeplan.check.summary import exit_code
-from moeplan.report.check_words import STDIN, by_severity, entries, further_words, rules
+from moeplan.report.check_words import STDIN, by_severity, entries, further_words, path_in_repository, rules
 from moeplan.report.printable import json_escaped, printable, printable_record
 from moeplan.version import __version__
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 ROOT = "%SRCROOT%"
-"""What paths are relative to: the folder that moeplan ran in, which code hosts take for that of the repository."""
+"""What paths are relative to: the top of the repository."""
 FINGERPRINT = "moeplan/v1"
 MOST_RESULTS = 25_000
 """Code scanning refuses a run that has more."""
@@ -51,7 +51,7 @@ def check_sarif(check: Check) -> str:
         },
         "invocations": [_invocation(check, len(found) - len(kept))],
         "columnKind": "unicodeCodePoints",
-        "results": _results(kept, places),
+        "results": _results(kept, places, check.folder),
     }
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
     return json_escaped(json.dumps(log, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
@@ -86,13 +86,13 @@ def _invocation(check: Check, num_left_out: int) -> dict[str, Any]:
     return made
 
 
-def _results(findings: Sequence[Finding], places: Mapping[str, int]) -> list[dict[str, Any]]:
+def _results(findings: Sequence[Finding], places: Mapping[str, int], folder: str) -> list[dict[str, Any]]:
     """Where one result has a state, all of them have one (3.27.23 suppressions, 3.27.24 baselineState)."""
     suppressed = any(finding.state == "suppressed" for finding in findings)
     known = any(finding.state == "known" for finding in findings)
     made = []
     for finding in findings:
-        result = _result(finding, places)
+        result = _result(finding, places, folder)
         if suppressed:
             result["suppressions"] = [_suppression(finding)] if finding.state == "suppressed" else []
         if known:
@@ -101,8 +101,8 @@ def _results(findings: Sequence[Finding], places: Mapping[str, int]) -> list[dic
     return made
 
 
-def _result(finding: Finding, places: Mapping[str, int]) -> dict[str, Any]:
-    file = finding.file  # as it is: in a URI everything is escaped
+def _result(finding: Finding, places: Mapping[str, int], folder: str) -> dict[str, Any]:
+    file = path_in_repository(finding.file, folder)  # as it is: in a URI everything is escaped
     finding = printable_record(finding)
     about = "" if finding.deployment is None else f"{finding.deployment}: "
     more = [_sentence(text[0].upper() + text[1:]) for text in further_words(finding._replace(state="new"))]

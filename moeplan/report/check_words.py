@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from posixpath import normpath
 from typing import NamedTuple
 
 from moeplan.check.result import Check, Finding, Judged, Level, Verdict
@@ -112,6 +113,11 @@ def titles() -> dict[str, str]:
 def shown_path(file: str) -> str:
     """A file's name; standard input has one too."""
     return STDIN if file == "-" else file
+
+
+def path_in_repository(file: str, folder: str) -> str:
+    """A file as its repository calls it, which is how code hosts know it; standard input is none of its files."""
+    return file if file == "-" or folder == "." else normpath(f"{folder}/{file}")
 
 
 def place_words(finding: Finding) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
 
 import moeplan
 
@@ -19,7 +22,7 @@ class Schema:
     def __init__(self, name: str) -> None:
         self.document: dict[str, Any] = json.loads((FOLDER / f"{name}.schema.json").read_text(encoding="utf-8"))
         jsonschema.Draft202012Validator.check_schema(self.document)
-        self.validator = jsonschema.Draft202012Validator(self.document)
+        self.validator = jsonschema.Draft202012Validator(self.document, registry=_registry())
 
     def complaints(self, text: str) -> list[str]:
         """What is wrong with a command's output; nothing where it fits."""
@@ -46,6 +49,13 @@ class Schema:
             return found
         options = [option for option in place.get("anyOf", []) if option != {"type": "null"}]
         return self._object(options[0]) if options else place
+
+
+@cache
+def _registry() -> Registry[Any]:
+    """All of them by their names, for those that speak of another."""
+    documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.schema.json"))]
+    return Registry().with_resources([(each["$id"], DRAFT202012.create_resource(each)) for each in documents])
 
 
 def changed(text: str, path: tuple[str | int, ...], value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The schemas of a check, its policy, its lock file and its baseline, beside what is written and read."""
+"""The schemas of a check, its comparison, its policy, its lock file and its baseline, beside what is written and read."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tests.report.ci_logs import commands, foreign_commands
 from tests.report.schemas import Schema, changed, without
 
 CHECK, POLICY, LOCK, BASELINE = Schema("check"), Schema("policy"), Schema("lock"), Schema("baseline")
+DIFF, LOCKED = Schema("check-diff"), Schema("lock-result")
 
 
 @pytest.mark.parametrize("made", [EXAMPLE, check([]), many(3), hostile()])
@@ -112,7 +113,7 @@ def test_nothing_else_is_allowed_anywhere() -> None:
             for each in value:
                 walk(each)
 
-    for schema in (CHECK, POLICY, LOCK, BASELINE):
+    for schema in (CHECK, POLICY, LOCK, BASELINE, DIFF, LOCKED):
         walk(schema.document)
 
 

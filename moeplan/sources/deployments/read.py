@@ -111,6 +111,9 @@ def _nothing(file: FileText) -> FileRead:
     if file.named:
         told = "nothing in it is a deployment that moeplan reads"
         hint = "docs/checks.md lists the kinds of files; leave this one out"
+        if file.text is not None and not file.text.strip():
+            told = "there is nothing in it"
+            hint = "see whether what renders the stream fails" if file.path == STDIN else "leave it out"
         remarks = (FileRemark("nothing-recognised", told, Spot(1), hint),)
     return FileRead(file.path, recognised=False, remarks=remarks)
 
