@@ -168,7 +168,7 @@ def test_a_gpu_that_a_file_names_and_nobody_knows_is_not_verified(gpu: str) -> N
 )  # fmt: skip
 def test_an_option_that_names_nothing_is_wrong_usage(options: dict[str, object]) -> None:
     with pytest.raises(InputError) as raised:
-        judged(pod(*LENGTH), **options)
+        judged(pod(*LENGTH), "", **options)
     (name,) = options
     assert raised.value.message.startswith(f"--{name.replace('_', '-')} ")
     assert raised.value.hint

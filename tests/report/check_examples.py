@@ -46,7 +46,8 @@ def check(deployments: Sequence[Judged], findings: Sequence[Finding] = (), **oth
     files = dict.fromkeys([each.file for each in deployments] + [each.file for each in findings])
     read = [FileRead(file, recognised=True) for file in files] + [FileRead(file, False) for file in passed_over]
     values: dict[str, object] = {
-        "schema": SCHEMA, "folder": ".", "policy": None, "locked": False, "baseline": None, "summary": summary_of(read, deployments, findings),
+        "schema": SCHEMA, "folder": ".", "policy": None,
+        "locked": False, "baseline": None, "summary": summary_of(read, deployments, findings),
         "deployments": tuple(deployments), "findings": tuple(findings), "passed_over": passed_over, "notes": (),
         "fail_on": "error",
     }  # fmt: skip
