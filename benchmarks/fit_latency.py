@@ -52,7 +52,7 @@ def main() -> int:
         return write_rows()
     files = results(asked.processes)
     if asked.what == "check":
-        wrong = [path for path, text in files.items() if not path.exists() or not _same(path, text)]
+        wrong = [path for path, text in files.items() if not path.exists() or not same(path, text)]
         for path in wrong:
             print(f"{path.relative_to(ROOT)} is not what the fit says")
         print("every file is what the fit says" if not wrong else "run python benchmarks/fit_latency.py fit")
@@ -122,7 +122,7 @@ def folds(fits: Fits) -> str:
     return f"[\n{lines}\n]\n"
 
 
-def _same(path: Path, text: str) -> bool:
+def same(path: Path, text: str) -> bool:
     """Equal but for the last digits, which another machine's mathematics may turn."""
     old = path.read_text(encoding="utf-8")
     if NUMBER.split(old) != NUMBER.split(text):

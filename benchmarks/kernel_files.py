@@ -83,7 +83,7 @@ def _file(sets: Sequence[Fitted]) -> str:
             f"    rows: {{{rows}}}",
             f'    error: {{mean: {mean:.4f}, median: {middle:.4f}, judged: "{judged}"}}',
             "    constants:",
-            *(f"      {name}: {_number(value)}" for name, value in each.constants._asdict().items()),
+            *(f"      {name}: {number(value)}" for name, value in each.constants._asdict().items()),
             "    band:",
             *_bands(each.bands, "      "),
         ]
@@ -123,7 +123,7 @@ def _bands(bands: Sequence[Band], indent: str) -> list[str]:
     ]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Four digits. YAML reads an exponent as one only behind a point."""
     mantissa, sign, exponent = f"{value:.4g}".partition("e")
     return (mantissa if "." in mantissa or not sign else f"{mantissa}.0") + sign + exponent

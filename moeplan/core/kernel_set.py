@@ -5,7 +5,7 @@ then from another backend, then from a format that moves like the one asked for.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from moeplan.core.hardware import Hardware
 from moeplan.core.latency import Band, KernelConstants
@@ -67,6 +67,21 @@ class KernelSet(NamedTuple):
     source: str
 
 
+class Placed(Protocol):
+    """Anything that was measured on a device."""
+
+    @property
+    def hardware(self) -> str:
+        """Name of the hardware profile."""
+
+    @property
+    def compute_capability(self) -> str:
+        """Of that device."""
+
+
+Of = TypeVar("Of", bound=Placed)
+
+
 def choose(
     sets: Sequence[KernelSet], hardware: Hardware, backend: str, dtype: str, *, expert_parallel: bool = False
 ) -> tuple[KernelSet, tuple[str, ...]] | None:
@@ -77,10 +92,10 @@ def choose(
     """
     if dtype not in ALIKE:
         dtype = "bfloat16"
-    places = tuple(_places(sets, hardware))
+    around = tuple(places(sets, hardware))
     for kind in (dtype, *ALIKE[dtype]):
         for engines in ((backend,), tuple(sorted({each.backend for each in sets} - {backend}))):
-            for place, held in places:
+            for place, held in around:
                 fits = [each for each in held if each.dtype == kind and each.backend in engines]
                 if fits:
                     best = next((each for each in fits if each.expert_parallel == expert_parallel), fits[0])
@@ -89,7 +104,7 @@ def choose(
     return None
 
 
-def _places(sets: Sequence[KernelSet], hardware: Hardware) -> Iterable[tuple[str, list[KernelSet]]]:
+def places(sets: Sequence[Of], hardware: Hardware) -> Iterable[tuple[str, list[Of]]]:
     """Sets in the order in which a device asks for them: its own, its architecture's, and on to the most foreign."""
     yield "", [each for each in sets if each.hardware == hardware.profile]
     capability = hardware.compute_capability
