@@ -1,0 +1,182 @@
+"""What one step of a model computes on one rank, free of any device: folds over the one inventory.
+
+A step takes a number of tokens through the layers of a stage. Every token goes through every dense matrix, through the
+experts that its router chooses, and through attention over what its sequence remembers. Matrices with one input run as
+one product, as engines merge them: queries, keys and values; gate and up.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from moeplan.core.layout import Division, Stage
+from moeplan.core.model import (
+    CompressedAttention,
+    CrossAttention,
+    GroupedAttention,
+    LatentAttention,
+    Layer,
+    MoeFfn,
+    Role,
+    RoutedAttention,
+)
+from moeplan.core.placement import layers_here, local_experts, tensor_share
+from moeplan.core.quant import Holding
+
+DENSE_ROLES: tuple[Role, ...] = (
+    "attention", "indexer", "recurrent", "router", "moe_latent", "shared_experts", "dense_mlp", "lm_head",
+)  # fmt: skip
+"""Roles whose matrices every token goes through (the head: every token that a next one is sampled for)."""
+
+NEVER_QUANTISED: tuple[Role, ...] = ("router", "lm_head", "embedding")
+"""Roles of matrices that are no linear weights to a quantiser. Other two-dimensional weights that are none (decay rates
+of states) are multiplied element by element."""
+
+
+class Product(NamedTuple):
+    """Equal matrix products of a step: (tokens x depth) times (depth x columns), in `count` layers."""
+
+    role: Role
+    columns: int
+    """Of all merged matrices together, on this rank."""
+    depth: int
+    format: str
+    """Of the weights, as `core.quant` names it."""
+    count: int  # type: ignore[assignment]  # hides tuple.count, which no record needs
+
+
+class AttentionWork(NamedTuple):
+    """Attention of `count` equal layers on one rank."""
+
+    kind: str
+    """`grouped`, `latent`, `cross`."""
+    heads: int
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+    window_tokens: int | None
+    """Tokens that a query sees at most; None sees all."""
+    chosen_tokens: int | None
+    """Tokens that an indexer leaves to attention; None leaves all."""
+    count: int  # type: ignore[assignment]  # hides tuple.count, which no record needs
+
+
+class ExpertsWork(NamedTuple):
+    """Routed experts of `count` equal layers on one rank of their expert group."""
+
+    hidden: int
+    """Width of the experts' input: the model's, or that of the latent that tokens are projected to."""
+    width: int
+    """Columns of one expert on this rank."""
+    experts: int
+    """Of the layer, copies included."""
+    experts_on_rank: int
+    experts_per_token: int
+    """That compute something: the mean where some of the chosen compute nothing."""
+    gated: bool
+    count: int  # type: ignore[assignment]  # hides tuple.count, which no record needs
+
+
+def products(
+    held: Iterable[Holding], division: Division, stage: Stage, *, tied_embedding: bool = False
+) -> tuple[Product, ...]:
+    """The dense matrix products of a stage on one rank, equal ones counted together.
+
+    A tied table is the head's matrix on the last stage. Matrices of towers and encoders take no part in a step of text.
+    """
+    merged: dict[tuple[Product, tuple[object, ...]], int] = {}
+    for holding in held:
+        weight = holding.weight
+        is_head = tied_embedding and weight.role == "embedding" and stage.is_last
+        if holding.part not in ("text", "mtp") or not (weight.linear or weight.role in NEVER_QUANTISED):
+            continue
+        if (weight.role not in DENSE_ROLES and not is_head) or len(weight.shape) != 2:
+            continue
+        layers = 1 if is_head else layers_here(holding, stage)
+        if not layers:
+            continue
+        rows, depth = weight.shape
+        units, of_units = tensor_share(weight, division)
+        if weight.split == "row":
+            depth = -(-depth * units // of_units)
+        else:
+            rows = -(-rows * units // of_units)
+        role: Role = "lm_head" if is_head else weight.role
+        # What is whole on every rank is not merged with what is cut, and row splits add up on their own.
+        block = weight.name.rpartition(".weight")[0].rpartition(".")[0] or weight.name
+        alone = weight.name if weight.split == "row" else ""
+        beside = (block, alone, weight.split == "replicated", holding.layers)
+        key = Product(role, 0, depth, holding.format, layers), beside
+        merged[key] = merged.get(key, 0) + rows * weight.count
+    counts: dict[Product, int] = {}
+    for (product, _), columns in merged.items():
+        one = product._replace(columns=columns, count=1)
+        counts[one] = counts.get(one, 0) + product.count
+    return tuple(each._replace(count=count) for each, count in counts.items())
+
+
+def attention_work(layers: Iterable[Layer], ranks: int) -> tuple[AttentionWork, ...]:
+    """Attention of a stage's layers, its heads shared out over `ranks`; recurrent mixers hold no tokens and are left out."""
+    counts: dict[AttentionWork, int] = {}
+    for layer in layers:
+        for mixer in layer.mixers:
+            match mixer:
+                case GroupedAttention():
+                    one = AttentionWork(
+                        "grouped",
+                        -(-mixer.num_heads // ranks),
+                        max(1, -(-mixer.num_kv_heads // ranks)),
+                        mixer.key_head_dim,
+                        mixer.value_head_dim,
+                        mixer.window_tokens,
+                        None,
+                        1,
+                    )
+                case RoutedAttention():
+                    # Each token's query heads are those of its chosen experts.
+                    heads = mixer.experts_per_token * mixer.num_kv_heads
+                    kv_heads = max(1, -(-mixer.num_kv_heads // ranks))
+                    one = AttentionWork(
+                        "grouped", -(-heads // ranks), kv_heads, mixer.head_dim, mixer.head_dim, None, None, 1
+                    )
+                case LatentAttention():
+                    chosen = mixer.indexer.top_k if mixer.indexer is not None else None
+                    width = mixer.kv_lora_rank + mixer.qk_rope_head_dim
+                    heads = -(-mixer.num_heads // ranks)
+                    one = AttentionWork("latent", heads, 1, width, mixer.kv_lora_rank, None, chosen, 1)
+                case CompressedAttention():
+                    chosen = mixer.indexer.top_k if mixer.indexer is not None else None
+                    heads = -(-mixer.num_heads // ranks)
+                    one = AttentionWork(
+                        "latent", heads, 1, mixer.head_dim, mixer.head_dim, mixer.window_tokens, chosen, 1
+                    )
+                case CrossAttention():
+                    heads = -(-mixer.num_heads // ranks)
+                    one = AttentionWork("cross", heads, heads, mixer.head_dim, mixer.head_dim, None, None, 1)
+                case _:
+                    continue
+            counts[one] = counts.get(one, 0) + 1
+    return tuple(each._replace(count=count) for each, count in counts.items())
+
+
+def experts_work(
+    layers: Iterable[Layer], hidden: int, division: Division, expert_rank: int = 0
+) -> tuple[ExpertsWork, ...]:
+    """Routed experts of a stage's layers on one rank; empty for a dense model."""
+    counts: dict[ExpertsWork, int] = {}
+    for layer in layers:
+        for ffn in layer.ffns:
+            if not isinstance(ffn, MoeFfn):
+                continue
+            physical = ffn.num_experts + division.redundant_experts
+            visited = ffn.experts_per_token * ffn.num_experts // (ffn.num_experts + ffn.num_zero_experts)
+            one = ExpertsWork(
+                ffn.latent_size or hidden,
+                -(-ffn.expert_width // division.expert_tp),
+                physical,
+                local_experts(physical, division.expert_ep, expert_rank),
+                visited,
+                ffn.gated,
+                1,
+            )
+            counts[one] = counts.get(one, 0) + 1
+    return tuple(each._replace(count=count) for each, count in counts.items())

@@ -1,0 +1,105 @@
+"""What a step computes: folds over the one inventory, held against shapes that models' authors publish."""
+
+from __future__ import annotations
+
+import pytest
+
+from moeplan.core.layout import Division, Stage
+from moeplan.core.model import ModelSpec
+from moeplan.core.quant import BY_DTYPE, Holding, Quantisation, holdings
+from moeplan.core.step_work import DENSE_ROLES, NEVER_QUANTISED, Product, attention_work, experts_work, products
+from moeplan.core.weights import inventory, parameters
+from moeplan.sources.models import find_model
+
+MODELS = ("mixtral-8x7b", "gpt-oss-120b", "deepseek-v3", "qwen3-next-80b-a3b-instruct", "qwen3-8b", "jamba-v0.1")
+
+
+def read(name: str) -> tuple[ModelSpec, tuple[Holding, ...], Stage]:
+    """A model of the catalogue without its draft layers, as one stage."""
+    loaded = find_model(name)
+    spec = loaded.spec
+    quantisation = loaded.quantisation or Quantisation("plain", BY_DTYPE[spec.dtype])
+    held = tuple(each for each in holdings(inventory(spec), quantisation) if each.part == "text")
+    return spec, held, Stage(0, 0, len(spec.layers), True, True)
+
+
+def elements(found: tuple[Product, ...]) -> int:
+    return sum(each.columns * each.depth * each.count for each in found)
+
+
+def test_matrices_with_one_input_run_as_one_product() -> None:
+    spec, held, stage = read("mixtral-8x7b")
+    assert products(held, Division(), stage) == (
+        Product("attention", 4096 + 2 * 1024, 4096, "bf16", 32),  # 32 heads and 2 x 8 of 128
+        Product("attention", 4096, 4096, "bf16", 32),
+        Product("router", 8, 4096, "bf16", 32),
+        Product("lm_head", 32_000, 4096, "bf16", 1),
+    )
+    (experts,) = experts_work(spec.layers, spec.hidden_size, Division())
+    assert (experts.hidden, experts.width, experts.experts_on_rank, experts.experts_per_token, experts.count) == (
+        4096, 14_336, 8, 2, 32,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_products_are_the_inventory_and_nothing_else(name: str) -> None:
+    spec, held, stage = read(name)
+    mine = [
+        owned
+        for owned in inventory(spec)
+        if owned.part == "text" and owned.weight.role in DENSE_ROLES and len(owned.weight.shape) == 2
+        and (owned.weight.linear or owned.weight.role in NEVER_QUANTISED)
+    ]  # fmt: skip
+    tied = not any(owned.weight.role == "lm_head" for owned in mine)
+    head = spec.vocab_size * spec.hidden_size if tied else 0
+    wanted = sum(owned.num_elements for owned in mine) + head
+    assert elements(products(held, Division(), stage, tied_embedding=tied)) == wanted
+
+
+@pytest.mark.parametrize("name", ["mixtral-8x7b", "gpt-oss-120b", "deepseek-v3"])
+def test_products_and_visited_experts_are_the_active_parameters(name: str) -> None:
+    """All but norms, biases and sinks, which are no products: less than a thousandth."""
+    spec, held, stage = read(name)
+    dense = elements(products(held, Division(), stage))
+    visited = sum(
+        (3 if each.gated else 2) * each.hidden * each.width * each.experts_per_token * each.count
+        for each in experts_work(spec.layers, spec.hidden_size, Division())
+    )
+    active = parameters(spec, inventory(spec)).active_without_embedding
+    assert dense + visited <= active
+    assert dense + visited == pytest.approx(active, rel=2e-3)
+
+
+@pytest.mark.parametrize("ranks", [2, 8])
+def test_ranks_share_every_product_but_what_is_whole_on_each(ranks: int) -> None:
+    spec, held, stage = read("deepseek-v3")
+    division = Division(
+        attention=ranks, dense_mlp=ranks, shared_experts=ranks, lm_head=ranks, expert_tp=1, expert_ep=ranks
+    )
+    whole, mine = products(held, Division(), stage), products(held, division, stage)
+    assert len(mine) == len(whole)
+    for one, other in zip(whole, mine, strict=True):
+        shared = one.role != "router" and (one.columns, one.depth) != (1536 + 576, 7168)  # latents are whole
+        assert one.columns * one.depth == other.columns * other.depth * (ranks if shared else 1)
+    (experts,) = experts_work(spec.layers, spec.hidden_size, division)
+    assert experts.experts_on_rank == 256 // ranks
+    assert experts.width == 2048
+
+
+def test_a_dense_model_has_no_experts() -> None:
+    spec, _, _ = read("qwen3-8b")
+    assert experts_work(spec.layers, spec.hidden_size, Division()) == ()
+
+
+def test_attention_tells_windows_and_latents_apart() -> None:
+    spec, _, _ = read("gpt-oss-120b")
+    windowed, full = attention_work(spec.layers, 8)
+    assert (windowed.window_tokens, full.window_tokens) == (128, None)
+    assert windowed.heads == full.heads == 8
+    assert windowed.kv_heads == 1
+    spec, _, _ = read("deepseek-v3")
+    (latent,) = attention_work(spec.layers, 8)
+    assert (latent.kind, latent.heads, latent.kv_heads, latent.key_dim, latent.value_dim) == ("latent", 16, 1, 576, 512)
+    spec, _, _ = read("jamba-v0.1")
+    (some,) = attention_work(spec.layers, 1)
+    assert some.count == 4  # one layer in eight; the others hold states
