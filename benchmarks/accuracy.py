@@ -5,6 +5,7 @@
     python benchmarks/accuracy.py weights   bytes and parameters by checkpoint headers
     python benchmarks/accuracy.py memory    memory of deployments, against public logs of engines
     python benchmarks/accuracy.py latency   times of expert kernels, against public measurements of other shapes
+    python benchmarks/accuracy.py ops       times of products, attention and collectives, likewise
     python benchmarks/accuracy.py page      writes docs/accuracy.md; with --check only says whether it is up to date
 
 The first two are held against counts made by building each config with transformers 5.23.0 on the meta device: against
@@ -27,7 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import latency  # noqa: E402
+from benchmarks import latency, ops  # noqa: E402
 from benchmarks.memory import outcomes, passes, summary  # noqa: E402
 from moeplan.core.checkpoint import Checkpoint  # noqa: E402
 from moeplan.core.kv_cache import CacheCost, cache_cost, cache_rows  # noqa: E402
@@ -82,7 +83,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands: dict[str, Callable[[], int]] = {
         "params": params, "kv": kv, "weights": weights, "memory": memory,
-        "latency": latency.main,
+        "latency": latency.main, "ops": ops.main,
     }  # fmt: skip
     parser.add_argument("what", choices=[*commands, "page"])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page is out of date")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from benchmarks import latency
+from benchmarks import latency, ops
+from benchmarks.latency_rows import PROFILES
 from benchmarks.memory import Outcome, not_judged, outcomes, passes, summary, terms
 from moeplan.core.deployment import version_key
+from moeplan.core.op_set import OPERATIONS
 from moeplan.sources.engine_constants import engine_constants
+from moeplan.sources.op_constants import BORROWING, tried_widths
+from moeplan.sources.profile_folders import builtin_folder
 
 HEAD = """# Accuracy
 
@@ -33,13 +37,34 @@ without its model shape; kernels of three shapes and more, up to 8 expert ranks.
 90 % band, `high/low` the median width of it. By kernel, and what is shown without counting: `python benchmarks/accuracy.py
 latency`. No estimate uses these times yet."""
 
+OPS = """The formulas of `moeplan/core/{matmul,attention,collective}_latency.py` against public measurements (sources in
+`benchmarks/data/ops-latency.md`) on A100, H100, B200 and L40S under vLLM, SGLang, TensorRT-LLM, NCCL and DeepEP. Each row is
+predicted by constants and bands that were fitted without its shape: without its n x k for products, its heads for attention,
+its number of GPUs for collectives, its model and GPUs for DeepEP. By kernel: `python benchmarks/accuracy.py ops`. No estimate
+uses these times yet."""
+
+OPS_BOUNDS = """Bounds of each operation: mean at most {:.0%}, median at most {:.0%}, {:.0%} to {:.0%} of the rows in band,
+high/low at most {:g}. Where one is missed:"""
+
+OPS_CARRIED = """Constants of elsewhere, on the same rows: what a device borrows that was not measured. The 90 % bands, by the ranges of
+sizes above, take the place of its own."""
+
+OPS_DOUBTS = """- Operations were replayed back to back, so weights and cache that fit the last-level cache came from there; the
+  formulas take that out for a model of many layers, and nothing here tests it.
+- Attention was measured with 128 values a head and no tokens before a prefill. Chunks after the first are extrapolated, and
+  latent attention, with a band twice as wide to either side.
+- vLLM's block fp8 on H100 and B200 looks as if it was timed at the pace of the host: 57 to 280 us for a product of one row,
+  whatever its size. Its sets are kept and judged, and lent to nobody; the same kernels under another engine stand in.
+- Engines' own all-reduce counts inside of CUDA graphs alone. Collectives across nodes are not measured and are refused, but
+  for DeepEP."""
+
 NOT_MEASURED = """## Not yet measured
 
 - **TensorRT-LLM**: not yet measured. Its rules are read in its sources; its fixed costs are borrowed from other engines, with wide bands.
 - **Our own runs on a GPU**: none. Everything above comes from public logs and reports.
 - **Fixed costs on other cards than the H100**, of several nodes, of DeepEP's low-latency mode: constants with bands.
 - **CUDA under llama.cpp**: its buffers are held against logs above; the device context is a constant with a band.
-- **Speed**: no estimate tells it yet; the times of expert kernels above are the first part of it.
+- **Speed**: no estimate tells it yet; the times of expert kernels and of plain operations above are parts of it.
 - **Kernels on our own machines**: `moeplan profile` has run on CPUs alone.
 """
 
@@ -78,6 +103,15 @@ def page(params_agree: tuple[int, int], kv_agree: tuple[int, int]) -> str:
         "## Times of expert kernels",
         LATENCY,
         _latency(),
+        "## Times of plain operations",
+        OPS,
+        _ops(),
+        _ops_by_system(),
+        OPS_BOUNDS.format(ops.MOST_MEAN, ops.MOST_MEDIAN, ops.LEAST_COVERED, ops.MOST_COVERED, ops.WIDEST),
+        "\n".join(f"- {name.replace('_', ' ')}: {why}." for name, why in ops.MISSED.items()),
+        OPS_CARRIED,
+        _ops_carried(),
+        OPS_DOUBTS,
         NOT_MEASURED.strip(),
     ]
     return "\n\n".join(blocks) + "\n"
@@ -175,6 +209,50 @@ def _latency() -> str:
                 f"{each.ratio:.2f}",
             )
             for name, each in rows
+        ],
+    )
+
+
+def _ops() -> str:
+    rows = []
+    for operation in OPERATIONS:
+        some = ops.of(operation)
+        label = operation.replace("_", " ")
+        for size, each in (*ops.by_size(some).items(), ("all", ops.score(some))):
+            kept = "" if size != "all" else "kept" if ops.passes(each) else "missed"
+            cells = (
+                f"{each.rows:,}",
+                f"{each.mean:.1%}",
+                f"{each.median:.1%}",
+                f"{each.covered:.1%}",
+                f"{each.ratio:.2f}",
+            )
+            rows.append((label, size, *cells, kept))
+    return _table(["operation", "size", "rows", "mean error", "median error", "in band", "high/low", "bounds"], rows)
+
+
+def _ops_by_system() -> str:
+    rows = []
+    for operation in OPERATIONS:
+        found = ops.by_system(ops.of(operation))
+        cells = [f"{found[name].mean:.1%} / {found[name].median:.1%}" if name in found else "-" for name in PROFILES]
+        rows.append((operation.replace("_", " "), *cells))
+    heads = [f"{name.split('_')[0].upper()}: mean / median" for name in PROFILES]
+    return _table(["operation", *heads], rows)
+
+
+def _ops_carried() -> str:
+    return _table(
+        ["operation", "constants of", "rows", "error", "low to high"],
+        [
+            (
+                str(each.operation).replace("_", " "),
+                each.kind.replace("_", " "),
+                f"{each.rows:,}",
+                each.error,
+                "; ".join(f"{band.low:.2f} to {band.high:.2f}" for band in each.bands),
+            )
+            for each in tried_widths(builtin_folder("kernels") / "ops" / BORROWING)
         ],
     )
 

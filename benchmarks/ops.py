@@ -36,8 +36,8 @@ LEAST_COVERED, MOST_COVERED, WIDEST = 0.87, 0.93, 2.0
 MISSED: dict[Operation, str] = {
     "all_reduce": "mean error: SGLang and TensorRT-LLM over the PCIe bus of an L40S, where 2, 4 and 8 GPUs are three "
     "topologies and two tell little of the third; NCCL alone keeps it",
-    "all_gather": "bands are a little too wide: those of an L40S, calibrated on two numbers of GPUs",
-    "all_to_all": "bands are too narrow on an L40S and at small messages of an H100, whose repeats jump from 7 to 17 us",
+    "all_gather": "bands are a little too wide, those of small messages, where two numbers of GPUs say enough of the third",
+    "all_to_all": "bands are too narrow, most on an L40S, and at small messages of an H100, of which neighbours take 7 and 17 us",
 }
 """Operations that break a bound, and why."""
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from moeplan.core.hardware import Hardware
 from moeplan.core.kernel_set import HOSTS
@@ -212,27 +212,51 @@ def _read_bands(block: Block, operation: Operation) -> tuple[OpBand, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=4)
+class OpWidth(NamedTuple):
+    """How far constants of elsewhere are taken to be off."""
+
+    operation: Operation | None
+    """None for any that has none of its own."""
+    kind: str
+    bands: tuple[OpBand, ...]
+    rows: int
+    """On which it was tried; 0 for an assumption."""
+    error: str
+    source: str
+
+
 def op_borrowing(path: Path) -> Mapping[tuple[str | None, str], tuple[OpBand, ...]]:
-    """Factors by which a band widens, by operation (None: any) and kind. Each has a source, and rows and error where tried."""
+    """Factors by which a band widens, by operation (None: any) and kind."""
+    return {(each.operation, each.kind): each.bands for each in op_widths(path)}
+
+
+def tried_widths(path: Path) -> tuple[OpWidth, ...]:
+    """Those that were tried on rows."""
+    return tuple(each for each in op_widths(path) if each.rows)
+
+
+@lru_cache(maxsize=4)
+def op_widths(path: Path) -> tuple[OpWidth, ...]:
+    """The widths of a file. Each has a source, and rows and error where it was tried; InputError otherwise."""
     top = load(path)
     top.raw("schema")
-    found: dict[tuple[str | None, str], tuple[OpBand, ...]] = {}
+    found = []
     for block in top.blocks("widths"):
         operation, kind, source = block.text("operation"), _needed(block, "kind"), _needed(block, "source")
         rows, error = block.integer("rows"), block.text("error")
         if bool(rows) != bool(error) or not (rows or "assumed" in source):
             raise block.wrong("rows", "a width that was measured needs rows and error; another says so in its source")
         if operation is not None:
-            found[operation, kind] = _read_bands(block, cast(Operation, operation))
+            bands = _read_bands(block, cast(Operation, operation))
         else:
             low, high = block.number("low"), block.number("high")
             if not low or not high:
                 raise block.wrong("low", "needs low and high above zero")
-            found[None, kind] = (OpBand(math.inf, low, high),)
+            bands = (OpBand(math.inf, low, high),)
+        found.append(OpWidth(cast(Operation | None, operation), kind, bands, rows or 0, error or "", source))
         block.done()
     top.done()
-    return found
+    return tuple(found)
 
 
 def _needed(block: Block, key: str) -> str:
