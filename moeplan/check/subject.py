@@ -17,8 +17,11 @@ from moeplan.core.units import parse_count
 from moeplan.engines import flags_of
 from moeplan.engines.command_line import Owner, owners
 
-ENGINE_VARIABLES = ("VLLM_", "SGLANG_", "SGL_", "TRTLLM_", "TRT_LLM_", "TLLM_", "LLAMA_ARG_", "GGML_", "CUDA_VISIBLE")
-"""Beginnings of names of variables that an engine may read; a pod's others say nothing about memory."""
+ENGINE_VARIABLES = ("VLLM_", "SGLANG_", "SGL_", "TRTLLM_", "TRT_LLM_", "TLLM_", "LLAMA_ARG_", "GGML_")
+"""Beginnings of names of variables that an engine may read; a pod's others say nothing about memory. Which cards are visible
+was read with the deployment."""
+NOT_WEIGHED = ("--kv-transfer-config", "--lmcache-config-file", "--flexkv-config-file")
+"""Flags whose values are read and change no figure of moeplan's: where one is open, as much is known as where it is not."""
 NONE_FROM_COMMAND = ("model", "revision")
 """What is taken out of the command, because it is traced to a model on its own."""
 FORMAT_WORDS = (
@@ -27,6 +30,8 @@ FORMAT_WORDS = (
 """Words in the name of a folder that tell of its weights' format."""
 
 
+MOST_SHOWN = 80
+"""Characters of an open value in a message."""
 SERVING = ("vllm", "sglang", "trtllm", "llamacpp")
 """Engines that are deployed as servers."""
 LOAD = ("context", "concurrency")
@@ -72,6 +77,8 @@ class Subject(NamedTuple):
     spots: Mapping[str, Spot]
     """Where each flag stands: by what it sets (`context_tokens`) and by its canonical name (`--block-size`)."""
     missing: tuple[Missing, ...]
+    left_out: tuple[Missing, ...] = ()
+    """Values that are open and that no figure depends on."""
 
     @property
     def gpus_per_engine(self) -> int | None:
@@ -116,8 +123,10 @@ def subject_of(file: FileRead, deployed: Deployed, policy: Policy, options: Opti
     missing += gpu_missing
     if engine is None:
         missing.append(_engine_missing(deployed))
-    missing += _unknown_words(command, parts)
-    missing += _unknown_variables(deployed)
+    dropped = _not_weighed(command, parts)
+    open_words = [pair for place, pair in enumerate(zip(command, parts, strict=True)) if place not in dropped]
+    missing += _unknown_words(open_words)
+    missing += _unknown_variables(deployed, engine.text if engine else None)
     return Subject(
         file=file.path,
         deployed=deployed,
@@ -130,11 +139,12 @@ def subject_of(file: FileRead, deployed: Deployed, policy: Policy, options: Opti
         variables=tuple(_variables(deployed)),
         words=tuple(
             quote.text
-            for quote, part in zip(command, parts, strict=True)
+            for quote, part in open_words
             if part.field not in NONE_FROM_COMMAND and part.part not in ("program", "variable")
         ),
         spots=_spots(deployed, command, parts),
         missing=tuple(missing),
+        left_out=tuple(_unknown_words([(command[place], parts[place]) for place in sorted(dropped)])),
     )
 
 
@@ -284,32 +294,60 @@ def _engine_missing(deployed: Deployed) -> Missing:
     return Missing("engine", told, "say it with a comment `# moeplan: engine=vllm`", deployed.spot)
 
 
-def _unknown_words(command: Sequence[Quote], parts: Sequence[Owner]) -> list[Missing]:
+def _not_weighed(command: Sequence[Quote], parts: Sequence[Owner]) -> set[int]:
+    """The places of open values that no figure depends on, and of their flags."""
+    found: set[int] = set()
+    flag = 0
+    for place, (quote, part) in enumerate(zip(command, parts, strict=True)):
+        flag = place if part.part == "flag" else flag
+        if not quote.known and part.name in NOT_WEIGHED:
+            found |= {flag, place}
+    return found
+
+
+def _unknown_words(command: Sequence[tuple[Quote, Owner]]) -> list[Missing]:
     """Words with open parts that matter to memory."""
     found = []
-    for quote, part in zip(command, parts, strict=True):
+    for quote, part in command:
         if quote.known or part.field in NONE_FROM_COMMAND or not part.matters:
             continue
-        names = ", ".join(quote.unknown)
+        names = _listed(quote)
         about = part.name or "the command"
         told = f"{about}: {names} is not known from the file"
-        name = quote.unknown[0].strip("${}()").partition(":")[0]
+        name = _settable(quote, "NAME")
         hint = f"say --set {name}=VALUE, or `variables: {{{name}: VALUE}}` in the policy"
         found.append(Missing(about, told, hint, quote.spot))
     return found
 
 
-def _unknown_variables(deployed: Deployed) -> list[Missing]:
+def _unknown_variables(deployed: Deployed, engine: str | None) -> list[Missing]:
+    """Variables with open parts that may matter to memory."""
+    names = [
+        name for name, quote in deployed.variables.items() if not quote.known and name.startswith(ENGINE_VARIABLES)
+    ]
+    parts = _owners(engine, [f"{name}=" for name in names])
+    told = [name for name, part in zip(names, parts, strict=True) if part.matters]
     return [
         Missing(
             name,
-            f"{name}: {', '.join(quote.unknown)} is not known from the file",
-            f"say --set {quote.unknown[0].strip('${}()').partition(':')[0]}=VALUE",
-            quote.spot,
+            f"{name}: {_listed(deployed.variables[name])} is not known from the file",
+            f"say --set {_settable(deployed.variables[name], name)}=VALUE",
+            deployed.variables[name].spot,
         )
-        for name, quote in deployed.variables.items()
-        if not quote.known and name.startswith(ENGINE_VARIABLES)
+        for name in told
     ]
+
+
+def _listed(quote: Quote) -> str:
+    """What is open of a value, in one line: a here-document may be among it."""
+    shown = (" ".join(each.split()) for each in quote.unknown)
+    return ", ".join(each if len(each) <= MOST_SHOWN else f"{each[: MOST_SHOWN - 1]}…" for each in shown)
+
+
+def _settable(quote: Quote, name: str) -> str:
+    """The variable that would fill an open value; `name` where what is open is no variable (`$(hostname -I)`)."""
+    bare = quote.unknown[0].strip("${}()").partition(":")[0]
+    return bare if bare.isidentifier() else name
 
 
 def _variables(deployed: Deployed) -> Iterator[str]:

@@ -509,10 +509,14 @@ def test_words_before_a_program() -> None:
 
 def test_what_an_owner_sets_and_whether_it_matters() -> None:
     found = owners(
-        VLLM, shlex.split("NEW=1 CUDA_VISIBLE_DEVICES=0 vllm serve $M --max-model-len $LEN --port $PORT --new $X")
+        VLLM,
+        shlex.split(
+            "NEW=1 NEW_PORT=$P CUDA_VISIBLE_DEVICES=0 vllm serve $M --max-model-len $LEN --port $PORT --new $X"
+        ),
     )
     assert [(owner.field, owner.matters) for owner in found] == [
         (None, True),  # what an unknown variable does is not known
+        (None, False),  # a port is none of memory
         (None, True),
         (None, False),
         (None, False),

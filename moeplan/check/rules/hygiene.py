@@ -97,6 +97,9 @@ def unknown_words(outcome: Outcome) -> Iterator[Hit]:
 
     The nearest known flag is named. Engines stop at flags that they do not know either.
     """
+    for open_value in outcome.subject.left_out:
+        told = f"{open_value.told}, and what it does to memory is not modelled"
+        yield Hit(told, open_value.spot, open_value.hint, reason="flag-not-modelled")
     found = outcome.estimate
     for note in found.notes if found is not None else ():
         if note.code in ("flag-unknown", "flag-not-modelled", "flag-file"):

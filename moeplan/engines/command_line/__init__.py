@@ -21,7 +21,7 @@ from moeplan.core.model import Remark
 from moeplan.core.programs import Program, take_program
 from moeplan.core.secret_words import HIDDEN, is_secret_name, is_secret_value
 from moeplan.engines.command_line.flag import Field, Flag, Kind, quiet
-from moeplan.engines.command_line.names import nearest, spelled
+from moeplan.engines.command_line.names import nearest, spelled, tells_a_place
 from moeplan.engines.command_line.objects import Objects
 from moeplan.engines.command_line.owners import Owner, find_owners
 from moeplan.engines.command_line.values import count_reading, read_object, read_value
@@ -115,6 +115,8 @@ class _Reader:
         self.shown.append(f"{name}={HIDDEN if is_secret_name(name) or is_secret_value(value) else value}")
         if flag is not None:
             self._value(flag, name, value)
+            return
+        if tells_a_place(name):
             return
         told = f"{name}: moeplan does not know this variable of the environment; what it does to memory is left out"
         self._note("flag-unknown", "warning", told)

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from moeplan.engines.command_line.flag import Flag
 
 _NEGATIVE = re.compile(r"-\d+|-\d*\.\d+")
+_OF_A_PLACE = re.compile(
+    r"(?:\w*_)?(?:PORT|HOST(?:NAME)?|IP|ADDR(?:ESS)?|IFNAME|URL|ENDPOINT|(?:LOG(?:GING)?_)?LEVEL|KEEP_ALIVE|TIMEOUT(?:_M?S|_SECONDS)?)"
+)
 
 
 def spelled(name: str) -> str:
@@ -19,6 +22,11 @@ def spelled(name: str) -> str:
         return name
     head, dot, key = name.partition(".")
     return head.replace("_", "-") + dot + key
+
+
+def tells_a_place(variable: str) -> bool:
+    """True for a variable whose name says that it holds a port, an address, a time or a level of logging, not memory."""
+    return _OF_A_PLACE.fullmatch(variable) is not None
 
 
 def is_flag(word: str) -> bool:

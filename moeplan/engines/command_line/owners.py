@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from moeplan.core.programs import take_program
 from moeplan.engines.command_line.flag import Field, Flag
+from moeplan.engines.command_line.names import tells_a_place
 from moeplan.engines.command_line.walk import Piece, pieces, row_of
 
 Part = Literal["program", "variable", "flag", "value", "model", "unknown"]
@@ -38,7 +39,8 @@ def find_owners(flags: Mapping[str, Flag], words: Sequence[str]) -> tuple[Owner,
             name, _ = variables.pop(0)
             flag = flags.get(name)
             named = named or (flag is not None and flag.field == "model")
-            found.append(Owner("variable", name) if flag is None else _of(flag, "variable"))
+            matters = not tells_a_place(name)
+            found.append(Owner("variable", name, matters=matters) if flag is None else _of(flag, "variable"))
         else:
             found.append(Owner("program", matters=False))
     for piece in pieces(flags, program.words, named=named):

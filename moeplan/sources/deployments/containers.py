@@ -9,7 +9,7 @@ from typing import NamedTuple
 from moeplan.core.deployed import PlainSecret, Quote
 from moeplan.core.errors import InputError
 from moeplan.core.programs import num_before, take_program
-from moeplan.sources.deployments.images import engine_of_image, is_own_image, parts_of_image
+from moeplan.sources.deployments.images import engine_of_image, parts_of_image, serves_first_word
 from moeplan.sources.deployments.nodes import Node
 from moeplan.sources.deployments.plain_secrets import hidden, is_plain_secret, without_secrets
 from moeplan.sources.deployments.shell import SHELLS, ShellCommand, unwrapped
@@ -161,7 +161,7 @@ def _started_by(image: Quote | None, argv: Sequence[Quote]) -> str | None:
         return engine
     # `vllm serve` takes the model as its first word; with no word at all it would serve its own small default.
     is_program = first.rpartition("/")[2] in SHELLS or first.endswith(".sh")
-    return engine if engine == "vllm" and is_own_image(image.text) and first and not is_program else None
+    return engine if engine == "vllm" and serves_first_word(image.text) and first and not is_program else None
 
 
 def container_runs(

@@ -31,6 +31,11 @@ _CANDIDATE = re.compile(
     r"(?:[._-].+)?",
     re.IGNORECASE,
 )
+_OF_ANOTHER_KIND = re.compile(
+    r".+\.(?:md|markdown|rst|txt|adoc|html?|pdf|png|jpe?g|gif|svg|webp|dot|py|go|js|ts|patch|diff|lock|toml)",
+    re.IGNORECASE,
+)
+"""`dockerfile-stages.png` and `Makefile.md` are about such files."""
 _NEVER = frozenset((
     "moeplan.yaml", "moeplan.yml", "package.json", "package-lock.json", "pnpm-lock.yaml", "tsconfig.json", "composer.json",
     "mkdocs.yml", "codecov.yml",
@@ -176,7 +181,9 @@ def _walk(top: str, root: Path | None) -> Iterator[FoundFile]:
 
 def is_candidate(name: str) -> bool:
     """True for a name that a file of deployments may have."""
-    return bool(_CANDIDATE.fullmatch(name)) and not name.startswith(".") and name.lower() not in _NEVER
+    if name.startswith(".") or name.lower() in _NEVER or _OF_ANOTHER_KIND.fullmatch(name):
+        return False
+    return _CANDIDATE.fullmatch(name) is not None
 
 
 def _is_regular(entry: os.DirEntry[str]) -> bool:

@@ -22,6 +22,18 @@ def counted(number: int, like: Quote, why: str) -> Quote:
     return Quote(str(number), like.spot, "inferred", why=why)
 
 
+def times(number: Quote | None, groups: Quote | None) -> Quote | None:
+    """So many of each of so many; None is one."""
+    if groups is None or groups.whole_number() == 1:
+        return number
+    if number is None:
+        return groups
+    one, other = number.whole_number(), groups.whole_number()
+    if one is None or other is None:
+        return number
+    return counted(one * other, number, f"{groups.text} groups of {number.text}")
+
+
 def follows(command: Sequence[Quote]) -> bool:
     """True for the command of a node that only helps another one: `--headless`, or a rank above 0."""
     if has_flag(command, "--headless"):

@@ -84,6 +84,11 @@ def is_own_image(image: str) -> bool:
     return bool(_OWN.search(path)) and not _OTHERS_OWN.search(path)
 
 
+def serves_first_word(image: str) -> bool:
+    """True for images whose entrypoint is `vllm serve`, whoever built them: a first word without a dash is the model."""
+    return _OWN.search(parts_of_image(image).path) is not None
+
+
 def version_of_image(image: Quote) -> Quote | None:
     """The engine's version where the tag of an engine's own image is one (`v0.23.0`, `v0.5.3-cu129`, `server-cuda-b5466`).
 

@@ -24,6 +24,8 @@ _TOKEN = re.compile(
 _HINTS = re.compile(r"token|key|passw|secret|credential|bearer|hf_|sk-|gh[pos]_|glpat-|xox|nvapi-|eyJ", re.IGNORECASE)
 """A script without any of these holds no token."""
 _SET = re.compile(r"(-?-?[A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
+_FLAG = re.compile(r"--?(?!-)")
+"""More dashes draw a line."""
 _STANDS_FOR_ONE = re.compile(
     r"\s*|\$.*|.*\{\{.*|<.*>|\[.*\]|\*+|(?:your|my|insert|replace|change|enter|put|add|example|sample|dummy|fake|test|todo)"
     r"(?:$|[-_ .].*)|change[-_ ]?(?:me|it)|x+(?:[-_]+x+)*|\.+|empty|none|null|nil|false|true|not[-_ ]?(?:used|needed|set)|"
@@ -64,7 +66,7 @@ def without_secrets(words: Iterable[Quote]) -> Masked:
     for word in words:
         found = _SET.fullmatch(word.text)
         name, value = (found.group(1), found.group(2)) if found else (flag, word.text)
-        starts_flag = word.text.startswith("-")
+        starts_flag = _FLAG.match(word.text) is not None
         if starts_flag and found is None:
             name = ""
         if is_plain_secret(name, value):

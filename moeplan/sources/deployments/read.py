@@ -15,7 +15,7 @@ from typing import Any, cast
 from moeplan.core.deployed import FileRead, FileRemark, Lines, PlainSecret, Quote, Spot
 from moeplan.core.errors import InputError
 from moeplan.sources.deployments.directives import read_directives
-from moeplan.sources.deployments.files import ENV, STDIN, FileText, find_files, read_text
+from moeplan.sources.deployments.files import ENV, STDIN, FileText, find_files, is_candidate, read_text
 from moeplan.sources.deployments.kinds import DOCUMENT_READERS, TEXT_READERS
 from moeplan.sources.deployments.nodes import Composed, Node, compose
 from moeplan.sources.deployments.places import placed
@@ -137,7 +137,7 @@ def _read_yaml(file: FileText, variables: Mapping[str, Quote]) -> FileRead | Non
         if each is not None:
             found.append(each)
             within.append(own_lines)
-    broken = _broken(composed, text)
+    broken = _broken(composed, text) if found or _is_yaml(file) else ()
     if not found and not (likely and broken and (_is_mapping(composed) or TEMPLATE.search(text))):
         return None
     deployments = tuple(
@@ -156,6 +156,14 @@ def _read_yaml(file: FileText, variables: Mapping[str, Quote]) -> FileRead | Non
         passed_over=tuple(name for each in found for name in each.passed_over),
     )
     return placed(read, text.split("\n"), composed.folded)
+
+
+def _is_yaml(file: FileText) -> bool:
+    """False for scripts, Dockerfiles and the like, and for what is only called so: they are no broken YAML."""
+    name = file.path.rpartition("/")[2]
+    if file.path == STDIN or _YAML_NAME.fullmatch(name):
+        return True
+    return not is_candidate(name) and not (file.text or "").startswith("#!")
 
 
 def _lines_of(documents: Sequence[Node]) -> Iterator[Lines]:

@@ -539,6 +539,8 @@ _PYTHON = re.compile(r"python(\d(\.\d+)?)?")
 _FLAGS_WITH_C = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
 _FLAGS_WITH_O = re.compile(r"[-+][A-Za-z]*[oO]")
 _SET_IN_ENV = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_SETS_SOME_VARIABLE = re.compile(r"\w*\$[\w${}]+=")
+"""`$DEVICES=0`: which variable that is, the file does not tell."""
 
 
 def _read(
@@ -623,7 +625,7 @@ def _behind_env(words: list[Quote], variables: dict[str, Quote]) -> list[Quote]:
         if found:
             word = words[0]
             variables[found.group(1)] = word._replace(text=found.group(2))
-        elif not text.startswith("-"):
+        elif not text.startswith("-") and not _SETS_SOME_VARIABLE.match(text):
             break
         words = words[2 if text in ("-u", "--unset", "-C", "--chdir") else 1 :]
     return words

@@ -164,6 +164,7 @@ def test_what_is_no_engine(argv: list[str]) -> None:
         ("registry.local:5000/my/vllm-custom:1", ["--model=m"], "vllm", ["vllm", "serve", "--model=m"]),
         ("ghcr.io/ggml-org/llama.cpp:server-cuda-b5466", ["-hf", "o/m"], "llamacpp", ["llama-server", "-hf", "o/m"]),
         ("ollama/ollama:0.11", [], "llamacpp", []),
+        ("lmcache/vllm-openai:nightly", ["o/m", "--dtype=half"], "vllm", ["vllm", "serve", "o/m", "--dtype=half"]),
         ("lmsysorg/sglang:latest", ["python3", "-m", "sglang.launch_server"], "sglang", None),
         ("vllm/vllm-openai:latest", [], None, None),
         ("lmsysorg/sglang:latest", ["/start.sh"], None, None),

@@ -40,6 +40,7 @@ def test_a_folder_gives_the_files_that_may_be_deployments_sorted(here: Path) -> 
         here, "b.yaml", "a/z.yml", "a/serve.sh", "a/notes.md", "a/x.py", "Dockerfile.gpu", "Makefile", "a/vllm.service"
     )
     made(here, "chart/templates/deploy.yaml", "chart/values.yaml", "Modelfile.qwen", "k.json", "package-lock.json")
+    made(here, "a/dockerfile-stages.png", "Makefile.md", "Modelfile.txt")
     made(here, "moeplan.yaml", ".hidden.yaml", ".git/x.yaml", ".venv/x.yaml", "node_modules/x.yaml", "a/vendor/x.yaml")
     assert found(".") == [
         "Dockerfile.gpu", "Makefile", "Modelfile.qwen", "a/serve.sh", "a/vllm.service", "a/z.yml", "b.yaml",

@@ -77,6 +77,10 @@ def test_a_named_file_may_be_called_anything(name: str) -> None:
         ("a.sh", "echo model\n"),
         ("notes.md", "# A model\n\nRun `vllm serve`: it works.\n"),
         ("a.json", '{"name": "gpu", "version": 1}'),
+        # What is no YAML by its name is no broken YAML, whatever it begins like.
+        ("a.sh", "#!/bin/bash\nPIDS: 1\n\techo: vllm: [\n"),
+        ("Dockerfile.cpu", "FROM ubuntu\nRUN echo a: b: {{c}} && pip install vllm\n"),
+        ("run", "#!/bin/bash\nkey: a: b\n# vllm\n"),
     ],
 )
 def test_files_of_other_programs(name: str, text: str) -> None:
@@ -210,6 +214,11 @@ def test_tokens_of_a_script_are_told_once_and_kept_nowhere() -> None:
     assert [(secret.name, secret.spot.line) for secret in found.secrets] == [("HF_TOKEN", 1), ("api-key", 3)]
     assert "hf_abcdefghijklmnop" not in repr(found)
     assert "opensesame" not in repr(found)
+
+
+def test_a_line_that_is_drawn_is_no_flag() -> None:
+    text = DEPLOYMENT + '        env: [{name: X, value: "------Inter-token Latency------ ---API-key nothing"}]\n'
+    assert read_file("a.yaml", text).secrets == ()
 
 
 @pytest.mark.parametrize("old", ["chat", "replicas: 2", "Qwen/Qwen3-30B-A3B", "v0.23.0", "main", '"2"'])

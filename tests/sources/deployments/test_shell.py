@@ -171,6 +171,7 @@ def test_commands(script: str, expected: list[list[str]]) -> None:
         "nohup vllm serve m &",
         "time vllm serve m",
         "env -u X A=1 vllm serve m",
+        'env "$DEVICES=0" B=1 "X_${KIND}_ID=2" vllm serve m',
         "timeout --signal=KILL 30m vllm serve m",
         "tini -g -- vllm serve m",
         "numactl --cpunodebind=0 --membind=0 vllm serve m",

@@ -18,10 +18,12 @@ from moeplan.sources.deployments.roles import role_of_labels
 from moeplan.sources.deployments.stream import Found, Stream
 
 _GROUPS = {
-    "Deployment": "apps/", "StatefulSet": "apps/", "ReplicaSet": "apps/", "DaemonSet": "apps/",
-    "ReplicationController": "v1", "Job": "batch/", "CronJob": "batch/", "Pod": "v1", "Rollout": "argoproj.io/",
+    "Deployment": ("apps/",), "StatefulSet": ("apps/", "apps.kruise.io/"), "ReplicaSet": ("apps/",),
+    "DaemonSet": ("apps/", "apps.kruise.io/"), "ReplicationController": ("v1",), "Job": ("batch/",),
+    "CronJob": ("batch/",), "Pod": ("v1",), "Rollout": ("argoproj.io/",), "CloneSet": ("apps.kruise.io/",),
+    "Service": ("serving.knative.dev/",),
 }  # fmt: skip
-"""API groups by kind: other programs have a Job of their own."""
+"""API groups by kind: other programs have a Job of their own; some have workloads that are written like Kubernetes' own."""
 
 
 def recognises(document: Node) -> bool:
@@ -30,7 +32,7 @@ def recognises(document: Node) -> bool:
     if kind.endswith("List") and document.at("items").kind == "list":
         return version == "v1" or kind.removesuffix("List") in _GROUPS
     group = _GROUPS.get(kind)
-    return group is not None and version.startswith((group, "extensions/"))
+    return group is not None and version.startswith((*group, "extensions/"))
 
 
 def read(document: Node, stream: Stream) -> Found:

@@ -1,51 +1,84 @@
-"""LeaderWorkerSet: each replica is a group of pods, one leader and its workers, and one engine.
+"""LeaderWorkerSet: each replica is a group of pods, one leader and its workers, and one engine. DisaggregatedSet: several.
 
-Source: kubernetes-sigs/lws api/leaderworkerset/v1 and pkg/utils/pod (the variables of every container).
+Source: kubernetes-sigs/lws api/leaderworkerset/v1, api/disaggregatedset/v1 and pkg/utils/pod (the variables of every
+container).
 """
 
 from __future__ import annotations
 
 from moeplan.core.deployed import Deployed, Gang, Quote
 from moeplan.sources.deployments.containers import gpus_of
-from moeplan.sources.deployments.gangs import PodGroup, gang_of
+from moeplan.sources.deployments.gangs import PodGroup, gang_of, times
 from moeplan.sources.deployments.gpu_names import gpu_of_pod
 from moeplan.sources.deployments.nodes import Node
 from moeplan.sources.deployments.objects import most_replicas, named, object_name
 from moeplan.sources.deployments.pods import read_pod
 from moeplan.sources.deployments.record import moeplan_annotations
-from moeplan.sources.deployments.roles import role_of_labels
+from moeplan.sources.deployments.roles import role_of_labels, role_of_word
 from moeplan.sources.deployments.stream import Found, Stream
 
 _KIND = "LeaderWorkerSet"
+_SETS = "DisaggregatedSet"
 
 
 def recognises(document: Node) -> bool:
     """By kind and API group."""
-    return document.at("kind").word() == _KIND and document.at("apiVersion").word().startswith("leaderworkerset.")
+    kind, version = document.at("kind").word(), document.at("apiVersion").word()
+    return (kind == _KIND and version.startswith("leaderworkerset.")) or (
+        kind == _SETS and version.startswith("disaggregatedset.")
+    )
 
 
 def read(document: Node, stream: Stream) -> Found:
-    """The engines of the leader's pod; of the workers' where the leader starts none, or has no template of its own."""
-    spec = document.at("spec")
-    group = spec.at("leaderWorkerTemplate")
-    name = named(document, stream)
+    """The engines of a set, or of each role of a set of them, which holds all of its roles once in each slice."""
+    name, spec = named(document, stream), document.at("spec")
+    if document.at("kind").word() == _KIND:
+        base = Deployed("k8s.leaderworkerset", name, document.key, gang=_gang(spec, most_replicas(stream, _KIND, name)))
+        return _read_set(document, document, base, stream)
+    roles = []
+    for role in spec.at("roles"):
+        role_name = role.at("name").word()
+        gang = _gang(role.at("spec"))
+        base = Deployed(
+            "k8s.disaggregatedset",
+            f"{name}-{role_name}",
+            role.key,
+            gang=gang._replace(replicas=times(gang.replicas, spec.at("slices").quote())),
+            role=role_of_word(role_name) or "aggregate",
+        )
+        roles.append(_read_set(document, role, base, stream))
+    return Found(
+        tuple(each for role in roles for each in role.deployments),
+        tuple(each for role in roles for each in role.remarks),
+        tuple(each for role in roles for each in role.secrets),
+        tuple(each for role in roles for each in role.passed_over),
+    )
+
+
+def _gang(spec: Node, most: Quote | None = None) -> Gang:
+    return Gang(None, spec.at("leaderWorkerTemplate", "size").quote(), spec.at("replicas").quote(), most)
+
+
+def _read_set(document: Node, holder: Node, base: Deployed, stream: Stream) -> Found:
+    """The engines of the leader's pod; of the workers' where the leader starts none, or has no template of its own.
+
+    `holder` is what has the set's metadata and spec: the object itself, or a role of it.
+    """
+    group = holder.at("spec", "leaderWorkerTemplate")
     leader, worker = group.at("leaderTemplate"), group.at("workerTemplate")
     templates = [template for template in (leader, worker) if template.at("spec", "containers").items]
-    size = group.at("size").quote()
-    labels = [document.at("metadata", "labels"), *(template.at("metadata", "labels") for template in templates)]
-    base = Deployed(
-        "k8s.leaderworkerset",
-        name,
-        document.key,
-        gang=Gang(None, size, spec.at("replicas").quote(), most_replicas(stream, _KIND, name)),
-        role=role_of_labels(*labels) or "aggregate",
+    size = base.gang.pods_per_engine
+    labels = [holder.at("metadata", "labels"), *(template.at("metadata", "labels") for template in templates)]
+    base = base._replace(
+        role=role_of_labels(*labels) or base.role,
         annotations=moeplan_annotations(
             document.at("metadata", "annotations"),
+            *((holder.at("metadata", "annotations"),) if holder is not document else ()),
             *(template.at("metadata", "annotations") for template in reversed(templates)),
         ),
     )
     built_in = group_variables(document, size, "LWS_", "LEADER_ADDRESS", "GROUP_SIZE", "WORKER_INDEX")
-    found = Found(passed_over=(name,))
+    found = Found(passed_over=(base.name,))
     for template in templates:
         found = read_pod(template.at("spec"), base, stream, built_in)
         if found.deployments:

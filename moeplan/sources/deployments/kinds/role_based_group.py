@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote
-from moeplan.sources.deployments.gangs import counted, follows, spread
+from moeplan.sources.deployments.gangs import follows, spread, times
 from moeplan.sources.deployments.kinds.leader_worker_set import group_variables
 from moeplan.sources.deployments.merging import merged
 from moeplan.sources.deployments.nodes import Node
@@ -81,7 +81,7 @@ def _read_role(document: Node, role: Node, spec: Node, groups: Quote | None, str
     secrets: list[PlainSecret] = []
     passed_over: list[str] = []
     for part in _parts(role, spec, remarks):
-        replicas = _times(_times(role.at("replicas").quote(), groups), part.times)
+        replicas = times(times(role.at("replicas").quote(), groups), part.times)
         labels = (part.template.at("metadata", "labels"), role.at("labels"))
         base = Deployed(
             _KINDS[kind],
@@ -153,15 +153,3 @@ def _built_in(document: Node, role: Node, size: Quote | None) -> dict[str, Quote
         names = ("LEADER_ADDRESS", "GROUP_SIZE", "WORKER_INDEX")
         found |= group_variables(document, size, "LWS_", *names) | group_variables(document, size, "RBG_LWP_", *names)
     return found
-
-
-def _times(number: Quote | None, times: Quote | None) -> Quote | None:
-    """So many of each of so many; None is one."""
-    if times is None or times.whole_number() == 1:
-        return number
-    if number is None:
-        return times
-    one, other = number.whole_number(), times.whole_number()
-    if one is None or other is None:
-        return number
-    return counted(one * other, number, f"{times.text} groups of {number.text}")

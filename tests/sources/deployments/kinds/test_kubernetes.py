@@ -106,6 +106,9 @@ def test_a_deployment_with_side_cars() -> None:
         ("batch/v1", "CronJob", True),
         ("v1", "Pod", True),
         ("argoproj.io/v1alpha1", "Rollout", True),
+        ("apps.kruise.io/v1alpha1", "CloneSet", True),
+        ("apps.kruise.io/v1beta1", "StatefulSet", True),
+        ("serving.knative.dev/v1", "Service", True),
         ("batch.volcano.sh/v1alpha1", "Job", False),  # its tasks are no pod template
         ("v1", "Service", False),
         ("serving.kserve.io/v1beta1", "InferenceService", False),

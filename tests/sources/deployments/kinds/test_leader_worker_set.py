@@ -124,6 +124,49 @@ def test_a_group_of_no_engine_is_passed_over() -> None:
     assert not recognised("leader_worker_set", text.replace("leaderworkerset.x-k8s.io/v1", "apps/v1"))
 
 
+DISAGGREGATED = """\
+apiVersion: disaggregatedset.x-k8s.io/v1
+kind: DisaggregatedSet
+metadata: {name: pair, annotations: {moeplan/gpu: h200}}
+spec:
+  slices: 2
+  roles:
+  - name: prefill
+    spec:
+      replicas: 3
+      leaderWorkerTemplate:
+        size: 2
+        workerTemplate: &pods
+          spec:
+            containers:
+            - name: engine
+              image: vllm/vllm-openai:v0.28.0
+              command: [sh, -c, "vllm serve org/model -tp 1 -dp $((LWS_GROUP_SIZE * LOCAL)) -dpl $LOCAL"]
+              env: [{name: LOCAL, value: "8"}]
+              resources: {limits: {nvidia.com/gpu: "8"}}
+  - name: decode
+    metadata: {annotations: {moeplan/gpu: h100}}
+    spec: {leaderWorkerTemplate: {size: 1, workerTemplate: *pods}}
+  - name: router
+    spec: {leaderWorkerTemplate: {size: 1, workerTemplate: {spec: {containers: [{name: c, image: nginx}]}}}}
+"""
+
+
+def test_a_set_of_sets_holds_its_roles_once_in_each_slice() -> None:
+    found = read("leader_worker_set", DISAGGREGATED)
+    prefill, decode = found.deployments
+    assert [(each.kind, each.name, each.role, each.spot.line) for each in (prefill, decode)] == [
+        ("k8s.disaggregatedset", "pair-prefill", "prefill", 7),
+        ("k8s.disaggregatedset", "pair-decode", "decode", 20),
+    ]
+    assert says(prefill.command, "-dp 16", "-dpl 8")
+    assert says(decode.command, "-dp 8")
+    assert [each.gang.gpus_per_engine for each in (prefill, decode)] == [16, 8]
+    assert [each.gang.replicas.text for each in (prefill, decode) if each.gang.replicas is not None] == ["6", "2"]
+    assert [each.annotations["moeplan/gpu"].text for each in (prefill, decode)] == ["h200", "h100"]
+    assert found.passed_over == ("pair-router",)
+
+
 def test_data_parallelism_over_two_pods(shared: Path) -> None:
     text, facts = example(shared, "lws-vllm-deepseek-r1-dp16-ep.yaml")
     (fact,) = facts["deployments"]
