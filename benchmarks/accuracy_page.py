@@ -55,6 +55,8 @@ OPS_DOUBTS = """- Operations were replayed back to back, so weights and cache th
   latent attention, with a band twice as wide to either side.
 - vLLM's block fp8 on H100 and B200 looks as if it was timed at the pace of the host: 57 to 280 us for a product of one row,
   whatever its size. Its sets are kept and judged, and lent to nobody; the same kernels under another engine stand in.
+- The form of the formulas, the starts of the fits and the width of bands from few folds were chosen by looking at these same
+  tables: the constants have not seen a row's shape, the choices have.
 - Engines' own all-reduce counts inside of CUDA graphs alone. Collectives across nodes are not measured and are refused, but
   for DeepEP."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ def fit_to(group: OpGroup, rows: Sequence[OpRow]) -> Any:
 
 def _most_bytes(group: OpGroup, rows: Sequence[OpRow]) -> float:
     """Where NCCL takes over: the power of two at which the errors of both together are smallest."""
-    nccl = nccl_of(group)
+    nccl = nccl_of(group.system, frozenset(row.shape for row in rows))
     sizes = sorted({row.size for row in rows})
     best, least = sizes[-1] * 2, math.inf
     for most in (*sizes[len(sizes) // 2 :], sizes[-1] * 2):
@@ -90,19 +91,15 @@ def _most_bytes(group: OpGroup, rows: Sequence[OpRow]) -> float:
     return float(best)
 
 
-_NCCL: dict[str, Any] = {}
-
-
-def nccl_of(group: OpGroup) -> Any:
-    """Constants of NCCL's all-reduce on the system of a group."""
-    if group.system not in _NCCL:
-        rows = next(
-            rows
-            for each, rows in op_groups().items()
-            if (each.operation, each.system, each.backend) == ("all_reduce", group.system, "nccl")
-        )
-        _NCCL[group.system] = fit_operation("all_reduce", [row.point for row in rows])
-    return _NCCL[group.system]
+@lru_cache(maxsize=64)
+def nccl_of(system: str, shapes: frozenset[tuple[int, ...]]) -> Any:
+    """Constants of NCCL's all-reduce on a system, from its rows of some numbers of devices."""
+    rows = next(
+        rows
+        for each, rows in op_groups().items()
+        if (each.operation, each.system, each.backend) == ("all_reduce", system, "nccl")
+    )
+    return fit_operation("all_reduce", [row.point for row in rows if row.shape in shapes])
 
 
 def row_s(constants: Any, row: OpRow, nccl: Any = None) -> float:
@@ -129,22 +126,24 @@ class OpFits:
         self.shapes = {group: folds_of(rows) for group, rows in self.groups.items()}
         self.off = {group: [self._fold(group, i) for i in range(len(fit.folds))] for group, fit in found.items()}
 
-    def nccl(self, group: OpGroup) -> Any:
-        """NCCL's constants beside an engine's own."""
+    def nccl(self, group: OpGroup, fold: int | None = None) -> Any:
+        """NCCL's constants beside an engine's own, without the numbers of devices of a fold."""
         if group.operation != "engine_all_reduce":
             return None
-        return next(
-            fit.whole
+        beside, fit = next(
+            (each, fit)
             for each, fit in self.found.items()
             if (each.operation, each.system, each.backend) == ("all_reduce", group.system, "nccl")
         )
+        assert self.shapes[beside] == self.shapes[group]
+        return fit.whole if fold is None else fit.folds[fold]
 
     def _fold(self, group: OpGroup, fold: int) -> Ratios:
         constants, shapes = self.found[group].folds[fold], self.shapes[group][fold]
         found: Ratios = defaultdict(list)
         for row in self.groups[group]:
             if row.shape in shapes:
-                found[row.range].append(row.point.seconds / row_s(constants, row, self.nccl(group)))
+                found[row.range].append(row.point.seconds / row_s(constants, row, self.nccl(group, fold)))
         return found
 
     def unseen(self, group: OpGroup, hidden: int | None = None) -> Ratios:

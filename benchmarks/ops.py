@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean, median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -26,7 +26,7 @@ from benchmarks.op_fits import row_s  # noqa: E402
 from benchmarks.op_rows import LEFT_OUT, OpGroup, OpRow, folds_of, op_groups, range_names  # noqa: E402
 from moeplan.core.op_fit import FORMULAS  # noqa: E402
 from moeplan.core.op_set import OPERATIONS, OpBand, Operation  # noqa: E402
-from moeplan.sources.op_constants import all_ops, op_borrowing  # noqa: E402
+from moeplan.sources.op_constants import op_borrowing  # noqa: E402
 from moeplan.sources.profile_folders import builtin_folder  # noqa: E402
 
 MOST_MEAN, MOST_MEDIAN = 0.20, 0.10
@@ -40,6 +40,10 @@ MISSED: dict[Operation, str] = {
     "all_to_all": "bands are too narrow, most on an L40S, and at small messages of an H100, of which neighbours take 7 and 17 us",
 }
 """Operations that break a bound, and why."""
+
+
+Fold = tuple[Any, tuple[OpBand, ...]]
+"""Constants and bands of a kernel without some shapes."""
 
 
 class Judged(NamedTuple):
@@ -74,12 +78,7 @@ class Score(NamedTuple):
 @lru_cache(maxsize=1)
 def judged() -> tuple[Judged, ...]:
     """Every row whose kernel knows another shape."""
-    nccl = {
-        each.hardware: each.constants
-        for each in all_ops(builtin_folder("kernels") / "ops")
-        if (each.operation, each.backend) == ("all_reduce", "nccl")
-    }
-    folds: dict[OpGroup, dict[int, tuple[object, tuple[OpBand, ...]]]] = defaultdict(dict)
+    folds: dict[OpGroup, dict[int, Fold]] = defaultdict(dict)
     for each in json.loads(FOLDS.read_text(encoding="utf-8")):
         group = OpGroup(*each["group"])
         constants = type(FORMULAS[group.operation].start)(*each["constants"])
@@ -87,8 +86,8 @@ def judged() -> tuple[Judged, ...]:
     found = []
     for group, rows in op_groups().items():
         shapes = folds_of(rows)
-        beside = nccl.get(_profile(group)) if group.operation == "engine_all_reduce" else None
         for fold, (constants, bands) in folds[group].items():
+            beside = _nccl(folds, group, fold)
             found += [
                 Judged(row, row_s(constants, row, beside), bands[row.range])
                 for row in rows
@@ -97,10 +96,15 @@ def judged() -> tuple[Judged, ...]:
     return tuple(found)
 
 
-def _profile(group: OpGroup) -> str:
-    from benchmarks.latency_rows import PROFILES
-
-    return PROFILES[group.system]
+def _nccl(folds: Mapping[OpGroup, Mapping[int, Fold]], group: OpGroup, fold: int) -> Any:
+    """NCCL's constants beside an engine's own, without the same numbers of devices."""
+    if group.operation != "engine_all_reduce":
+        return None
+    return next(
+        some[fold][0]
+        for each, some in folds.items()
+        if (each.operation, each.system, each.backend) == ("all_reduce", group.system, "nccl")
+    )
 
 
 def score(some: Sequence[Judged]) -> Score:
