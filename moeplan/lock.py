@@ -105,9 +105,10 @@ def lock(
             loaded = find(model, Asked(revision, offline, profile_folders=folders))
             if any(remark.code == "revision-not-read" for remark in loaded.remarks):
                 raise UnknownError(
-                    f"revision {revision} of {model} was not read", hint="run `moeplan lock` where there is a network"
+                    f"revision {str(revision)[:12]} of {model} was not read",
+                    hint="run `moeplan lock` where there is a network",
                 )
-            entry = locked(model, revision, loaded)
+            entry = _fuller(known, locked(model, revision, loaded))
             entries[model, revision] = entry, _change(known, entry)
         except MoeplanError as error:
             unlocked.append(Unlocked(model, revision, error.message, error.hint))
@@ -146,6 +147,14 @@ def _by_name(key: Key) -> tuple[str, str]:
 
 def _model(entry: Locked, change: Change) -> LockedModel:
     return LockedModel(entry.model, entry.revision, entry.commit, entry.source_kind, entry.checkpoint_bytes, change)
+
+
+def _fuller(before: Locked | None, now: Locked) -> Locked:
+    """What was locked, where it is the same commit and its headers were read then and not now."""
+    if before is None or not before.is_as_locked or now.headers_sha256 is not None:
+        return now
+    same = (before.commit, before.config_sha256) == (now.commit, now.config_sha256)
+    return before if same and now.commit is not None else now
 
 
 def _change(before: Locked | None, now: Locked) -> Change:

@@ -55,12 +55,14 @@ def locked(model: str, revision: str | None, loaded: LoadedModel) -> Locked:
         )
     checkpoint = loaded.checkpoint
     total = sum(tensor.num_bytes for tensor in checkpoint.tensors) if checkpoint is not None else None
+    commit = loaded.revision if loaded.source_kind in ("config", "headers") else None
     return Locked(
         model=model,
         revision=revision,
         id=loaded.id,
-        commit=loaded.revision if loaded.source_kind in ("config", "headers") else None,
-        source=loaded.source,
+        commit=commit,
+        # Not the address of a mirror, nor whether it lay in a cache: the same on every machine.
+        source=loaded.source if commit is None else f"hf://{loaded.id}@{commit}",
         source_kind=loaded.source_kind,
         config_sha256=_sum([loaded.config, loaded.sidecar]),
         headers_sha256=_headers_sum(loaded),
