@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moeplan.core.errors import InputError
-from moeplan.sources.deployments.files import ENV, is_candidate
+from moeplan.sources.deployments.files import is_beside, is_candidate
 
-BESIDE = (ENV, ".gitignore")
-"""What is read beside deployments, or says which files are none of the repository's."""
 LINK = "120000"
 FILES = ("100644", "100755")
 _WAY_OUT = "name a branch, tag or commit that was fetched, or a folder with the files as they were"
@@ -120,10 +118,10 @@ def _chosen(name: str, wanted: Iterable[str]) -> bool:
     if base == ".gitignore":
         return True
     for path in wanted:
-        if name == path or ((path == "." or name.startswith(f"{path}/")) and (is_candidate(base) or base in BESIDE)):
+        if name == path or ((path == "." or name.startswith(f"{path}/")) and (is_candidate(base) or is_beside(base))):
             return True
-        # The variables of a compose file that is named itself.
-        if base == ENV and posixpath.dirname(path) == posixpath.dirname(name):
+        # What a file that is named itself may refer to.
+        if (is_candidate(base) or is_beside(base)) and posixpath.dirname(path) == posixpath.dirname(name):
             return True
     return False
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from moeplan.core.deployed import PlainSecret, Quote
+from moeplan.core.deployed import FileRemark, PlainSecret, Quote
 from moeplan.core.errors import InputError
 from moeplan.core.programs import num_before, take_program
 from moeplan.sources.deployments.images import engine_of_image, parts_of_image, serves_first_word
@@ -52,6 +52,8 @@ class Environment(NamedTuple):
     """Those that the file does not tell (secretKeyRef, fieldRef) are absent; tokens are `***`."""
     secrets: tuple[PlainSecret, ...]
     """Tokens in plain text."""
+    remarks: tuple[FileRemark, ...] = ()
+    """What it lacks."""
 
 
 def environment(container: Node, stream: Stream, built_in: Mapping[str, Quote] | None = None) -> Environment:
@@ -62,14 +64,22 @@ def environment(container: Node, stream: Stream, built_in: Mapping[str, Quote] |
     # What stands in for open variables, then the kind's own, then the file's.
     variables: dict[str, Quote] = {**stream.variables, **(built_in or {})}
     secrets: list[PlainSecret] = []
+    remarks: list[FileRemark] = []
     for source in container.at("envFrom"):
-        prefix = source.at("prefix").word()
-        name = source.at("configMapRef", "name").word()
-        for key, text in stream.config_maps.get(name, {}).items():
-            variables[prefix + key] = hidden(prefix + key, text._replace(why=f"ConfigMap {name}"))
+        prefix, reference = source.at("prefix").word(), source.at("configMapRef", "name")
+        config_map = stream.config_map(reference.word())
+        for key in config_map.texts if config_map is not None else ():
+            text = config_map.text(key, reference.spot) if config_map is not None else None
+            if text is None:
+                continue
+            if text.put_in and is_plain_secret(prefix + key, text.text):  # else it is found where it stands
+                secrets.append(PlainSecret(prefix + key, text.spot))
+            variables[prefix + key] = hidden(prefix + key, text)
+        if config_map is not None and config_map.differs:
+            remarks.append(config_map.unclear(reference.spot))
     for entry in container.at("env"):
         name = entry.at("name").word()
-        value = _value_of(entry, stream)
+        value = _value_of(entry, stream, remarks)
         if not name:
             continue
         if value is None:
@@ -81,15 +91,18 @@ def environment(container: Node, stream: Stream, built_in: Mapping[str, Quote] |
         if is_plain_secret(name, value.text):
             secrets.append(PlainSecret(name, value.spot))
         variables[name] = hidden(name, expand_kubernetes(value, variables))
-    return Environment(variables, tuple(secrets))
+    return Environment(variables, tuple(secrets), tuple(remarks))
 
 
-def _value_of(entry: Node, stream: Stream) -> Quote | None:
+def _value_of(entry: Node, stream: Stream, remarks: list[FileRemark]) -> Quote | None:
     reference = entry.at("valueFrom", "configMapKeyRef")
     if reference.there:
-        name = reference.at("name").word()
-        found = stream.config_maps.get(name, {}).get(reference.at("key").word())
-        return found._replace(why=f"ConfigMap {name}") if found is not None else None
+        config_map = stream.config_map(reference.at("name").word())
+        if config_map is None:
+            return None
+        if config_map.differs:
+            remarks.append(config_map.unclear(entry.at("name").spot))
+        return config_map.text(reference.at("key").word(), entry.at("name").spot)
     if entry.at("valueFrom").there:
         return None
     value = entry.at("value")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moeplan.core.deployed import FileRemark, Quote
 from moeplan.sources.deployments.containers import Run
-from moeplan.sources.deployments.mounted_files import MountedFile, mounted_file
+from moeplan.sources.deployments.mounted_files import mounted_file
 from moeplan.sources.deployments.nodes import Node, compose
 from moeplan.sources.deployments.stream import Stream
 from moeplan.sources.deployments.words import program_length, value_of, without
@@ -34,7 +34,7 @@ def with_engine_files(run: Run, container: Node, pod: Node, stream: Stream) -> t
         command = (*command, *words) if run.engine == "trtllm" else before_flags(command, words)
     override = value_of(command, *_ENGINE_JSON)
     if override is not None and run.engine == "trtllm" and override.known:
-        words, broken = _file_words(run.engine, MountedFile(override, ""))
+        words, broken = _file_words(run.engine, override._replace(why=""))
         if not broken:
             command = (*without(command, *_ENGINE_JSON), *words)
     return run._replace(command=command), tuple(remarks)
@@ -48,12 +48,15 @@ def before_flags(command: tuple[Quote, ...], words: tuple[Quote, ...]) -> tuple[
     return (*command[:place], *words, *command[place:])
 
 
-def _file_words(engine: str, file: MountedFile) -> tuple[tuple[Quote, ...], list[FileRemark]]:
-    """The words of an engine's file; a broken file has none."""
-    spot = file.text.spot
-    composed = compose(file.text.text, spot.line, spot.path, spot.column)
+def _file_words(engine: str, file: Quote) -> tuple[tuple[Quote, ...], list[FileRemark]]:
+    """The words of an engine's file; a broken file has none. Those of another file stand where that is referred to."""
+    spot = file.spot
+    composed = compose(file.text, spot.line, spot.path, spot.column)
     if composed.remarks or not composed.documents:
-        return (), composed.remarks
+        remarks = composed.remarks
+        if file.put_in:
+            remarks = [each._replace(message=f"{file.why}: {each.message}", spot=spot) for each in remarks]
+        return (), remarks
     if engine == "trtllm":
         from moeplan.sources.deployments.kinds.trtllm_engine import engine_words
 
@@ -62,4 +65,4 @@ def _file_words(engine: str, file: MountedFile) -> tuple[tuple[Quote, ...], list
         from moeplan.sources.deployments.kinds.vllm_config import option_words
 
         words = option_words(composed.documents[0], negated=engine == "vllm")
-    return tuple(word._replace(why=file.why) for word in words), []
+    return tuple(word._replace(why=file.why, spot=spot if file.put_in else word.spot) for word in words), []

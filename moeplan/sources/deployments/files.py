@@ -69,13 +69,6 @@ class FileText(NamedTuple):
     text: str | None
     """Lines end in `\\n`."""
     remarks: tuple[FileRemark, ...] = ()
-    place: str = ""
-    """As the system opens it; empty where it is the same as `path`."""
-
-    @property
-    def folder(self) -> str:
-        """Where the files beside it lie."""
-        return os.path.dirname(self.place or self.path)
 
 
 def find_files(paths: Sequence[str], root: Path | None = None) -> tuple[FoundFile, ...]:
@@ -129,7 +122,7 @@ def read_text(file: FoundFile, stdin: str | None = None) -> FileText:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return _without(file, "file-encoding", f"not {encoding.upper()} from line {line} on", "save it as UTF-8", line)
-    return FileText(file.path, file.named, _lines(text), place=file.place)
+    return FileText(file.path, file.named, _lines(text))
 
 
 def shown(path: str, root: Path | None = None) -> str:
@@ -177,6 +170,11 @@ def _walk(top: str, root: Path | None) -> Iterator[FoundFile]:
             real.add(target)
     for path in sorted(kept, key=lambda path: path.split(os.sep)):
         yield FoundFile(shown(path, root), path, named=False)
+
+
+def is_beside(name: str) -> bool:
+    """True for a file of variables, which a compose file may name: `.env`, `.env.gpu`, `vllm.env`."""
+    return name == ENV or name.startswith(f"{ENV}.") or name.endswith(ENV)
 
 
 def is_candidate(name: str) -> bool:

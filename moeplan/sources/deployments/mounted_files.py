@@ -1,28 +1,19 @@
-"""A file inside a container whose text stands in a ConfigMap of the same stream."""
+"""A file inside a container whose text stands in a ConfigMap of the same stream, or of a file beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from moeplan.core.deployed import FileRemark, Quote
 from moeplan.sources.deployments.nodes import Node
 from moeplan.sources.deployments.stream import Stream
 
 
-class MountedFile(NamedTuple):
-    """The text of a file, and where it was found."""
-
-    text: Quote
-    why: str
-    """`ConfigMap llm-config`; empty for a text of the command itself."""
-
-
-def mounted_file(path: Quote, container: Node, pod: Node, stream: Stream) -> MountedFile | FileRemark | None:
+def mounted_file(path: Quote, container: Node, pod: Node, stream: Stream) -> Quote | FileRemark | None:
     """The text behind a path of a container: by the volume mount with the longest path, its volume, and the ConfigMap.
 
     None where the path is no file of a ConfigMap (the image's own, a disk's); a remark where the ConfigMap, or the key in
-    it, is not in this text.
+    it, is in no text that is read with this one, or in several that differ.
     """
     mount = _mount(path, container)
     if mount is None:
@@ -36,11 +27,14 @@ def mounted_file(path: Quote, container: Node, pod: Node, stream: Stream) -> Mou
     for config_map in _config_maps(volume):
         name = config_map.at("name").word()
         key = _key(config_map, inside)
-        text = stream.config_maps.get(name, {}).get(key)
+        known = stream.config_map(name)
+        if known is not None and known.differs:
+            return known.unclear(mount.at("mountPath").spot)
+        text = known.text(key, mount.at("mountPath").spot) if known is not None else None
         if text is not None:
-            return MountedFile(text, f"ConfigMap {name}")
+            return text
         if name:
-            missing = _missing(path, name, key, known=name in stream.config_maps)
+            missing = _missing(path, name, key, known=known is not None)
     return missing
 
 
@@ -71,7 +65,7 @@ def _missing(path: Quote, name: str, key: str, *, known: bool) -> FileRemark:
     told = f"the key {key} of ConfigMap {name}" if known else f"ConfigMap {name}"
     return FileRemark(
         "config-map-missing",
-        f"{path.text} comes from {told}, which is not in this text: what the file sets is left out",
+        f"{path.text} comes from {told}, which is not in this text or beside it: what the file sets is left out",
         path.spot,
-        "check the whole stream: kustomize build DIR | moeplan check -",
+        "check its folder, or the whole stream: kustomize build DIR | moeplan check -",
     )

@@ -47,6 +47,7 @@ class _Container(NamedTuple):
     runs: tuple[Run, ...]
     loose: tuple[Quote, ...]
     """Words of an engine whose name is not to be known."""
+    remarks: tuple[FileRemark, ...]
 
 
 def read_pod(
@@ -71,7 +72,7 @@ def read_pod(
         if not runs:
             runs, missing = _mounted_runs(node, pod, around, stream)
             remarks += missing
-        container = _Container(node, runs, () if runs else _loose_words(node, around))
+        container = _Container(node, runs, () if runs else _loose_words(node, around), around.remarks)
         if container.runs or container.loose:
             found.append(container)
         else:
@@ -99,7 +100,7 @@ def _deployed(
     node = container.node
     resources = node.at("resources")
     gpus: Quote | FileRemark | None = base.gang.gpus_per_pod or gpus_of(resources) or claimed_gpus(node, pod, stream)
-    remarks = list(base.remarks)
+    remarks = [*base.remarks, *container.remarks]
     if isinstance(gpus, FileRemark):
         remarks.append(gpus)
         gpus = None
@@ -152,7 +153,7 @@ def _mounted_runs(
             if isinstance(found, FileRemark):
                 return (), (found,) if gpus is not None else ()
             if found is not None:
-                shell = (Quote("bash", word.spot), Quote("-c", word.spot), found.text)
+                shell = (Quote("bash", word.spot), Quote("-c", word.spot), found)
                 argv = (*shell, *command.words[place:])
                 return engine_runs(argv, command.variables, container.at("image").quote(), gpus), ()
     return (), ()

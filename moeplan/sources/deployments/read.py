@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from moeplan.core.deployed import FileRead, FileRemark, Lines, PlainSecret, Quote, Spot
 from moeplan.core.errors import InputError
+from moeplan.sources.deployments.beside import NOTHING_BESIDE, Beside, Folders
 from moeplan.sources.deployments.directives import read_directives
 from moeplan.sources.deployments.files import ENV, STDIN, FileText, find_files, is_candidate, read_text
 from moeplan.sources.deployments.kinds import DOCUMENT_READERS, TEXT_READERS
@@ -30,7 +31,8 @@ from moeplan.sources.deployments.templates import (
 )
 
 _MAY_DEPLOY = ("model", "gpu", "vllm", "sglang", "trt", "tensorrt", "llama", "accelerator", "from ", "from\t")
-"""A text without any of these is another program's; nothing is imported for it."""
+"""A text without any of these is another program's, unless its keys are options of an engine."""
+_KEY = re.compile(r"(?:^|[\s{,\"'])([A-Za-z][\w-]+)[\"']?\s*:")
 _NAMES_ENGINE = re.compile(
     r"vllm|sglang|trt-?llm|tensorrt-?llm|llama[-._]?(?:server|cpp)|ollama|llm-d|llminference|(?:nvidia|amd)\.com/gpu"
     r"|modelArtifacts|dynamo|huggingfaceserver",
@@ -39,11 +41,9 @@ _NAMES_ENGINE = re.compile(
 """A text with one of these is likely to be a deployment, if it could be read."""
 _YAML_NAME = re.compile(r".*\.(?:ya?ml|json)", re.IGNORECASE)
 _KUSTOMIZATION = ("kustomization.yaml", "kustomization.yml", "Kustomization")
-_ENV_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
 _DOCUMENT = re.compile(r"^---(?=\s)", re.MULTILINE)
 _LONG = 256 * 1024
 _GENERAL = "kubernetes"
-_MOST_ENV = 256 * 1024
 
 
 def read_paths(
@@ -57,7 +57,9 @@ def read_paths(
     `variables` stand in for those that files leave open; `stdin` is standard input where it was read already; `root` is a
     folder to read the paths below, in the place of the working folder. Raises InputError for a path that is not there.
     """
-    found = [_read(read_text(file, stdin), variables or {}) for file in find_files(paths, root)]
+    files = find_files(paths, root)
+    folders = Folders(files)
+    found = [_read(read_text(file, stdin), variables or {}, folders.of(file)) for file in files]
     beside = {os.path.dirname(file.path) for file in found if file.deployments}
     return tuple(_without_other_overlays(file, beside) for file in found)
 
@@ -67,29 +69,49 @@ def read_file(path: str, text: str, variables: Mapping[str, Quote] | None = None
 
     With `named` a text that no reader recognises is told as a remark `nothing-recognised`.
     """
-    return _read(FileText(path, named, text), variables or {})
+    beside = NOTHING_BESIDE if path == STDIN else Beside(os.path.dirname(path) or ".")
+    return _read(FileText(path, named, text), variables or {}, beside)
 
 
-def _read(file: FileText, variables: Mapping[str, Quote]) -> FileRead:
+def _read(file: FileText, variables: Mapping[str, Quote], beside: Beside) -> FileRead:
     if file.text is None:
         return FileRead(file.path, recognised=False, remarks=file.remarks)
     name = file.path.rpartition("/")[2]
     if name in _KUSTOMIZATION:
         return FileRead(file.path, recognised=False, remarks=(_overlay(file.path),))
-    if not _may_deploy(file.text):
+    if not may_deploy(file.text):
         return _nothing(file)
     by_name = _YAML_NAME.fullmatch(name) is not None or file.path == STDIN
     tries = (_read_yaml, _read_plain) if by_name else (_read_plain, _read_yaml)
     for read in tries:
-        found = read(file, variables)
+        found = read(file, variables, beside)
         if found is not None:
             return _finished(file, found)
     return _nothing(file)
 
 
-def _may_deploy(text: str) -> bool:
+def may_deploy(text: str) -> bool:
+    """False for a text that no reader would know."""
+    if _says_so(text):
+        return True
+    # A service of compose may be that of another file.
+    return ("services:" in text and "extends:" in text) or (len(text) < _LONG and _has_options(text))
+
+
+def _says_so(text: str) -> bool:
     small = text.lower()
     return any(word in small for word in _MAY_DEPLOY)
+
+
+def _has_options(text: str) -> bool:
+    """True for a text with a key that only an engine's own file of options has."""
+    names = {name.replace("_", "-").removeprefix("no-") for name in _KEY.findall(text)}
+    if not names:
+        return False
+    from moeplan.sources.deployments.kinds import sglang_config, trtllm_engine, vllm_config
+
+    own = (*vllm_config.OWN, *sglang_config.OWN, *trtllm_engine.OWN)
+    return not names.isdisjoint(name.replace("_", "-") for name in own)
 
 
 def _finished(file: FileText, found: FileRead) -> FileRead:
@@ -121,14 +143,14 @@ def _nothing(file: FileText) -> FileRead:
 # YAML ------------------------------------------------------------------------------------------------------------
 
 
-def _read_yaml(file: FileText, variables: Mapping[str, Quote]) -> FileRead | None:
+def _read_yaml(file: FileText, variables: Mapping[str, Quote], beside: Beside) -> FileRead | None:
     """What the documents of a text deploy; None where none of them is known."""
     text = file.text or ""
     composed = compose(_thinned(text))
     likely = file.named or _NAMES_ENGINE.search(text) is not None
-    stream = Stream(file.path, tuple(composed.documents), _config_maps(composed.documents), variables)
     if "services:" in text:
-        stream = stream._replace(variables={**_beside(file), **variables})
+        variables = {**_of_env(beside), **variables}
+    stream = Stream(file.path, composed.documents, variables, beside)
     lines = text.split("\n") if TEMPLATE.search(text) else ()
     found: list[Found] = []
     within: list[Lines] = []
@@ -187,7 +209,7 @@ def _thinned(text: str) -> str:
     place = 0
     for begin in (*(found.start() for found in _DOCUMENT.finditer(text)), len(text)):
         document = text[place:begin]
-        needed = _may_deploy(document) or "ConfigMap" in document
+        needed = _says_so(document) or "ConfigMap" in document
         made.append(document if needed else "---" * document.startswith("---") + "\n" * document.count("\n"))
         place = begin
     return "".join(made)
@@ -257,52 +279,19 @@ def _without_other_overlays(file: FileRead, beside: set[str]) -> FileRead:
     return file._replace(remarks=tuple(remark for remark in file.remarks if remark.code != "kustomization"))
 
 
-def _config_maps(documents: Sequence[Node]) -> dict[str, dict[str, Quote]]:
-    """Texts of the ConfigMaps, those in lists too."""
-    found: dict[str, dict[str, Quote]] = {}
-    for document in _objects(documents):
-        if document.at("kind").word() == "ConfigMap":
-            texts = {
-                key: Quote(node.text, node.spot) for key, node in document.at("data").entries.items() if node.is_scalar
-            }
-            found.setdefault(document.at("metadata", "name").word(), {}).update(texts)
-    return found
-
-
-def _objects(documents: Sequence[Node]) -> Iterator[Node]:
-    for document in documents:
-        yield document
-        if document.at("kind").word().endswith("List"):
-            yield from document.at("items")
-
-
-def _beside(file: FileText) -> dict[str, Quote]:
+def _of_env(beside: Beside) -> dict[str, Quote]:
     """Variables of the `.env` beside a compose file."""
-    if file.path == STDIN:
-        return {}
-    try:
-        with open(os.path.join(file.folder, ENV), encoding="utf-8", errors="replace") as beside:
-            lines = beside.read(_MOST_ENV).splitlines()
-    except OSError:
-        return {}
-    found: dict[str, Quote] = {}
-    for line in lines:
-        setting = _ENV_LINE.fullmatch(line)
-        if setting is not None:
-            name, value = setting.groups()
-            quoted = len(value) > 1 and value[0] in "\"'" and value.endswith(value[0])
-            plain = value[1:-1] if quoted else re.split(r"\s+#", value, maxsplit=1)[0]
-            found[name] = Quote(plain, Spot(1), why="the file .env")
-    return found
+    found = beside.variables(ENV) or {}
+    return {name: Quote(value, Spot(1), why=f"the file {ENV}") for name, value in found.items()}
 
 
 # Other texts -----------------------------------------------------------------------------------------------------
 
 
-def _read_plain(file: FileText, variables: Mapping[str, Quote]) -> FileRead | None:
+def _read_plain(file: FileText, variables: Mapping[str, Quote], beside: Beside) -> FileRead | None:
     """What a script, a Makefile or the like deploys; None where no reader knows it."""
     text = file.text or ""
-    stream = Stream(file.path, (), variables=variables)
+    stream = Stream(file.path, (), variables, beside)
     for name in TEXT_READERS:
         reader: Any = import_module(f"moeplan.sources.deployments.kinds.{name}")
         if not reader.recognises_text(file.path, text):

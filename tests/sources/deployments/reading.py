@@ -18,15 +18,8 @@ def read(kind: str, text: str, path: str = "deploy.yaml", **variables: str) -> F
     """All that the reader finds in the documents that it recognises."""
     composed = compose(text)
     assert not composed.remarks, composed.remarks
-    maps = {
-        document.at("metadata", "name").word(): {
-            key: Quote(value.text, value.spot) for key, value in document.at("data").entries.items()
-        }
-        for document in composed.documents
-        if document.at("kind").word() == "ConfigMap"
-    }
     outer = {name: Quote(value, Spot(99)) for name, value in variables.items()}
-    stream = Stream(path, tuple(composed.documents), maps, outer)
+    stream = Stream(path, composed.documents, outer)
     reader = import_module(f"moeplan.sources.deployments.kinds.{kind}")
     found = [reader.read(document, stream) for document in composed.documents if reader.recognises(document)]
     return Found(*(tuple(each for part in found for each in part[place]) for place in range(4)))

@@ -50,8 +50,8 @@ env:
 - {name: OTHER_TOKEN, value: $(HF_TOKEN)}
 - {name: EMPTY}
 """)
-    config_maps = {"shared": {"model": Quote("org/name", Spot(3)), "TP": Quote("2", Spot(4))}}
-    found = environment(container, STREAM._replace(config_maps=config_maps), {"SIZE": Quote("4", Spot(1))})
+    shared = compose("kind: ConfigMap\nmetadata: {name: shared}\ndata: {model: org/name, TP: '2'}\n")
+    found = environment(container, Stream("deploy.yaml", shared.documents), {"SIZE": Quote("4", Spot(1))})
     held = {name: value.text for name, value in found.variables.items()}
     assert held == {
         "SIZE": "4",

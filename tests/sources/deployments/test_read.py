@@ -9,7 +9,8 @@ import pytest
 
 from moeplan.core.deployed import FileRead, Quote, Spot
 from moeplan.core.errors import InputError
-from moeplan.sources.deployments.read import read_file, read_paths
+from moeplan.sources.deployments.kinds import sglang_config, trtllm_engine, vllm_config
+from moeplan.sources.deployments.read import may_deploy, read_file, read_paths
 
 DEPLOYMENT = """apiVersion: apps/v1
 kind: Deployment
@@ -88,6 +89,40 @@ def test_files_of_other_programs(name: str, text: str) -> None:
     assert (named.recognised, named.deployments, codes(named)) == (False, (), ["nothing-recognised"])
     met = read_file(name, text, named=False)
     assert (met.recognised, met.remarks) == (False, ())
+
+
+@pytest.mark.parametrize(
+    ("engine", "text"),
+    [
+        ("trtllm", "tensor_parallel_size: 4\nenable_attention_dp: true\nmax_batch_size: 64\n"),
+        ("trtllm", '{"kv_cache_config": {"dtype": "fp8"}, "max_num_tokens": 4096}'),
+        ("vllm", "max-num-seqs: 8\nno-enable-prefix-caching: true\n"),
+        ("vllm", "tensor_parallel_size: 2\nenforce_eager: true\n"),
+        ("sglang", "tp-size: 8\nmem-fraction-static: 0.8\n"),
+    ],
+)
+def test_settings_of_an_engine_that_name_nothing(engine: str, text: str) -> None:
+    (deployed,) = read_file("settings.yaml", text, named=False).deployments
+    assert deployed.engine == engine
+
+
+def test_every_option_of_an_engines_own_is_known_for_one() -> None:
+    """A file of it is not passed over before a reader sees it."""
+    for module in (vllm_config, sglang_config, trtllm_engine):
+        for name in module.OWN:
+            for spelled in (name, name.replace("-", "_")):
+                for text in (
+                    f"{spelled}: 1\n",
+                    f"x: 1\n{spelled} : 1\n",
+                    f"{{x: 1,{spelled}: 1}}",
+                    f'{{"{spelled}":1}}',
+                ):
+                    assert may_deploy(text), text
+
+
+def test_a_service_of_another_file_alone() -> None:
+    found = read_file("compose.yaml", "services: {a: {extends: {file: base.yaml, service: a}}}\n", named=False)
+    assert (found.recognised, found.passed_over) == (True, ("a",))
 
 
 def test_json_may_be_indented_by_tabs() -> None:

@@ -6,23 +6,28 @@ asks for `count: N` the cards 0 to N-1 (daemon/nvidia_linux.go, countToDevices).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote
+from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote, Spot
 from moeplan.sources.deployments.compose_devices import Devices, devices_of
+from moeplan.sources.deployments.config_maps import elsewhere
 from moeplan.sources.deployments.containers import Run, engine_runs
-from moeplan.sources.deployments.nodes import Node
+from moeplan.sources.deployments.files import ENV
+from moeplan.sources.deployments.nodes import Node, compose
 from moeplan.sources.deployments.plain_secrets import without_secret_values
 from moeplan.sources.deployments.quoted_words import split_words
 from moeplan.sources.deployments.record import moeplan_annotations, recorded, visible_devices
 from moeplan.sources.deployments.stream import Found, Stream
+from moeplan.sources.deployments.templates import each_quote
 from moeplan.sources.deployments.variables import expand_compose
 from moeplan.sources.deployments.words import listed
 
 KIND = "compose"
 
 _MOST_BASES = 16
+_THERE = " > "
+"""Between the path of a reference and one in the file that it refers to."""
 _SERVICE_KEYS = {"image", "build", "command", "entrypoint", "extends", "deploy", "environment", "ports", "volumes"}
 
 
@@ -32,6 +37,15 @@ class _Service(NamedTuple):
     name: str
     node: Node
     remarks: tuple[FileRemark, ...] = ()
+    others: tuple[_Other, ...] = ()
+
+
+class _Other(NamedTuple):
+    """A service of another file that is merged into one of this."""
+
+    spot: Spot
+    """Of the reference to it; its path begins those of all values from there."""
+    why: str
 
 
 def recognises(document: Node) -> bool:
@@ -52,8 +66,9 @@ def read(document: Node, stream: Stream) -> Found:
     host = document.at("name").word() or stream.path
     for name in services.entries:
         service = _service(name, services, stream)
-        variables, found = _environment(service.node, stream)
-        secrets += found
+        variables, found, missing = _environment(service.node, stream)
+        service = service._replace(remarks=(*service.remarks, *missing))
+        secrets += (each for each in found if not any(_is_of(other, each.spot) for other in service.others))
         devices = devices_of(service.node, variables, stream.variables)
         runs = _runs(service.node, variables, devices.num_gpus, stream)
         replicas = _replicas(service.node, stream)
@@ -83,9 +98,12 @@ def _deployed(
         annotations=moeplan_annotations(service.node.at("labels"), service.node.at("deploy", "labels")),
         remarks=service.remarks,
     )
-    if len(runs) == 1:
-        return recorded(base, runs)
-    return tuple(_narrowed(each, devices) for each in recorded(base, runs))
+    found = recorded(base, runs)
+    if len(runs) > 1:
+        found = tuple(_narrowed(each, devices) for each in found)
+    for other in service.others:
+        found = tuple(_referred(each, other) for each in found)
+    return found
 
 
 def _narrowed(deployed: Deployed, devices: Devices) -> Deployed:
@@ -135,26 +153,47 @@ def _replicas(service: Node, stream: Stream) -> Quote | None:
 # Environment --------------------------------------------------------------------------------------------------
 
 
-def _environment(service: Node, stream: Stream) -> tuple[dict[str, Quote], tuple[PlainSecret, ...]]:
-    """Variables of a service: those of `env_file: .env` before its own, and its tokens in plain text."""
+def _environment(
+    service: Node, stream: Stream
+) -> tuple[dict[str, Quote], tuple[PlainSecret, ...], tuple[FileRemark, ...]]:
+    """Variables of a service: those of its `env_file` before its own; its tokens in plain text, and what is not read."""
     found: dict[str, Quote] = {}
+    remarks: list[FileRemark] = []
     files = service.at("env_file")
-    named = [item.first("path").word() or item.word() for item in (files, *files.items)]
-    if any(name.rpartition("/")[2] == ".env" for name in named):
-        found.update(stream.variables)
+    for item in (files, *files.items):
+        path = item.at("path") if "path" in item else item
+        name = expand_compose(Quote(path.word(), path.spot), stream.variables)
+        if name.text:
+            remarks += _of_file(name, found, stream, required=not item.at("required").off)
     plain: dict[str, Quote] = {}
-    for name, value in environment_entries(service.at("environment")).items():
+    environment = service.at("environment")
+    for name_of, value in environment_entries(environment).items():
         if value is not None and "$" not in value.text:
-            plain[name] = value
+            plain[name_of] = value
         elif value is not None:
-            found[name] = expand_compose(value, stream.variables)
-        elif name in stream.variables:
+            found[name_of] = expand_compose(value, stream.variables)
+        elif name_of in stream.variables:
             # `NAME` alone is passed on from where compose runs.
-            found[name] = stream.variables[name]
+            found[name_of] = stream.variables[name_of]._replace(spot=environment.spot)
     kept, secrets = without_secret_values(plain)
     # What comes from elsewhere is hidden too, and is no token of this file.
     hidden, _ = without_secret_values(found)
-    return {**hidden, **kept}, secrets
+    return {**hidden, **kept}, secrets, tuple(remarks)
+
+
+def _of_file(name: Quote, found: dict[str, Quote], stream: Stream, *, required: bool) -> Iterator[FileRemark]:
+    """Add what a file of variables sets, where it lies beside this one; else tell that it is not read."""
+    held = stream.beside.variables(name.text) if name.known else None
+    why = f"the file {name.text.removeprefix('./')}"
+    for key, value in (held or {}).items():
+        quote = elsewhere(value, name.spot, why)
+        found[key] = expand_compose(quote, {**stream.variables, **found}) if "$" in value else quote
+    if name.text.rpartition("/")[2] == ENV:
+        found.update((key, value._replace(spot=name.spot)) for key, value in stream.variables.items())
+    elif held is None and required:
+        told = f"variables of the file {name.text} are left out: no such file lies beside this one"
+        hint = "check the whole: docker compose config | moeplan check -"
+        yield FileRemark("env-file-elsewhere", told, name.spot, hint)
 
 
 def environment_entries(node: Node) -> dict[str, Quote | None]:
@@ -173,29 +212,66 @@ def environment_entries(node: Node) -> dict[str, Quote | None]:
 
 
 def _service(name: str, services: Node, stream: Stream) -> _Service:
-    """A service with the services that it extends beneath it; one of another file is told."""
+    """A service with the services that it extends beneath it; one of a file that does not lie beside this one is told."""
     node = services.at(name)
-    seen = {name}
+    here = stream.path.rpartition("/")[2]
+    seen = {(here, name)}
+    others: list[_Other] = []
     remarks: list[FileRemark] = []
     extends = node.at("extends")
     while extends.there and len(seen) <= _MOST_BASES:
         base = extends.at("service").word() or extends.word()
-        file = extends.at("file").word()
-        if file and file.removeprefix("./") != stream.path.rpartition("/")[2]:
+        file = extends.at("file").word().removeprefix("./")
+        other = _services_of(file, extends.key, stream) if file and file != here else services
+        if other is None:
             told = f"{name} extends {base} of {file}, which is another file: what stands there is left out"
             hint = "check the whole: docker compose config | moeplan check -"
             remarks.append(FileRemark("extends-elsewhere", told, extends.key, hint))
             break
-        if base in seen or base not in services:
+        if other is not services:
+            others.append(_Other(extends.key, f"service {base} of {file}"))
+            services, here = other, file
+        if (here, base) in seen or base not in services:
             break
-        seen.add(base)
+        seen.add((here, base))
         node, extends = merged(node, services.at(base)), services.at(base, "extends")
-    return _Service(name, node, tuple(remarks))
+    return _Service(name, node, tuple(remarks), tuple(others))
+
+
+def _services_of(file: str, reference: Spot, stream: Stream) -> Node | None:
+    """The services of a file beside this one, as if they stood at the reference; None for a file that is elsewhere."""
+    text = stream.beside.text(file)
+    documents = compose(text).documents if text is not None else []
+    services = documents[0].at("services") if documents else None
+    return _moved(services, reference) if services is not None and services.kind == "map" else None
+
+
+def _moved(node: Node, reference: Spot) -> Node:
+    spot = reference._replace(path=f"{reference.path}{_THERE}{node.spot.path}")
+    entries = {key: _moved(value, reference) for key, value in node.entries.items()}
+    return Node(node.kind, spot, node.text, entries, [_moved(item, reference) for item in node.items])
+
+
+def _is_of(other: _Other, spot: Spot) -> bool:
+    return spot.path.startswith(f"{other.spot.path}{_THERE}")
+
+
+def _referred(deployed: Deployed, other: _Other) -> Deployed:
+    """The record with what comes from another file said to, at the place of the reference."""
+
+    def one(quote: Quote) -> Quote:
+        if not _is_of(other, quote.spot):
+            return quote
+        return quote._replace(spot=other.spot, why=f"{other.why}, {quote.why}" if quote.why else other.why)
+
+    remarks = (each._replace(spot=other.spot) if _is_of(other, each.spot) else each for each in deployed.remarks)
+    return each_quote(deployed, one)._replace(remarks=tuple(remarks))
 
 
 def merged(own: Node, base: Node) -> Node:
     """Mappings are merged key by key, variables name by name; everything else of its own counts."""
-    if own.kind == "list" and base.kind in ("list", "map") and _is_environment(own):
+    kinds = (own.kind, base.kind)
+    if "list" in kinds and set(kinds) <= {"list", "map"} and _is_environment(own):
         entries = {**environment_entries(base), **environment_entries(own)}
         scalars = {name: _scalar(value, own) for name, value in entries.items()}
         return Node("map", own.spot, entries=scalars, key=own.key)

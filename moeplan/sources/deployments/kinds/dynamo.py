@@ -63,7 +63,7 @@ def read(document: Node, stream: Stream) -> Found:
             if not runs and gpus_of(component.container.at("resources")) is not None:
                 remarks.append(_unknown_engine(component))
             continue
-        deployments += _deployed(document, component, served, stream)
+        deployments += _deployed(document, component, served, environment.remarks, stream)
     return Found(tuple(_paired(deployments)), tuple(remarks), tuple(secrets), tuple(passed_over))
 
 
@@ -112,7 +112,9 @@ def _flat(resources: Node) -> Node:
     return Node("map", resources.spot, entries=entries)
 
 
-def _deployed(document: Node, component: _Component, runs: Sequence[Run], stream: Stream) -> tuple[Deployed, ...]:
+def _deployed(
+    document: Node, component: _Component, runs: Sequence[Run], remarks: Sequence[FileRemark], stream: Stream
+) -> tuple[Deployed, ...]:
     node, pod = component.node, component.pod
     resources = component.container.at("resources")
     nodes = node.at("multinode", "nodeCount").quote()
@@ -133,7 +135,7 @@ def _deployed(document: Node, component: _Component, runs: Sequence[Run], stream
             node.at("extraPodMetadata", "annotations"),
             node.at("podTemplate", "metadata", "annotations"),
         ),
-        remarks=tuple(remark for _, remarks in read for remark in remarks),
+        remarks=(*remarks, *(remark for _, found in read for remark in found)),
     )
     return recorded(base, [run for run, _ in read])
 

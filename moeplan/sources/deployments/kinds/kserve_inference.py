@@ -25,7 +25,8 @@ from moeplan.sources.deployments.identity import Evidence
 from moeplan.sources.deployments.merging import merged
 from moeplan.sources.deployments.model_names import trace_model
 from moeplan.sources.deployments.nodes import Node
-from moeplan.sources.deployments.objects import find_object, most_replicas, named, object_name, objects
+from moeplan.sources.deployments.object_lists import object_name
+from moeplan.sources.deployments.objects import find_object, most_replicas, named
 from moeplan.sources.deployments.pods import read_pod, with_role
 from moeplan.sources.deployments.record import moeplan_annotations, recorded, with_slice
 from moeplan.sources.deployments.stream import Found, Stream
@@ -116,7 +117,7 @@ def _runs(
     told = {name: quote for name, quote in built_in.items() if quote is not None}
     runs, around = container_runs(container, stream, told)
     if runs:
-        return tuple(_with_layout(run, layout) for run in leading(runs)), around.secrets, ()
+        return tuple(_with_layout(run, layout) for run in leading(runs)), around.secrets, around.remarks
     kind = model.at("modelFormat", "name").word().lower()
     name = model.at("runtime").quote()
     said = f"{kind} {name.text if name is not None else ''}".lower()
@@ -126,7 +127,7 @@ def _runs(
     words = words_of(container.at("args"), around.variables)
     engine, command = huggingfaceserver_words(words) if kind == "huggingface" else ("vllm", words)
     own = name is None or name.text.startswith("kserve-")
-    remarks = () if own or runtime is not None else (_runtime_missing(name),)
+    remarks = around.remarks if own or runtime is not None else (*around.remarks, _runtime_missing(name))
     return (_with_layout(Run(engine, command, around.variables), layout),), around.secrets, remarks
 
 
@@ -161,11 +162,9 @@ def _runtime(model: Node, stream: Stream) -> Node | None:
     if name:
         return find_object(stream, _RUNTIMES, name)
     kind = model.at("modelFormat", "name").word()
-    for each in objects(stream):
+    for each in (each for kind in _RUNTIMES for each in stream.objects.get(kind, ())):
         formats = each.at("spec", "supportedModelFormats")
-        if each.at("kind").word() in _RUNTIMES and any(
-            entry.at("name").word() == kind and entry.at("autoSelect").on for entry in formats
-        ):
+        if any(entry.at("name").word() == kind and entry.at("autoSelect").on for entry in formats):
             return each
     return None
 

@@ -12,8 +12,16 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote, Role, Spot
-from moeplan.sources.deployments.containers import Run, container_runs, environment, gpus_of, slice_of, words_of
+from moeplan.core.deployed import Deployed, FileRemark, Gang, Quote, Role, Spot
+from moeplan.sources.deployments.containers import (
+    Environment,
+    Run,
+    container_runs,
+    environment,
+    gpus_of,
+    slice_of,
+    words_of,
+)
 from moeplan.sources.deployments.device_claims import claimed_gpus
 from moeplan.sources.deployments.gangs import counted, leading
 from moeplan.sources.deployments.go_templates import filled
@@ -124,9 +132,9 @@ def _workload(service: _Service, part: Node, name: str, role: Role) -> Found:
     built_in = {} if spread is None else group_variables(
         service.document, spread, "LWS_", "LEADER_ADDRESS", "GROUP_SIZE", "WORKER_INDEX"
     )  # fmt: skip
-    runs, secrets = _runs(service, part, main, built_in, main_workload=role != "prefill")
+    runs, around = _runs(service, part, main, built_in, main_workload=role != "prefill")
     gpus = gpus_of(main.at("resources")) or claimed_gpus(main, pod, service.stream) or _managed_devices(service)
-    remarks = service.remarks
+    remarks = (*service.remarks, *around.remarks)
     if isinstance(gpus, FileRemark):
         remarks = (*remarks, gpus)
         gpus = None
@@ -153,7 +161,7 @@ def _workload(service: _Service, part: Node, name: str, role: Role) -> Found:
     others = (*pod.at("containers").items, *pod.at("initContainers").items)
     return Found(
         tuple(with_role(each) for each in recorded(base, runs, evidence)),
-        secrets=secrets,
+        secrets=around.secrets,
         passed_over=tuple(each.at("name").word() for each in others if each is not main and each.at("name").there),
     )
 
@@ -177,12 +185,12 @@ def _main(pod: Node, document: Node) -> Node:
 
 def _runs(
     service: _Service, part: Node, main: Node, built_in: Mapping[str, Quote], *, main_workload: bool
-) -> tuple[tuple[Run, ...], tuple[PlainSecret, ...]]:
+) -> tuple[tuple[Run, ...], Environment]:
     """The engine by the container's own command; without one by the preset that the service gets."""
     if main.at("command").there:
         runs, around = container_runs(main, service.stream, built_in)
         if runs:
-            return tuple(_opened(run) for run in leading(runs)), around.secrets
+            return tuple(_opened(run) for run in leading(runs)), around
     around = environment(main, service.stream, built_in)
     more = around.variables.get(_MORE_ARGUMENTS)
     words = (
@@ -191,7 +199,7 @@ def _runs(
         *words_of(main.at("args"), around.variables),
     )
     run = Run(_engine(service, main), words, around.variables)
-    return (_opened(run),), around.secrets
+    return (_opened(run),), around
 
 
 def _engine(service: _Service, main: Node) -> str:

@@ -11,7 +11,8 @@ from moeplan.core.deployed import Deployed, FileRemark, Gang, Lines, PlainSecret
 from moeplan.sources.deployments.gangs import follows, spread
 from moeplan.sources.deployments.kinds import DOCUMENT_READERS
 from moeplan.sources.deployments.nodes import Node
-from moeplan.sources.deployments.objects import listed_objects, most_replicas, named
+from moeplan.sources.deployments.object_lists import listed_objects
+from moeplan.sources.deployments.objects import most_replicas, named
 from moeplan.sources.deployments.pods import read_pod
 from moeplan.sources.deployments.record import moeplan_annotations
 from moeplan.sources.deployments.roles import role_of_labels

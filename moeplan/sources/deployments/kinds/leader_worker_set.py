@@ -11,7 +11,8 @@ from moeplan.sources.deployments.containers import gpus_of
 from moeplan.sources.deployments.gangs import PodGroup, gang_of, times
 from moeplan.sources.deployments.gpu_names import gpu_of_pod
 from moeplan.sources.deployments.nodes import Node
-from moeplan.sources.deployments.objects import most_replicas, named, object_name
+from moeplan.sources.deployments.object_lists import object_name
+from moeplan.sources.deployments.objects import most_replicas, named
 from moeplan.sources.deployments.pods import read_pod
 from moeplan.sources.deployments.record import moeplan_annotations
 from moeplan.sources.deployments.roles import role_of_labels, role_of_word

@@ -127,7 +127,7 @@ def _role(document: Node, name: str, role: Role, stream: Stream) -> Found:
             gang=gang,
             role=role,
             annotations=moeplan_annotations(node.at("annotations"), node.at("podAnnotations")),
-            remarks=_refusal(spread, node.at("parallelism")),
+            remarks=(*_refusal(spread, node.at("parallelism")), *around.remarks),
         )
         if runs:
             evidence = Evidence(named=artifacts.traced, served_as=artifacts.name)

@@ -100,6 +100,7 @@ def _role(item: Node, name: str, key: str, role: Role, stream: Stream) -> Found:
         gpu=_gpu(item, node),
         gang=gang,
         role=role,
+        remarks=around.remarks,
     )
     traced = trace_model(named) if named is not None else None
     evidence = Evidence(named=traced, served_as=model.at("name").quote())

@@ -81,7 +81,7 @@ def _entry(serving: Node, spec: Node, stream: Stream) -> Found:
         gang=gang,
         role=role_of_command(argv) or "aggregate",
         annotations=moeplan_annotations(spec.at("annotations"), spec.at("podAnnotations")),
-        remarks=remarks,
+        remarks=(*remarks, *found.remarks),
     )
     return Found(recorded(base, runs), secrets=(*found.secrets, *_in_plain("hf_token", spec.at("hf_token"))))
 
@@ -271,6 +271,7 @@ def _runtime(document: Node, stream: Stream) -> Found:
         image=image,
         gang=Gang(gpus, None, deployment.at("replicas").quote()),
         annotations=moeplan_annotations(document.at("metadata", "annotations")),
+        remarks=found.remarks,
     )
     return Found(recorded(base, engine_runs(argv, found.variables, image, gpus)), secrets=found.secrets)
 

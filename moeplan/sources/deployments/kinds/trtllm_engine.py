@@ -16,7 +16,7 @@ from moeplan.sources.deployments.stream import Found, Stream
 
 KIND = "trtllm.engine"
 
-_OWN = {
+OWN = {
     "kv_cache_config", "moe_config", "cuda_graph_config", "cache_transceiver_config", "moe_expert_parallel_size",
     "moe_tensor_parallel_size", "moe_cluster_parallel_size", "enable_attention_dp", "pytorch_backend_config",
     "attention_dp_config", "torch_compile_config", "disable_overlap_scheduler", "print_iter_log", "moe_backend",
@@ -39,7 +39,7 @@ def recognises(document: Node) -> bool:
     """A mapping with a key of TensorRT-LLM's own, and a second key that it knows, or known keys below the first."""
     if document.kind != "map" or document.at("apiVersion").there or document.at("kind").there:
         return False
-    own = _OWN & set(document.entries)
+    own = OWN & set(document.entries)
     known = own | (_SHARED & set(document.entries))
     cache = document.at("kv_cache_config")
     return bool(own) and (len(known) > 1 or "free_gpu_memory_fraction" in cache or "dtype" in cache)
