@@ -39,7 +39,7 @@ def rule_codes(incomplete: str) -> list[str]:
     from moeplan.check.rules import all_rules
 
     before, sign, typed = incomplete.rpartition(",")
-    return [f"{before}{sign}{rule.code}" for rule in all_rules() if rule.code.startswith(typed.upper())]
+    return [f"{before}{sign}{rule.code}" for rule in all_rules() if rule.code.startswith(typed)]
 
 
 def _beginning(kind: Kind, incomplete: str) -> list[str]:

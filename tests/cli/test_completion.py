@@ -36,6 +36,12 @@ def completed(*words: str) -> list[str]:
         (("estimate", "mixtral-8x7b-v"), "mixtral-8x7b-v0.1"),
         (("estimate", "mixtral-8x7b", "--gpu", "nvidia-h200"), "nvidia-h200-sxm"),
         (("estimate", "mixtral-8x7b", "--engine", "tr"), "transformers"),
+        (("check", "--gpu", "nvidia-h200"), "nvidia-h200-sxm"),
+        (("check", "--format", "sa"), "sarif"),
+        (("check", "--fail-on", "w"), "warning"),
+        (("check", "--select", "FIT00"), "FIT001"),
+        (("check", "--ignore", "HYG001,READ01"), "HYG001,READ010"),
+        (("lock", "--che"), "--check"),
     ],
 )
 def test_names_complete(words: tuple[str, ...], expected: str) -> None:
