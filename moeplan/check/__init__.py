@@ -87,7 +87,10 @@ def check(
     estimator = Estimator(find, [str(folder) for folder in folders], prices, offline=offline or locked)
     files = _files(named, terms, variables or {}, stdin, Path(root) if root is not None else None)
     if pass_over:
-        files = [file._replace(remarks=tuple(each for each in file.remarks if each.code != NOTHING_RECOGNISED)) for file in files]
+        files = [
+            file._replace(remarks=tuple(each for each in file.remarks if each.code != NOTHING_RECOGNISED))
+            for file in files
+        ]
     judging = Judging(
         all_rules(), tuple(code.upper() for code in select), tuple(code.upper() for code in ignore), known
     )

@@ -15,8 +15,8 @@ from moeplan.report.check_words import (
     codes_words,
     count,
     further_words,
-    path_in_repository,
     outcome_words,
+    path_in_repository,
     summary_words,
     titles,
 )
