@@ -141,7 +141,9 @@ def test_variables_of_then_and_of_now(folder: Path) -> None:
 
 def test_files_beside_of_then_and_of_now(folder: Path) -> None:
     extending = "services: {llm: {extends: {file: base.yaml, service: llm}, env_file: sizes.env}}\n"
-    base = COMPOSE.replace("command: --model", "entrypoint: [sh, -c]\n    command: [vllm serve").replace("${TP}", "$$TP")
+    base = COMPOSE.replace("command: --model", "entrypoint: [sh, -c]\n    command: [vllm serve").replace(
+        "${TP}", "$$TP"
+    )
     base = base.replace("8192\n", "8192]\n")
     commit(folder, {"c/compose.yaml": extending, "c/base.yaml": base, "c/sizes.env": "TP=2\n"})
     write(folder, {"c/sizes.env": "TP=4\n"})
