@@ -67,12 +67,61 @@ class FileRemark(NamedTuple):
     """Something about a file or a deployment that a reader wants to be known."""
 
     code: str
-    """`file-broken`, `not-rendered`, `gpus-differ`, ...: each is turned into a finding by one rule of `check`."""
+    """One of `REMARKS`."""
     message: str
     """One line, printable, without secrets."""
     spot: Spot
     hint: str = ""
     """The way out, where there is one."""
+
+
+Effect = Literal["broken", "unrendered", "missing", "model", "told", "own"]
+"""What a remark does to the verdict. `broken`: something cannot be read, which is a fault. `unrendered`, `missing`: what is
+deployed is not known in full, so that nothing can be verified. `model`: the model is not known, unless somebody states it.
+`told`: the verdict stands, and is on the safe side. `own`: a rule of its own decides."""
+
+
+class RemarkKind(NamedTuple):
+    """What a code of remarks stands for."""
+
+    effect: Effect
+    meaning: str
+
+
+REMARKS: Mapping[str, RemarkKind] = {
+    "base-missing": RemarkKind("missing", "a base or template that an object names is not in the text"),
+    "chart-refuses": RemarkKind("own", "a chart would not render the layout"),
+    "claim-missing": RemarkKind("missing", "a resource claim, which says the number of GPUs, is not in the text"),
+    "config-elsewhere": RemarkKind("missing", "an LLM is described in a file that is not read"),
+    "config-map-missing": RemarkKind("missing", "a ConfigMap, or a key of it, is in no text that is read"),
+    "config-map-unclear": RemarkKind("missing", "ConfigMaps of one name in several files differ"),
+    "context-not-stated": RemarkKind("told", "Ollama picks a length; the model's own, which is the longest, is judged"),
+    "directive-broken": RemarkKind("broken", "a comment `# moeplan:` that cannot be meant"),
+    "engine-unknown": RemarkKind("missing", "a component asks for GPUs and starts nothing that is known"),
+    "env-file-elsewhere": RemarkKind("told", "variables of a file are left out, which hardly say anything of memory"),
+    "extends-elsewhere": RemarkKind("missing", "a service extends one of a file that is not read"),
+    "file-binary": RemarkKind("broken", "a binary file"),
+    "file-broken": RemarkKind("broken", "no YAML from some line on, or more than any deployment has"),
+    "file-encoding": RemarkKind("broken", "a file of an unknown encoding"),
+    "file-too-large": RemarkKind("broken", "a file of more than is read"),
+    "file-unreadable": RemarkKind("broken", "a file that the system does not open"),
+    "gpu-shared": RemarkKind("missing", "a part of a card's memory is asked for, and the whole card is judged"),
+    "key-twice": RemarkKind("own", "a key that is given twice"),
+    "kustomization": RemarkKind("unrendered", "an overlay whose patches are judged as they stand"),
+    "link-loop": RemarkKind("broken", "a link that leads to itself"),
+    "not-rendered": RemarkKind("unrendered", "a template"),
+    "nothing-recognised": RemarkKind("own", "a named file of another program"),
+    "ollama-library": RemarkKind("model", "a name of Ollama's library, which is no Hub id"),
+    "patch-incomplete": RemarkKind("missing", "a patch without its base"),
+    "quantised-at-build": RemarkKind(
+        "told", "weights get smaller when the engine is built; they are judged as they are"
+    ),
+    "recipe": RemarkKind("told", "an entry of a catalogue, which deploys nothing"),
+    "runtime-missing": RemarkKind("missing", "a ServingRuntime, which sets flags, is not in the text"),
+    "served-name-differs": RemarkKind("model", "a served name that names another checkpoint than the path does"),
+    "swap-matrix": RemarkKind("missing", "which models run beside each other is not read"),
+}
+"""Every remark that readers make."""
 
 
 class Gang(NamedTuple):

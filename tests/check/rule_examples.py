@@ -333,5 +333,10 @@ RULES: dict[str, Pair] = {
         Example(pod("--tensor-parallel-size", "2", "--max-model-len", "8192")),
     ),
     "READ009": Pair(GOOD, Example(pod("--tensor-parallel-size", "2", "--max-model-len", "8192"))),
+    # Ollama picks its own length by the card.
+    "READ011": Pair(
+        Example("FROM hf.co/unsloth/Qwen3-30B-A3B-GGUF:Q4_K_M\n", "Modelfile"),
+        Example("FROM hf.co/unsloth/Qwen3-30B-A3B-GGUF:Q4_K_M\nPARAMETER num_ctx 8192\n", "Modelfile"),
+    ),
     "READ010": Pair(Example("name: something\nelse: 1\n"), GOOD),
 }

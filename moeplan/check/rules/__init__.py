@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from moeplan.check.estimates import Outcome
 from moeplan.check.result import Level
-from moeplan.core.deployed import FileRead, Spot
+from moeplan.core.deployed import FileRead, FileRemark, Spot
 from moeplan.estimate.result import WayOut
 
 
@@ -37,6 +37,13 @@ class FileSeen(NamedTuple):
 
     file: FileRead
     outcomes: tuple[Outcome, ...]
+
+    def remarks(self) -> Iterator[tuple[FileRemark, str | None]]:
+        """Those on the file, then those on its deployments with their names."""
+        yield from ((remark, None) for remark in self.file.remarks)
+        for deployed in (outcome.subject.deployed for outcome in self.outcomes):
+            yield from ((remark, deployed.name) for remark in deployed.remarks)
+
     identity: str = ""
     """The file's name in its repository, whatever folder the check runs in."""
 

@@ -128,9 +128,9 @@ def secrets(seen: FileSeen) -> Iterator[Hit]:
 
 def key_twice(seen: FileSeen) -> Iterator[Hit]:
     """A key is given twice in one mapping: programs keep the last one, readers see the first."""
-    for remark in seen.file.remarks:
+    for remark, name in seen.remarks():
         if remark.code == "key-twice":
-            yield Hit(remark.message, remark.spot, remark.hint)
+            yield Hit(remark.message, remark.spot, remark.hint, deployment=name)
 
 
 def gpu_unstated(outcome: Outcome) -> Iterator[Hit]:

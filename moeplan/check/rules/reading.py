@@ -7,30 +7,17 @@ from collections.abc import Iterator
 from moeplan.check.estimates import Outcome
 from moeplan.check.rules import FileSeen, Hit, Rule
 from moeplan.check.spoken import misspoken
-
-BROKEN = (
-    "file-broken",
-    "file-too-large",
-    "file-binary",
-    "file-unreadable",
-    "file-encoding",
-    "link-loop",
-    "directive-broken",
-)
-TEMPLATES = ("not-rendered", "kustomization")
-ELSEWHERE = ("key-twice", "nothing-recognised")
-TOLD_ONLY = ("recipe", "one-at-a-time", "chart-refuses")
-"""Remarks that say something about a file and leave nothing open."""
+from moeplan.core.deployed import REMARKS, Effect
 
 
 def broken(seen: FileSeen) -> Iterator[Hit]:
     """The file cannot be read: broken YAML, too large, binary, no permission. Other files are still judged.
 
+    The same holds for a file of settings inside of it, as a ConfigMap has them.
+
     Also a comment `# moeplan:` or an annotation `moeplan/...` that cannot be meant: it would be passed over otherwise.
     """
-    for remark in seen.file.remarks:
-        if remark.code in BROKEN:
-            yield Hit(remark.message, remark.spot, remark.hint, reason=remark.code)
+    yield from _told(seen, "broken")
     yield from misspoken(seen)
 
 
@@ -39,27 +26,40 @@ def not_rendered(seen: FileSeen) -> Iterator[Hit]:
 
     `helm template CHART | moeplan check -` and `kustomize build DIR | moeplan check -` read the rendered stream.
     """
-    for remark in seen.file.remarks:
-        if remark.code in TEMPLATES:
-            yield Hit(remark.message, remark.spot, remark.hint, reason=remark.code)
+    yield from _told(seen, "unrendered")
 
 
 def incomplete(seen: FileSeen) -> Iterator[Hit]:
-    """Something that a deployment refers to is not there: a base, a ConfigMap, the other half of a patch."""
-    told = (*BROKEN, *TEMPLATES, *ELSEWHERE, *TOLD_ONLY)
-    for remark in seen.file.remarks:
-        if remark.code not in told:
-            yield Hit(remark.message, remark.spot, remark.hint, reason=remark.code)
-    for outcome in seen.outcomes:
-        deployed = outcome.subject.deployed
-        for remark in deployed.remarks:
-            if remark.code not in told:
-                yield Hit(remark.message, remark.spot, remark.hint, reason=remark.code, deployment=deployed.name)
+    """Something that a deployment refers to is not there: a base, a ConfigMap, the other half of a patch.
+
+    Or it is there and not to be known: two ConfigMaps of one name that differ, a part of a card.
+    """
+    yield from _told(seen, "missing")
+
+
+def told_only(seen: FileSeen) -> Iterator[Hit]:
+    """Something that was taken as it stands and may be less: weights that are quantised later, a length that Ollama cuts.
+
+    The verdict is on the safe side of it. An entry of a catalogue, which deploys nothing, is told here too.
+    """
+    yield from _told(seen, "told")
+
+
+def _told(seen: FileSeen, effect: Effect) -> Iterator[Hit]:
+    """Remarks with one effect, on the file and on its deployments."""
+    for remark, name in seen.remarks():
+        if REMARKS[remark.code].effect == effect:
+            yield Hit(remark.message, remark.spot, remark.hint, reason=remark.code, deployment=name)
 
 
 def no_model(outcome: Outcome) -> Iterator[Hit]:
-    """The model is not known: no name, a path inside of the container, or a variable that the file leaves open."""
-    yield from _missing(outcome, "model")
+    """The model is not known: no name, a path inside of the container, or a variable that the file leaves open.
+
+    Also a name of Ollama's library, and a path that is served under the name of another checkpoint.
+    """
+    remarks = [each for each in outcome.subject.deployed.remarks if REMARKS[each.code].effect == "model"]
+    for hit in _missing(outcome, "model"):
+        yield from [Hit(each.message, each.spot, each.hint, reason=each.code) for each in remarks] or [hit]
 
 
 def no_gpu(outcome: Outcome) -> Iterator[Hit]:
@@ -148,4 +148,5 @@ RULES = (
     Rule("READ008", "verdict not certain", "warning", uncertain),
     Rule("READ009", "facts of another revision", "warning", unpinned_facts),
     Rule("READ010", "nothing to judge", "error", judge_file=nothing_there),
+    Rule("READ011", "taken as it stands", "info", judge_file=told_only),
 )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from moeplan.check.estimates import Outcome
 from moeplan.check.rules import FileSeen, Hit, Rule
+from moeplan.core.deployed import REMARKS
 
 
 def too_few(outcome: Outcome) -> Iterator[Hit]:
@@ -42,7 +43,8 @@ def none_asked(outcome: Outcome) -> Iterator[Hit]:
     Schedulers give a pod the devices that it asks for and no others.
     """
     deployed = outcome.subject.deployed
-    if deployed.kind.startswith(("k8s.", "kserve.")) and deployed.gang.gpus_per_pod is None and not deployed.remarks:
+    lacking = any(REMARKS[remark.code].effect == "missing" for remark in deployed.remarks)
+    if deployed.kind.startswith(("k8s.", "kserve.")) and deployed.gang.gpus_per_pod is None and not lacking:
         told = "the container asks for no GPU"
         yield Hit(told, deployed.spot, "state resources.limits, for instance nvidia.com/gpu: 1")
 

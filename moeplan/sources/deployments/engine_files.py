@@ -35,7 +35,7 @@ def with_engine_files(run: Run, container: Node, pod: Node, stream: Stream) -> t
     override = value_of(command, *_ENGINE_JSON)
     if override is not None and run.engine == "trtllm" and override.known:
         words, broken = _file_words(run.engine, override._replace(why=""))
-        if not broken:
+        if words or not broken:
             command = (*without(command, *_ENGINE_JSON), *words)
     return run._replace(command=command), tuple(remarks)
 
@@ -52,10 +52,10 @@ def _file_words(engine: str, file: Quote) -> tuple[tuple[Quote, ...], list[FileR
     """The words of an engine's file; a broken file has none. Those of another file stand where that is referred to."""
     spot = file.spot
     composed = compose(file.text, spot.line, spot.path, spot.column)
-    if composed.remarks or not composed.documents:
-        remarks = composed.remarks
-        if file.put_in:
-            remarks = [each._replace(message=f"{file.why}: {each.message}", spot=spot) for each in remarks]
+    remarks = composed.remarks
+    if file.put_in:
+        remarks = [each._replace(message=f"{file.why}: {each.message}", spot=spot) for each in remarks]
+    if any(each.code == "file-broken" for each in remarks) or not composed.documents:
         return (), remarks
     if engine == "trtllm":
         from moeplan.sources.deployments.kinds.trtllm_engine import engine_words
@@ -65,4 +65,4 @@ def _file_words(engine: str, file: Quote) -> tuple[tuple[Quote, ...], list[FileR
         from moeplan.sources.deployments.kinds.vllm_config import option_words
 
         words = option_words(composed.documents[0], negated=engine == "vllm")
-    return tuple(word._replace(why=file.why, spot=spot if file.put_in else word.spot) for word in words), []
+    return tuple(word._replace(why=file.why, spot=spot if file.put_in else word.spot) for word in words), remarks

@@ -26,6 +26,7 @@ from moeplan.sources.deployments.words import listed
 KIND = "compose"
 
 _MOST_BASES = 16
+_EXTENDS = "extends-elsewhere"
 _THERE = " > "
 """Between the path of a reference and one in the file that it refers to."""
 _SERVICE_KEYS = {"image", "build", "command", "entrypoint", "extends", "deploy", "environment", "ports", "volumes"}
@@ -74,7 +75,7 @@ def read(document: Node, stream: Stream) -> Found:
         replicas = _replicas(service.node, stream)
         if not runs or (replicas is not None and replicas.text == "0"):
             passed_over.append(name)
-            remarks += service.remarks
+            remarks += (each for each in service.remarks if each.code == _EXTENDS)
         else:
             deployments += _deployed(service, runs, devices, replicas, host, stream)
     return Found(tuple(_alternatives(deployments, services)), tuple(remarks), tuple(secrets), tuple(passed_over))
@@ -226,7 +227,7 @@ def _service(name: str, services: Node, stream: Stream) -> _Service:
         if other is None:
             told = f"{name} extends {base} of {file}, which is another file: what stands there is left out"
             hint = "check the whole: docker compose config | moeplan check -"
-            remarks.append(FileRemark("extends-elsewhere", told, extends.key, hint))
+            remarks.append(FileRemark(_EXTENDS, told, extends.key, hint))
             break
         if other is not services:
             others.append(_Other(extends.key, f"service {base} of {file}"))
