@@ -37,20 +37,20 @@ def _settings(outcome: Outcome) -> Iterator[Setting]:
         where = next((each for each in ("ep", "expert_parallel") if each in subject.spots), "ep")
         yield _of(subject, where, str(found.layout.ep))._replace(name="ep")
     yield _of(subject, "context_tokens", str(found.request.context_tokens), f"{found.model.id}, the model's own length")
-    fields = {flag.name: flag.field for flag in flags_of(found.layout.engine) if flag.field is not None}
+    rows = {name.lstrip("-"): flag for flag in flags_of(found.layout.engine) for name in flag.spellings}
     shown = {"context_tokens", "tp", "pp", "dp", "ep", "expert_parallel"}
     engine = f"{found.layout.engine} {found.layout.engine_version} default"
     for option in found.layout.options:
-        if fields.get(option.flag) in shown or option.value is None:
+        row = rows.get(option.flag.lstrip("-"))
+        if option.value is None or (row is not None and row.field in shown):
             continue
-        yield _of(subject, option.flag, _text(option.value), engine, fields.get(option.flag))
+        also = (row.field or "", row.name) if row is not None else ()
+        yield _of(subject, option.flag, _text(option.value), engine, *also)
 
 
-def _of(
-    subject: Subject, name: str, value: str, otherwise: str = "follows from the others", field: str | None = None
-) -> Setting:
-    """One value; a flag may stand in the command under what it sets."""
-    spot = subject.spots.get(name) or subject.spots.get(field or "")
+def _of(subject: Subject, name: str, value: str, otherwise: str = "follows from the others", *also: str) -> Setting:
+    """One value; a flag may stand in the command under what it sets, or under another spelling."""
+    spot = next((subject.spots[each] for each in (name, *also) if each in subject.spots), None)
     if spot is not None:
         return Setting(name, value, "stated", f"{subject.file}:{spot.line}")
     return Setting(

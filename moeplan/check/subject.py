@@ -117,7 +117,12 @@ def subject_of(file: FileRead, deployed: Deployed, policy: Policy, options: Opti
     version = version or _in_stead("engine-version", options.engine_version, stead.engine_version)
     command = tuple(deployed.command)
     parts = _owners(engine.text if engine else None, [quote.text for quote in command])
-    named, pinned = _values(command, parts, "model"), _values(command, parts, "revision")
+    # Flags of an engine whose name is not known may still name the model, in the words that engines share.
+    sharing = (
+        [parts] if engine is not None else [_owners(each, [quote.text for quote in command]) for each in SERVING[:2]]
+    )
+    named = next((found for each in sharing if (found := _values(command, each, "model"))), [])
+    pinned = next((found for each in sharing if (found := _values(command, each, "revision"))), [])
     model, revision, missing = _model(file, deployed, policy, comments, stead, named, pinned)
     gpu, gpu_missing = _gpu(file, deployed, policy, comments, options, stead)
     missing += gpu_missing

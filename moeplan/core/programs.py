@@ -42,6 +42,11 @@ _NOT_SERVING_MODULE = re.compile(
 )
 
 
+_OF_FLAGS = re.compile(
+    r"\$(?:[@*]|\{[@*]\}|[({]?(?:\w*_)?(?:ARG|OPT|OPTION|FLAG|PARAM)S?(?:\[[@*]\])?[)}]?)", re.IGNORECASE
+)
+
+
 class Program(NamedTuple):
     """What a command line begins with, and what is left."""
 
@@ -61,6 +66,11 @@ def take_program(words: Sequence[str]) -> Program:
     left = list(words[before:])
     engine = _take_engine(left)
     return Program(tuple(variables), engine, tuple(left))
+
+
+def holds_flags(word: str) -> bool:
+    """True for a variable without a value that is called after the flags in it: `$EXTRA_ARGS`, `$@`."""
+    return _OF_FLAGS.fullmatch(word) is not None
 
 
 def num_before(words: Sequence[str]) -> int:

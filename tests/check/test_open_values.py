@@ -54,3 +54,20 @@ def test_a_flag_that_no_figure_depends_on(tmp_path: Path, value: str, sign: str)
 def test_a_flag_that_figures_depend_on(tmp_path: Path) -> None:
     found = checked(tmp_path, f"{COMMAND} --max-model-len $LENGTH")
     assert [each.verdict for each in found.deployments] == ["cannot-verify"]
+
+
+def test_an_engine_that_is_not_named_still_names_its_model(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("services: {a: {build: ., command: --model org/name --tensor-parallel-size 2}}")
+    found = check(tmp_path / "a.yaml", gpu="h100", offline=True)
+    assert [(each.model, each.engine) for each in found.deployments] == [("org/name", None)]
+    assert {each.code for each in found.findings if each.level == "unknown"} >= {"READ006"}
+    assert "READ004" not in {each.code for each in found.findings}
+
+
+def test_a_setting_has_its_place_however_it_is_spelled(tmp_path: Path) -> None:
+    script = "trtllm-serve deepseek-ai/DeepSeek-R1 --tp_size 8 --kv_cache_free_gpu_memory_fraction 0.8\n"
+    (tmp_path / "a.sh").write_text(script)
+    (deployment,) = check(tmp_path / "a.sh", gpu="h200", offline=True).deployments
+    found = {each.name: (each.value, each.origin, each.where.rpartition(":")[2]) for each in deployment.settings}
+    assert found["--kv_cache_free_gpu_memory_fraction"] == ("0.8", "stated", "1")
+    assert "--tp_size" not in found

@@ -638,3 +638,13 @@ def test_any_words_have_one_owner_each_and_the_model_is_the_one_that_is_read(wor
         return
     if models and not any(owner.field == "model" and owner.part != "model" for owner in found):
         assert command.fields["model"] == models[0]
+
+
+@pytest.mark.parametrize("word", ["$@", "${EXTRA_ARGS}", "$VLLM_OPTS", "${FLAGS[@]}", "$(GPU_FLAG)"])
+def test_a_variable_full_of_flags_is_no_model(word: str) -> None:
+    assert owned(f"vllm serve {word} org/M")[-2:] == [(word, "unknown", ""), ("org/M", "model", "")]
+
+
+@pytest.mark.parametrize("word", ["$MODEL", "${MODEL_NAME}", "$1"])
+def test_another_variable_may_be_the_model(word: str) -> None:
+    assert owned(f"vllm serve {word}")[-1][1] == "model"

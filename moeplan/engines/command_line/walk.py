@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from moeplan.core.programs import holds_flags
 from moeplan.engines.command_line.flag import Flag
 from moeplan.engines.command_line.names import is_flag, spelled
 
@@ -39,7 +40,9 @@ def pieces(flags: Mapping[str, Flag], words: Sequence[str], *, named: bool = Fal
         if word in _SAYS_NOTHING:
             yield Piece("nothing", (word,))
         elif not is_flag(word):
-            is_model = not named and word.lower() not in SWITCH_WORDS and word.split() == [word]
+            is_model = (
+                not named and not holds_flags(word) and word.lower() not in SWITCH_WORDS and word.split() == [word]
+            )
             named = named or is_model
             yield Piece("model" if is_model else "stray", (word,))
         else:

@@ -14,7 +14,8 @@ from moeplan.sources.deployments.nodes import Node
 from moeplan.sources.deployments.plain_secrets import hidden, is_plain_secret, without_secrets
 from moeplan.sources.deployments.shell import SHELLS, ShellCommand, unwrapped
 from moeplan.sources.deployments.stream import Stream
-from moeplan.sources.deployments.variables import expand_kubernetes
+from moeplan.sources.deployments.variables import expand_kubernetes, expand_substituted
+from moeplan.sources.deployments.words import has_flag
 
 _GPU_RESOURCE = re.compile(
     r"nvidia\.com/gpu(?:\.shared)?|amd\.com/gpu|nvidia\.com/mig-.+|amd\.com/(?:\w+_)?\w+_\w+|habana\.ai/gaudi"
@@ -26,6 +27,13 @@ _NEEDS_SERVE = ("vllm", "sglang", "llama")
 _OLLAMA_SERVES = ("serve", "run", "start")
 _BUILT_IN = {"vllm": ("vllm", "serve"), "llamacpp": ("llama-server",)}
 """What the own images of engines start."""
+_TELLING_FLAGS = (
+    "--tensor-parallel-size", "--pipeline-parallel-size", "--max-model-len", "--context-length",
+    "--gpu-memory-utilization", "--mem-fraction-static", "--max-num-seqs", "--model-path", "--served-model-name",
+    "--kv-cache-dtype", "--enable-expert-parallel", "--max-num-batched-tokens", "--tp-size",
+)  # fmt: skip
+"""Flags that only engines have: a container with one of them runs an engine, whatever its image is called. Side cars that
+route requests have `--data-parallel-size`, too."""
 _HUGGINGFACESERVER = {
     "--model-id": "--model",
     "--model-dir": "--model",
@@ -137,14 +145,17 @@ def engine_runs(
     *,
     has_command: bool = True,
     entrypoint: str | None = None,
+    files: Mapping[str, Quote] | None = None,
 ) -> tuple[Run, ...]:
     """The engines that a container's words start; empty for a container that serves no model.
 
     Shells and wrappers are looked through. With `has_command` False the words are arguments of the image's entrypoint, so
     an engine's own image decides (`vllm/vllm-openai` runs `vllm serve`). Routers, frontends, side cars are no engines.
-    `entrypoint` is an engine that the kind of object is known to run, whatever the image is called. Tokens are `***`.
+    `entrypoint` is an engine that the kind of object is known to run, whatever the image is called. `files` are texts that
+    were written where the words run. Tokens are `***`.
     """
-    found = tuple(run for command in unwrapped(argv, variables, gpus) for run in _runs_of(command))
+    commands = (each._replace(files={**(files or {}), **each.files}) for each in unwrapped(argv, variables, gpus))
+    found = tuple(run for command in commands for run in _runs_of(command))
     if found or has_command:
         return found
     started = entrypoint or _started_by(image, argv)
@@ -157,6 +168,23 @@ def engine_runs(
     program = [Quote(name, place.spot, "default", (), "the image's entrypoint") for name in names] if place else []
     rest = argv[1:] if argv and argv[0].text == "serve" else argv
     return (Run(started, (*program, *without_secrets(rest).words), variables),)
+
+
+def loose_words(words: Sequence[Quote], *, has_program: bool, gpus: Quote | None) -> tuple[Quote, ...]:
+    """The words of a container where a flag among them says that they are an engine's; else none.
+
+    A program of its own that asks for no GPU may be a client that knows such flags; of one that asks for some, the flags
+    are kept.
+    """
+    if not has_flag(words, *_TELLING_FLAGS):
+        return ()
+    words = without_secrets(words).words
+    if not has_program:
+        return words
+    if gpus is None:
+        return ()
+    first = next(place for place, word in enumerate(words) if word.text.startswith("--"))
+    return words[first:]
 
 
 def _started_by(image: Quote | None, argv: Sequence[Quote]) -> str | None:
@@ -218,7 +246,13 @@ def _runs_of(command: ShellCommand) -> Iterator[Run]:
     if "huggingfaceserver" in texts[:6]:
         yield _huggingfaceserver(words, command.variables)
         return
-    yield Run(engine, without_secrets(words).words, command.variables)
+    filled = [expand_substituted(word, command.variables) for word in words]
+    run = Run(engine, without_secrets(filled).words, command.variables)
+    if command.files:
+        from moeplan.sources.deployments.engine_files import with_written_files
+
+        run = with_written_files(run, command.files)
+    yield run
 
 
 def _huggingfaceserver(words: Sequence[Quote], variables: Mapping[str, Quote]) -> Run:

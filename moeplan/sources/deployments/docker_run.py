@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from moeplan.core.deployed import Quote
+from moeplan.core.programs import holds_flags
 
 _PROGRAMS = ("docker", "podman", "nerdctl", "nvidia-docker")
 _SWITCHES = {
@@ -53,8 +54,10 @@ def docker_run(words: Sequence[Quote]) -> Container | None:
     gpus: Quote | None = None
     device_ids: tuple[str, ...] = ()
     detached = False
-    while left and left[0].text.startswith("-"):
+    while left and (left[0].text.startswith("-") or holds_flags(left[0].text)):
         option = left.pop(0)
+        if option.text.startswith("$"):
+            continue
         detached = detached or _DETACHED.fullmatch(option.text) is not None
         name, value = _option(option, left)
         if value is None:

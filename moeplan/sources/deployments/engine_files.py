@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from posixpath import normpath
+
 from moeplan.core.deployed import FileRemark, Quote
 from moeplan.sources.deployments.containers import Run
 from moeplan.sources.deployments.mounted_files import mounted_file
@@ -20,24 +23,46 @@ def with_engine_files(run: Run, container: Node, pod: Node, stream: Stream) -> t
     TensorRT-LLM lays the file over the command line (llmapi/llm_args.py: update_llm_args_with_extra_dict), and
     `--override-engine-args` over both; vLLM and SGLang lay the command line over the file.
     """
-    command = run.command
-    remarks: list[FileRemark] = []
-    names = _ENGINE_FILES if run.engine == "trtllm" else (_CONFIG,)
-    path = value_of(command, *names)
+    remarks: tuple[FileRemark, ...] = ()
+    path = value_of(run.command, *_names(run.engine))
     found = mounted_file(path, container, pod, stream) if path is not None else None
     if isinstance(found, FileRemark):
-        remarks.append(found)
+        remarks = (found,)
     elif found is not None:
-        words, broken = _file_words(run.engine, found)
-        remarks += broken
-        command = without(command, *names)
-        command = (*command, *words) if run.engine == "trtllm" else before_flags(command, words)
-    override = value_of(command, *_ENGINE_JSON)
+        run, remarks = _with_file(run, found)
+    override = value_of(run.command, *_ENGINE_JSON)
     if override is not None and run.engine == "trtllm" and override.known:
         words, broken = _file_words(run.engine, override._replace(why=""))
+<<<<<<< Updated upstream
         if words or not broken:
             command = (*without(command, *_ENGINE_JSON), *words)
     return run._replace(command=command), tuple(remarks)
+=======
+        if not broken:
+            run = run._replace(command=(*without(run.command, *_ENGINE_JSON), *words))
+    return run, remarks
+
+
+def with_written_files(run: Run, files: Mapping[str, Quote]) -> Run:
+    """The run with the settings of an engine file that its own script writes; as it is where that is no YAML."""
+    path = value_of(run.command, *_names(run.engine))
+    text = files.get(normpath(path.text)) if path is not None and path.known else None
+    if text is None:
+        return run
+    filled, broken = _with_file(run, text)
+    return run if broken else filled
+
+
+def _names(engine: str) -> tuple[str, ...]:
+    return _ENGINE_FILES if engine == "trtllm" else (_CONFIG,)
+
+
+def _with_file(run: Run, text: Quote) -> tuple[Run, tuple[FileRemark, ...]]:
+    words, broken = _file_words(run.engine, text)
+    command = without(run.command, *_names(run.engine))
+    command = (*command, *words) if run.engine == "trtllm" else before_flags(command, words)
+    return run._replace(command=command), tuple(broken)
+>>>>>>> Stashed changes
 
 
 def before_flags(command: tuple[Quote, ...], words: tuple[Quote, ...]) -> tuple[Quote, ...]:

@@ -13,6 +13,7 @@ from moeplan.sources.deployments.containers import (
     engine_runs,
     environment,
     gpus_of,
+    loose_words,
     slice_of,
     words_of,
 )
@@ -27,16 +28,9 @@ from moeplan.sources.deployments.record import recorded, with_slice
 from moeplan.sources.deployments.roles import role_of_command
 from moeplan.sources.deployments.shell import unwrapped
 from moeplan.sources.deployments.stream import Found, Stream
-from moeplan.sources.deployments.words import has_flag, value_of
+from moeplan.sources.deployments.words import value_of
 
 PATCH = "patch-incomplete"
-_TELLING_FLAGS = (
-    "--tensor-parallel-size", "--pipeline-parallel-size", "--max-model-len", "--context-length",
-    "--gpu-memory-utilization", "--mem-fraction-static", "--max-num-seqs", "--model-path", "--served-model-name",
-    "--kv-cache-dtype", "--enable-expert-parallel", "--max-num-batched-tokens", "--tp-size",
-)  # fmt: skip
-"""Flags that only engines have: a container with one of them runs an engine, whatever its image is called. Side cars that
-route requests have `--data-parallel-size`, too."""
 _MOST_BEFORE_SCRIPT = 4
 """A shell and its options."""
 _DOWNLOADERS = ("hf", "huggingface-cli")
@@ -116,7 +110,7 @@ def _deployed(
         gang=base.gang._replace(gpus_per_pod=gpus),
     )
     if container.loose:
-        return (_loose(base._replace(remarks=tuple(remarks)), container.loose, evidence),)
+        return (unnamed_engine(base._replace(remarks=tuple(remarks)), container.loose, evidence),)
     runs: list[Run] = []
     for run in leading(container.runs):
         whole, missing = with_engine_files(run, node, pod, stream)
@@ -168,23 +162,12 @@ def argv_of(container: Node, around: Environment) -> tuple[Quote, ...]:
 
 
 def _loose_words(container: Node, around: Environment) -> tuple[Quote, ...]:
-    """The container's words where a flag among them says that they are an engine's; else none.
-
-    A program of its own that asks for no GPU may be a client that knows such flags; of one that asks for some, the flags
-    are kept.
-    """
-    words = argv_of(container, around)
-    if not has_flag(words, *_TELLING_FLAGS):
-        return ()
-    if not container.at("command").there:
-        return words
-    if gpus_of(container.at("resources")) is None:
-        return ()
-    first = next(place for place, word in enumerate(words) if word.text.startswith("--"))
-    return words[first:]
+    """The container's words where a flag among them says that they are an engine's; else none."""
+    has_program = container.at("command").there
+    return loose_words(argv_of(container, around), has_program=has_program, gpus=gpus_of(container.at("resources")))
 
 
-def _loose(base: Deployed, words: tuple[Quote, ...], evidence: Evidence) -> Deployed:
+def unnamed_engine(base: Deployed, words: tuple[Quote, ...], evidence: Evidence) -> Deployed:
     """An engine whose flags are known, and whose name is not."""
     identity = identify(words, evidence)
     return base._replace(

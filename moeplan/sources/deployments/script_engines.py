@@ -34,6 +34,8 @@ class Command(NamedTuple):
     """Of the container that the command runs in."""
     has_command: bool = True
     """False where the words are arguments of the image's program."""
+    files: Mapping[str, Quote] = {}
+    """Texts of files that the script writes before."""
 
 
 def engines_of(kind: str, name: str, commands: Iterable[Command]) -> Found:
@@ -65,7 +67,7 @@ def _engines(kind: str, name: str, command: Command) -> tuple[tuple[Deployed, ..
         device_ids = container.device_ids
     else:
         image, gpus, waits, device_ids = command.image, None, command.waits, ()
-        runs = engine_runs(words, variables, image, has_command=command.has_command)
+        runs = engine_runs(words, variables, image, has_command=command.has_command, files=command.files)
     found: list[Deployed] = []
     for run in runs:
         base = Deployed(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from bisect import bisect_right
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
+from posixpath import normpath
 from typing import Literal, NamedTuple
 
 from moeplan.core.deployed import Quote, Spot
@@ -39,6 +41,8 @@ class ShellCommand(NamedTuple):
     words: tuple[Quote, ...]
     variables: Mapping[str, Quote]
     """What the environment holds then: exported before, and written in front of it (`A=1 vllm serve`)."""
+    files: Mapping[str, Quote] = {}
+    """Texts of files that the script itself writes before (`cat > FILE <<EOF`)."""
 
 
 def read_script(script: Quote, variables: Mapping[str, Quote], gpus: Quote | None = None) -> tuple[ShellCommand, ...]:
@@ -77,14 +81,29 @@ class _Frame:
         self.kind = kind
         self.before: dict[str, Value | None] = {}
         """What the part that is being read has changed, as it was."""
-        self.ends: dict[str, list[Value | None]] = {}
-        self.num_parts = 0
+        self.parts: list[tuple[bool | None, dict[str, Value | None]]] = []
+        """Of each part that was read: whether it runs, as far as that is known, and what it sets."""
         self.complete = False
         """True where one of the parts must run: there is an `else`."""
         self.in_condition = kind == "if"
         self.in_pattern = kind == "case"
+        self.holds: bool | None = None
+        """The condition of the part that is being read, where it is known."""
         self.empty: set[str] = set()
         """Names that the condition found empty: `[ -z "$TP" ]`."""
+
+    def asked(self, found: bool | None, operator: str) -> None:
+        """One more command of the condition, with what stands between it and the one before."""
+        before = self.holds
+        match operator:
+            case "&&":
+                self.holds = False if False in (before, found) else None if None in (before, found) else True
+            case "||":
+                self.holds = True if True in (before, found) else None if None in (before, found) else False
+            case "|" | "|&":
+                self.holds = None
+            case _:
+                self.holds = found
 
 
 class _Script:
@@ -120,6 +139,14 @@ class _Script:
         self.operator = ""
         """Between the command before and this one."""
         self.last_raw: list[str] = []
+        self.negated = False
+        self.redirected = self.target = ""
+        """The last redirection, and where it writes to."""
+        self.literal = False
+        """True where nothing in the here-document is replaced: `<<'EOF'`."""
+        self.writes = ""
+        """The file that the last command writes a here-document to."""
+        self.files: dict[str, Quote] = {}
 
     def spot_at(self, offset: int) -> Spot:
         offset = written_place(self.put_in, offset)
@@ -139,10 +166,14 @@ class _Script:
             elif token.kind == "word":
                 if skip_word:
                     skip_word = False
+                    self._redirects(token)
                 else:
                     self._word(token)
             elif token.kind == "operator" and token.text in _REDIRECTIONS and not self._in_test():
                 skip_word = True
+                self.redirected = token.text
+            elif token.kind == "document":
+                self._document(token)
             elif (
                 token.text == "("
                 and previous is not None
@@ -161,6 +192,27 @@ class _Script:
         yield from self._end(Token("line", len(self.text), len(self.text)))
         while self.frames:
             self._close()
+
+    # Files
+
+    def _redirects(self, token: Token) -> None:
+        """Takes the word behind a redirection."""
+        if self.redirected.startswith("<<"):
+            self.literal = any(segment.quoted for segment in token.segments)
+        elif self.redirected in (">", ">|"):
+            self.target = self._joined(token, self.spot_at(token.start)).text
+
+    def _document(self, token: Token) -> None:
+        """Keeps a here-document that `cat` or `tee` writes to a file."""
+        if not self.writes:
+            return
+        text = Quote(token.text, self.spot_at(token.start))
+        if not self.literal and self.growth <= MOST_GROWTH:
+            self.expander.spot = text.spot
+            text = quoted(text, self.expander.whole(text.text))
+            self.growth += len(text.text)
+        self.files[normpath(self.writes)] = text._replace(why=f"written to {self.writes}")
+        self.writes = ""
 
     # Words
 
@@ -190,6 +242,7 @@ class _Script:
                     self._part_ends()
                     self.frames[-1].in_condition = bare == "elif"
                     self.frames[-1].complete = bare == "else"
+                    self.frames[-1].holds = True if bare == "else" else None
             case "fi" | "done" | "esac":
                 kind = {"fi": "if", "done": "loop", "esac": "case"}[bare]
                 if self.frames and self.frames[-1].kind == kind:
@@ -199,6 +252,7 @@ class _Script:
             case _:
                 if bare == "then" and self.frames:
                     self.frames[-1].in_condition = False
+                self.negated = self.negated or bare == "!"
                 return bare in _SKIPPED
         return True
 
@@ -344,16 +398,20 @@ class _Script:
 
     def _finish(self, ending: str) -> Iterator[ShellCommand]:
         words, own, lists = self.words, self.own, self.own_lists
-        raw, operator = self.raw, self.operator
+        raw, between = self.raw, self.operator
         self.words, self.own, self.own_lists, self.raw, self.operator = [], {}, {}, [], ""
+        negated, self.negated = self.negated, False
+        target, self.target = self.target, ""
+        self.writes = _written_by(words, target)
         tested, self.last_raw = self.last_raw, raw
         frame = self.frames[-1] if self.frames else None
         if frame is not None and frame.in_condition:
             frame.empty |= _found_empty(raw)
+            frame.asked(None if negated or own or lists else _holds(words), between)
         first = words[0].text if words else ""
         if not words or first in _DECLARES:
-            maybe = operator == "||" or (operator == "&&" and bool(tested) and tested[0] in ("[", "[[", "test"))
-            empty = _found_empty(tested) if operator == "&&" else set()
+            maybe = between == "||" or (between == "&&" and bool(tested) and tested[0] in ("[", "[[", "test"))
+            empty = _found_empty(tested) if between == "&&" else set()
             self._assign({**own, **lists}, maybe=maybe, empty=empty)
             if first == "export" or "-x" in raw[1:]:
                 self._export([word.text for word in words[1:]] + list(own))
@@ -378,7 +436,7 @@ class _Script:
             case "function":
                 pass
             case _:
-                yield ShellCommand(tuple(words), self._environment(own))
+                yield ShellCommand(tuple(words), self._environment(own), self.files)
 
     def _environment(self, own: Mapping[str, Quote]) -> Mapping[str, Quote]:
         if self.shown is None:
@@ -424,9 +482,8 @@ class _Script:
     def _part_ends(self) -> None:
         """The end of a branch: what it changed is kept aside, and what was before holds for the next one."""
         frame = self.frames[-1]
-        frame.num_parts += 1
+        frame.parts.append((frame.holds, {name: self._get(name) for name in frame.before}))
         for name, before in frame.before.items():
-            frame.ends.setdefault(name, []).append(self._get(name))
             self._put(name, before)
         frame.before = {}
 
@@ -434,11 +491,19 @@ class _Script:
         if not self._in_pattern():
             self._part_ends()
         frame = self.frames.pop()
-        for name, ends in frame.ends.items():
+        may_run = []
+        sure = frame.complete
+        for runs, changed in frame.parts:
+            if runs is not False:
+                may_run.append(changed)
+            if runs:  # those behind it do not
+                sure = True
+                break
+        for name in dict.fromkeys(name for changed in may_run for name in changed):
             before = self._get(name)
             if name in frame.empty and _is_told(before):
                 continue
-            sure = frame.complete and len(ends) == frame.num_parts
+            ends = [changed.get(name, before) for changed in may_run]
             self._set(name, self._agreed(name, ends if sure else [before, *ends]))
 
     def _agreed(self, name: str, values: Sequence[Value | None]) -> Value | None:
@@ -513,6 +578,57 @@ def _is_told(value: Value | None) -> bool:
     return value is not None and bool(_text(value))
 
 
+def _written_by(words: Sequence[Quote], target: str) -> str:
+    """The file that a command writes what it is given to."""
+    texts = [word.text for word in words]
+    match texts:
+        case ["cat"] | ["cat", "-"]:
+            return target
+        case ["sudo", "tee", path] | ["tee", path]:
+            return path
+        case _:
+            return ""
+
+
+_COMPARED: dict[str, Callable[[str, str], bool]] = {
+    "=": lambda one, other: one == other, "==": lambda one, other: one == other, "!=": lambda one, other: one != other,
+}  # fmt: skip
+_COUNTED: dict[str, Callable[[int, int], bool]] = {
+    "-eq": operator.eq, "-ne": operator.ne, "-gt": operator.gt, "-ge": operator.ge, "-lt": operator.lt, "-le": operator.le,
+}  # fmt: skip
+_WHOLE = re.compile(r"-?\d{1,9}")
+_PATTERN = re.compile(r"[*?\[\]()|]")
+
+
+def _holds(words: Sequence[Quote]) -> bool | None:
+    """Whether a command succeeds, where it is a plain test of known words (`[ "$TP" -gt 1 ]`, `true`); None for others."""
+    texts = [word.text for word in words]
+    if not texts or not all(word.known for word in words):
+        return None
+    match texts:
+        case ["true"] | [":"]:
+            return True
+        case ["false"]:
+            return False
+        case ["[" | "[[", *inner, "]" | "]]"]:
+            pass
+        case ["test", *inner]:
+            pass
+        case _:
+            return None
+    match inner:
+        case ["-z", text]:
+            return not text
+        case ["-n", text]:
+            return bool(text)
+        case [one, sign, other] if sign in _COMPARED and not (texts[0] == "[[" and _PATTERN.search(other)):
+            return _COMPARED[sign](one, other)
+        case [one, sign, other] if sign in _COUNTED and _WHOLE.fullmatch(one) and _WHOLE.fullmatch(other):
+            return _COUNTED[sign](int(one), int(other))
+        case _:
+            return None
+
+
 def _found_empty(raw: Sequence[str]) -> set[str]:
     """Names that a test like `[ -z "$TP" ]` asks about."""
     names: set[str] = set()
@@ -527,13 +643,18 @@ def _found_empty(raw: Sequence[str]) -> set[str]:
 SHELLS = frozenset(("sh", "bash", "dash", "ash", "zsh", "ksh", "su", "bash.exe"))
 _PREFIXES = frozenset(("exec", "nohup", "command", "builtin", "setsid", "time", "catchsegv", "then", "do", "&&"))
 _WRAPPERS = frozenset((
-    "apptainer", "chrt", "conda", "ddtrace-run", "docker-entrypoint.sh", "dumb-init", "enroot", "entrypoint.sh",
-    "gosu", "hatch", "ionice", "kubectl", "mamba", "micromamba", "mpirun", "mpiexec", "ncu", "nice", "nsys", "numactl",
-    "nvidia_entrypoint.sh", "opentelemetry-instrument", "pdm", "pipenv", "pixi", "poetry", "prlimit", "rocprof",
-    "runuser", "s6-setuidgid", "singularity", "srun", "stdbuf", "su-exec", "sudo", "taskset", "tini", "timeout",
-    "torchrun", "trtllm-llmapi-launch", "unbuffer", "uv", "uvx", "xargs",
+    "apptainer", "cgexec", "ch-run", "chroot", "chrt", "conda", "ddtrace-run", "doas", "docker-entrypoint.sh",
+    "dumb-init", "enroot", "entrypoint.sh", "gosu", "hatch", "ionice", "kubectl", "mamba", "micromamba", "mpiexec",
+    "mpirun", "ncu", "nice", "nsys", "numactl", "nvidia_entrypoint.sh", "opentelemetry-instrument", "pdm", "pipenv",
+    "pixi", "poetry", "prlimit", "ray", "rocprof", "runuser", "s6-setuidgid", "screen", "setarch", "shifter",
+    "singularity", "srun", "ssh", "stdbuf", "su-exec", "sudo", "systemd-run", "taskset", "timeout", "tini", "tmux",
+    "torchrun", "trtllm-llmapi-launch", "unbuffer", "unshare", "uv", "uvx", "xargs",
 ))  # fmt: skip
 """Programs that start the one behind their own options."""
+_TAKE_SCRIPTS = ("ssh", "tmux", "screen")
+"""Those that hand a text to a shell."""
+_CONTAINERS = ("docker", "podman", "nerdctl", "enroot")
+_SCRIPT_OF_ENGINE = re.compile(r"(?:vllm|sglang)\s+serve\b|\bpython[\d.]*\s+-m\s|\b(?:trtllm-serve|llama-server)\s")
 _STARTERS = frozenset(("trtllm-serve", "llama-server", "llama-cli", "llama-swap", "ollama"))
 _PYTHON = re.compile(r"python(\d(\.\d+)?)?")
 _FLAGS_WITH_C = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
@@ -583,7 +704,7 @@ def _unwrap(command: ShellCommand, gpus: Quote | None, at: _At) -> Iterator[Shel
             rest = words[1:]
             while rest and rest[0].text.startswith("-"):
                 del rest[: 2 if rest[0].text == "-a" else 1]
-        elif first in _WRAPPERS:
+        elif first in _WRAPPERS or (first in _CONTAINERS and any(word.text == "exec" for word in words[1:3])):
             rest = _behind_wrapper(words)
         else:
             break
@@ -592,7 +713,7 @@ def _unwrap(command: ShellCommand, gpus: Quote | None, at: _At) -> Iterator[Shel
         words = rest
     if words:
         same = len(words) == len(command.words)
-        yield command if same else ShellCommand(tuple(words), variables)
+        yield command if same else ShellCommand(tuple(words), variables, command.files)
 
 
 def _program(word: Quote) -> str:
@@ -633,7 +754,11 @@ def _behind_env(words: list[Quote], variables: dict[str, Quote]) -> list[Quote]:
 
 def _behind_wrapper(words: Sequence[Quote]) -> list[Quote]:
     """The program that a wrapper starts, found behind options of whatever form; nothing where there is none to be seen."""
+    takes_scripts = _program(words[0]) in _TAKE_SCRIPTS
     for place in range(1, min(len(words), 200)):
+        text = words[place].text
+        if takes_scripts and " " in text and _SCRIPT_OF_ENGINE.search(text):
+            return [Quote("sh", words[place].spot, "default"), Quote("-c", words[place].spot, "default"), words[place]]
         program = _program(words[place])
         after = words[place + 1].text if place + 1 < len(words) else ""
         if (

@@ -33,13 +33,13 @@ class Segment(NamedTuple):
 
 
 class Token(NamedTuple):
-    """A word, an operator, or the end of a line."""
+    """A word, an operator, the end of a line, or a here-document."""
 
-    kind: Literal["word", "operator", "line"]
+    kind: Literal["word", "operator", "line", "document"]
     start: int
     end: int
     text: str = ""
-    """Of an operator."""
+    """Of an operator, and of a here-document."""
     segments: tuple[Segment, ...] = ()
     """Of a word."""
 
@@ -72,7 +72,12 @@ class _Tokens:
             sign = text[place]
             if sign == "\n":
                 yield Token("line", place, place + 1)
-                place = self._behind_documents(place + 1)
+                place += 1
+                for delimiter, tabs in self.documents:
+                    start, end, place = self._document(place, delimiter, tabs=tabs)
+                    yield Token("document", start, end, text[start:end])
+                self.documents.clear()
+                self.awaited = None
             elif blank := _BLANK.match(text, place):
                 place = blank.end()
             elif sign == "#":
@@ -120,19 +125,17 @@ class _Tokens:
             return joint.end()
         return len(self.text) if place + 1 >= self.last else 0
 
-    def _behind_documents(self, place: int) -> int:
-        """The first place behind the here-documents that begin there."""
-        for delimiter, tabs in self.documents:
-            while place < len(self.text):
-                end = self.text.find("\n", place)
-                end = len(self.text) if end < 0 else end
-                line = self.text[place:end].rstrip("\r")
-                place = min(end + 1, len(self.text))
-                if (line.lstrip("\t") if tabs else line) == delimiter:
-                    break
-        self.documents.clear()
-        self.awaited = None
-        return place
+    def _document(self, start: int, delimiter: str, *, tabs: bool) -> tuple[int, int, int]:
+        """Where a here-document begins and ends, and the first place behind it."""
+        place = start
+        while place < len(self.text):
+            end = self.text.find("\n", place)
+            end = len(self.text) if end < 0 else end
+            line = self.text[place:end].rstrip("\r")
+            before, place = place, min(end + 1, len(self.text))
+            if (line.lstrip("\t") if tabs else line) == delimiter:
+                return start, before, place
+        return start, place, place
 
     def _word(self, start: int) -> Token:
         text, place = self.text, start

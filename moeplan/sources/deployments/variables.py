@@ -24,6 +24,7 @@ _PARAMETER = re.compile(r"([!#]?)([A-Za-z_]\w*|[0-9]+|[@*#?$!-])(\[[^\]]*\])?(.*
 _OPERATOR = re.compile(r"(:?[-=?+]|##|#|%%|%|\^\^|,,)(.*)", re.DOTALL)
 _KUBERNETES = re.compile(r"\$(?:\$|\(([^()\s]*)\))")
 _KUBERNETES_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+_SUBSTITUTED = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 _SPECIAL = re.compile(r"[\\$`\"']")
 _COMPOSE_SPECIAL = re.compile(r"\$")
 
@@ -72,6 +73,20 @@ def expand_kubernetes(quote: Quote, variables: Mapping[str, Quote]) -> Quote:
             whole.put(found.span(), _open(found.group()))
         if whole.length > MOST_CHARACTERS + len(quote.text):
             return quoted(quote, Part(quote.text, (quote.text[:MOST_WHY],)))
+    return _with_parts(quote, whole.part())
+
+
+def expand_substituted(quote: Quote, variables: Mapping[str, Quote]) -> Quote:
+    """`${VAR}` in a word that no shell sees: envsubst, Flux or nobody replaces it before the file is applied.
+
+    Filled with what is known from outside (`--set`); else it is open.
+    """
+    if "${" not in quote.text or not quote.known:
+        return quote
+    whole = _Whole(quote.text)
+    for found in _SUBSTITUTED.finditer(quote.text):
+        known = variables.get(found.group(1))
+        whole.put(found.span(), _open(found.group()) if known is None else _of_variable(found.group(1), known))
     return _with_parts(quote, whole.part())
 
 

@@ -452,3 +452,13 @@ odd: [{x: [sk-abcdefghijklmn]}]
 """)
     found = sorted((each.spot.line, each.name) for each in secrets_in_yaml(document))
     assert found == [(4, "HF_TOKEN"), (10, "OPENAI_API_KEY"), (13, "hfToken"), (17, "api-key"), (18, "a token")]
+
+
+def test_variables_that_no_shell_sees_are_open_until_they_are_filled() -> None:
+    argv = words("vllm", "serve", "${MODEL}", '--override={"a": "${X}"}')
+    (run,) = engine_runs(argv, {}, None)
+    assert [word.unknown for word in run.command[2:]] == [("${MODEL}",), ("${X}",)]
+    (run,) = engine_runs(argv, {"MODEL": Quote("org/m", Spot(9)), "X": Quote("1", Spot(9))}, None)
+    assert texts(run.command[2:]) == ["org/m", '--override={"a": "1"}']
+    (run,) = engine_runs(words("sh", "-c", "vllm serve ${MODEL:-org/m} '{}'"), {}, None)
+    assert texts(run.command[2:]) == ["org/m", "{}"]

@@ -24,6 +24,7 @@ def run(line: str) -> Container | None:
         "-itv /a:/b",
         "--gpus all --shm-size=16g --ipc host --network=host",
         "--env-file .env -e A -e B=1 --label x=y",
+        "-d $GPU_FLAG -p 80:80 ${DOCKER_OPTS}",
         "--init --privileged --ulimit memlock=-1",
     ],
 )

@@ -181,6 +181,14 @@ def test_commands(script: str, expected: list[list[str]]) -> None:
         "conda run -n vllm vllm serve m",
         "mpirun -n 8 --allow-run-as-root vllm serve m",
         "kubectl exec -it pod -- bash -c 'vllm serve m'",
+        "docker exec -it box vllm serve m",
+        "docker exec -d box bash -c 'vllm serve m'",
+        "systemd-run --user --scope -p MemoryMax=90% vllm serve m",
+        "screen -dmS name vllm serve m",
+        "tmux new-session -d -s name 'vllm serve m'",
+        "ssh node 'vllm serve m'",
+        "ray job submit -- vllm serve m",
+        "shifter --image=image:tag vllm serve m",
         "numactl -N 0 timeout 5 sh -c 'exec env A=1 vllm serve m'",
     ],
 )
@@ -324,3 +332,60 @@ def test_long_scripts_take_time_in_proportion(piece: str) -> None:
 def test_variables_that_grow_are_left_alone() -> None:
     script = "A=" + "x" * 5000 + "\n" + "A=$A$A\n" * 40 + "a $A $A $A\n" * 50
     assert sum(len(word) for words in commands(script) for word in words) < 20_000_000
+
+
+# Conditions and files --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("condition", "tp"),
+    [
+        ('[ "$A" = 2 ]', "4"),
+        ('[ "$A" != 2 ]', "8"),
+        ("[[ $A -gt 1 ]]", "4"),
+        ("test $A -ge 3", "8"),
+        ('[ -n "$A" ] && [ -z "$EMPTY" ]', "4"),
+        ('[ "$A" = 3 ] || [ $A -lt 3 ]', "4"),
+        ('[ "$A" = 3 ] && [ -f x ]', "8"),
+        ("true", "4"),
+        # Not to be known.
+        ("[ -f x ]", None),
+        ('[ "$UNSET" = 2 ]', None),
+        ('! [ "$A" = 2 ]', None),
+        ("[[ $A == 2* ]]", None),
+        ("nvidia-smi", None),
+        ("echo $A | grep -q 2", None),
+    ],
+)
+def test_a_branch_whose_condition_is_known(condition: str, tp: str | None) -> None:
+    script = f"A=2\nEMPTY=\nTP=1\nif {condition}; then TP=4; else TP=8; fi\nvllm serve m -tp $TP"
+    found = read_script(Quote(script, Spot(1)), {})[-1]
+    assert (found.words[-1].text if found.words[-1].known else None) == tp
+
+
+def test_a_branch_that_does_not_run_changes_nothing() -> None:
+    script = (
+        'N=1\nARGS="-tp 2"\nif [ $N -gt 1 ]; then ARGS="-tp 8"; fi\n'
+        "if [ $N = 0 ]; then L=1; elif [ $N = 1 ]; then L=2; elif [ -f x ]; then L=3; else L=4; fi\n"
+        "vllm serve m $ARGS --max-model-len $L"
+    )
+    assert commands(script)[-1] == ["vllm", "serve", "m", "-tp", "2", "--max-model-len", "2"]
+
+
+@pytest.mark.parametrize(
+    "begin",
+    ["cat > ./a/x.yml <<EOF", "cat <<EOF >a/x.yml", "tee a/x.yml <<EOF >/dev/null", "sudo tee a/../a/x.yml << EOF"],
+)
+def test_files_that_a_script_writes(begin: str) -> None:
+    script = f"N=8\n{begin}\nsize: $N\nname: 'x'\nEOF\nvllm serve m --config a/x.yml"
+    found = read_script(Quote(script, Spot(1)), {})[-1]
+    assert {path: (text.text, text.spot.line) for path, text in found.files.items()} == {
+        "a/x.yml": ("size: 8\nname: 'x'\n", 3)
+    }
+
+
+def test_a_here_document_may_be_literal_or_for_somebody_else() -> None:
+    script = "cat > x <<'EOF'\nsize: $N\nEOF\npython - <<EOF > y\nprint()\nEOF\nvllm serve m"
+    assert {path: text.text for path, text in read_script(Quote(script, Spot(1)), {})[-1].files.items()} == {
+        "x": "size: $N\n"
+    }

@@ -12,10 +12,12 @@ from typing import NamedTuple
 from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote, Spot
 from moeplan.sources.deployments.compose_devices import Devices, devices_of
 from moeplan.sources.deployments.config_maps import elsewhere
-from moeplan.sources.deployments.containers import Run, engine_runs
+from moeplan.sources.deployments.containers import Run, engine_runs, loose_words
 from moeplan.sources.deployments.files import ENV
+from moeplan.sources.deployments.identity import NO_EVIDENCE
 from moeplan.sources.deployments.nodes import Node, compose
 from moeplan.sources.deployments.plain_secrets import without_secret_values
+from moeplan.sources.deployments.pods import unnamed_engine
 from moeplan.sources.deployments.quoted_words import split_words
 from moeplan.sources.deployments.record import moeplan_annotations, recorded, visible_devices
 from moeplan.sources.deployments.stream import Found, Stream
@@ -73,9 +75,16 @@ def read(document: Node, stream: Stream) -> Found:
         devices = devices_of(service.node, variables, stream.variables)
         runs = _runs(service.node, variables, devices.num_gpus, stream)
         replicas = _replicas(service.node, stream)
-        if not runs or (replicas is not None and replicas.text == "0"):
+        loose = () if runs else _loose_words(service.node, devices, stream)
+        if not (runs or loose) or (replicas is not None and replicas.text == "0"):
             passed_over.append(name)
+<<<<<<< Updated upstream
             remarks += (each for each in service.remarks if each.code == _EXTENDS)
+=======
+            remarks += service.remarks
+        elif loose:
+            deployments.append(unnamed_engine(_base(service, devices, replicas, host, stream), loose, NO_EVIDENCE))
+>>>>>>> Stashed changes
         else:
             deployments += _deployed(service, runs, devices, replicas, host, stream)
     return Found(tuple(_alternatives(deployments, services)), tuple(remarks), tuple(secrets), tuple(passed_over))
@@ -87,8 +96,35 @@ def _deployed(
     """The engines of one service."""
     if len(runs) == 1:
         devices = devices_of(service.node, runs[0].variables, stream.variables)
+    base = _base(service, devices, replicas, host, stream)
+    found = recorded(base, runs)
+    if len(runs) > 1:
+        found = tuple(_narrowed(each, devices) for each in found)
+    for other in service.others:
+        found = tuple(_referred(each, other) for each in found)
+    return found
+
+
+def _loose_words(service: Node, devices: Devices, stream: Stream) -> tuple[Quote, ...]:
+    """The flags of an engine whose name is not to be known: of an image that is built here, or has a name of its own.
+
+    A command that begins with a flag is for the image's program.
+    """
+    words = (*_words(service.at("entrypoint"), stream), *_words(service.at("command"), stream))
+    has_program = bool(words) and not words[0].text.startswith("-")
+    gpus = devices.num_gpus or (Quote("all", service.spot) if _asks_for_gpus(service) else None)
+    return loose_words(words, has_program=has_program, gpus=gpus)
+
+
+def _asks_for_gpus(service: Node) -> bool:
+    reserved = service.at("deploy", "resources", "reservations", "devices")
+    return any("gpu" in [each.word() for each in device.at("capabilities")] for device in reserved)
+
+
+def _base(service: _Service, devices: Devices, replicas: Quote | None, host: str, stream: Stream) -> Deployed:
+    """What is known of all engines of a service."""
     image = service.node.at("image").quote()
-    base = Deployed(
+    return Deployed(
         KIND,
         service.name,
         service.node.key,
@@ -99,12 +135,6 @@ def _deployed(
         annotations=moeplan_annotations(service.node.at("labels"), service.node.at("deploy", "labels")),
         remarks=service.remarks,
     )
-    found = recorded(base, runs)
-    if len(runs) > 1:
-        found = tuple(_narrowed(each, devices) for each in found)
-    for other in service.others:
-        found = tuple(_referred(each, other) for each in found)
-    return found
 
 
 def _narrowed(deployed: Deployed, devices: Devices) -> Deployed:

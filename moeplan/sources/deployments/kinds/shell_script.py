@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from moeplan.core.deployed import Quote, Spot
 from moeplan.sources.deployments.script_engines import STARTS_ENGINE, Command, engines_of
@@ -11,6 +11,17 @@ from moeplan.sources.deployments.shell import read_script
 from moeplan.sources.deployments.stream import Found, Stream
 
 KIND = "shell"
+MOST_OPTIONS = 200
+"""Lines at the top of a script in which options for Slurm may stand."""
+_SBATCH = re.compile(r"#SBATCH\s+(--?[a-zA-Z-]+?)(?:=|\s+|(?<=-[a-zA-Z])(?=\d))([\w:,.-]+)")
+_NODES = ("SLURM_NNODES", "SLURM_JOB_NUM_NODES")
+_GPUS = ("SLURM_GPUS_PER_NODE", "SLURM_GPUS_ON_NODE")
+_SLURM = {
+    "--nodes": _NODES, "-N": _NODES, "--gpus-per-node": _GPUS, "--gres": _GPUS,
+    "--ntasks-per-node": ("SLURM_NTASKS_PER_NODE",), "--gpus-per-task": ("SLURM_GPUS_PER_TASK",),
+    "--ntasks": ("SLURM_NTASKS",), "-n": ("SLURM_NTASKS",), "--gpus": ("SLURM_GPUS",), "-G": ("SLURM_GPUS",),
+}  # fmt: skip
+_GRES = re.compile(r"gpu(?::[A-Za-z][\w.-]*)?(?::(\d+))?")
 _ENDINGS = (".sh", ".bash", ".zsh", ".ksh", ".sbatch", ".slurm")
 _SHEBANG = re.compile(r"#!.*\b(?:ba|z|k|da)?sh\b")
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|\\.")
@@ -25,13 +36,32 @@ def recognises_text(name: str, text: str) -> bool:
 
 def read_text(name: str, text: str, stream: Stream) -> Found:
     """The engines that any of its commands starts, in order."""
-    return engines_of(KIND, stream.stem, _commands(text, stream))
+    return engines_of(KIND, stream.stem, _commands(text, {**slurm_variables(text), **stream.variables}))
 
 
-def _commands(text: str, stream: Stream) -> Iterator[Command]:
+def slurm_variables(text: str) -> dict[str, Quote]:
+    """What Slurm sets in a job, as far as the `#SBATCH` lines of its script say it (slurm.schedmd.com/sbatch.html)."""
+    found: dict[str, Quote] = {}
+    for number, line in enumerate(text.split("\n")[:MOST_OPTIONS], 1):
+        option = _SBATCH.match(line)
+        names = _SLURM.get(option.group(1)) if option is not None else None
+        if option is None or names is None:
+            continue
+        value = option.group(2)
+        if option.group(1) == "--gres":
+            gpus = _GRES.fullmatch(value)
+            value = (gpus.group(1) or "1") if gpus is not None else ""
+        if value.isdecimal():
+            found |= dict.fromkeys(names, Quote(value, Spot(number, option.start(2) + 1), why=option.group(1)))
+    return found
+
+
+def _commands(text: str, variables: Mapping[str, Quote]) -> Iterator[Command]:
     lines = text.split("\n")
-    for command in read_script(Quote(text, Spot(1)), stream.variables):
-        yield Command(command.words, command.variables, waits=not _in_background(lines, command.words))
+    for command in read_script(Quote(text, Spot(1)), variables):
+        yield Command(
+            command.words, command.variables, waits=not _in_background(lines, command.words), files=command.files
+        )
 
 
 def _in_background(lines: Sequence[str], words: Sequence[Quote]) -> bool:

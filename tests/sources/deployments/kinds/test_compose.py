@@ -292,3 +292,19 @@ def test_qwen3_example(shared: Path) -> None:
     assert says(engine.command, "--max-model-len=32K", "--gpu-memory-utilization 0.90")
     assert lines_of(engine.command, "Qwen/Qwen3-30B-A3B", "2", "--max-model-len=32K") == [11, 14, 15]
     assert not found.secrets
+
+
+def test_an_engine_whose_name_is_not_known() -> None:
+    gpus = "deploy: {resources: {reservations: {devices: [{count: 2, capabilities: [gpu]}]}}}"
+    text = f"""\
+services:
+  built: {{build: ., command: --model org/a --tensor-parallel-size 2, {gpus}}}
+  own: {{image: "registry/name:1", command: [/start, --max-model-len, "8192"], {gpus}}}
+  client: {{image: "registry/client:1", command: [/ask, --max-model-len, "8192"]}}
+  web: {{build: ., command: --port 80}}
+"""
+    found = read("compose", text)
+    built, own = found.deployments
+    assert (built.name, built.engine, line(built.command)) == ("built", None, "--model org/a --tensor-parallel-size 2")
+    assert (own.name, line(own.command), own.gang.gpus_per_engine) == ("own", "--max-model-len 8192", 2)
+    assert found.passed_over == ("client", "web")

@@ -127,3 +127,33 @@ def test_a_script_that_only_names_an_engine_starts_none() -> None:
 
 def test_places() -> None:
     assert only(read("\n  vllm serve org/M\n")).spot == Spot(2, 3)
+
+
+def test_an_engine_file_that_the_script_writes() -> None:
+    text = """\
+cat >./options.yml <<EOF
+enable_attention_dp: true
+kv_cache_config:
+    free_gpu_memory_fraction: 0.8
+EOF
+trtllm-serve org/M --tp_size 8 --extra_llm_api_options options.yml
+"""
+    deployed = only(read(text))
+    assert line(deployed.command) == (
+        "trtllm-serve org/M --tp_size 8 --enable_attention_dp --kv_cache_config.free_gpu_memory_fraction 0.8"
+    )
+    assert lines_of(deployed.command, "--enable_attention_dp", "0.8") == [2, 4]
+
+
+def test_what_slurm_sets() -> None:
+    text = """\
+#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --gres=gpu:h100:4   # of each
+#SBATCH -n 16
+srun vllm serve org/M -tp $SLURM_GPUS_ON_NODE -pp $SLURM_JOB_NUM_NODES --max-num-seqs $SLURM_NTASKS --seed $SLURM_JOB_ID
+"""
+    deployed = only(read(text))
+    assert "-tp 4 -pp 2 --max-num-seqs 16" in line(deployed.command)
+    assert [word.unknown for word in deployed.command if not word.known] == [("$SLURM_JOB_ID",)]
+    assert "-tp 1 " in line(only(read(text.replace("gpu:h100:4", "gpu"))).command)
