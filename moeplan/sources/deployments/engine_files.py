@@ -33,12 +33,7 @@ def with_engine_files(run: Run, container: Node, pod: Node, stream: Stream) -> t
     override = value_of(run.command, *_ENGINE_JSON)
     if override is not None and run.engine == "trtllm" and override.known:
         words, broken = _file_words(run.engine, override._replace(why=""))
-<<<<<<< Updated upstream
         if words or not broken:
-            command = (*without(command, *_ENGINE_JSON), *words)
-    return run._replace(command=command), tuple(remarks)
-=======
-        if not broken:
             run = run._replace(command=(*without(run.command, *_ENGINE_JSON), *words))
     return run, remarks
 
@@ -49,8 +44,8 @@ def with_written_files(run: Run, files: Mapping[str, Quote]) -> Run:
     text = files.get(normpath(path.text)) if path is not None and path.known else None
     if text is None:
         return run
-    filled, broken = _with_file(run, text)
-    return run if broken else filled
+    filled, remarks = _with_file(run, text)
+    return run if any(remark.code == "file-broken" for remark in remarks) else filled
 
 
 def _names(engine: str) -> tuple[str, ...]:
@@ -62,7 +57,6 @@ def _with_file(run: Run, text: Quote) -> tuple[Run, tuple[FileRemark, ...]]:
     command = without(run.command, *_names(run.engine))
     command = (*command, *words) if run.engine == "trtllm" else before_flags(command, words)
     return run._replace(command=command), tuple(broken)
->>>>>>> Stashed changes
 
 
 def before_flags(command: tuple[Quote, ...], words: tuple[Quote, ...]) -> tuple[Quote, ...]:

@@ -78,13 +78,9 @@ def read(document: Node, stream: Stream) -> Found:
         loose = () if runs else _loose_words(service.node, devices, stream)
         if not (runs or loose) or (replicas is not None and replicas.text == "0"):
             passed_over.append(name)
-<<<<<<< Updated upstream
             remarks += (each for each in service.remarks if each.code == _EXTENDS)
-=======
-            remarks += service.remarks
         elif loose:
             deployments.append(unnamed_engine(_base(service, devices, replicas, host, stream), loose, NO_EVIDENCE))
->>>>>>> Stashed changes
         else:
             deployments += _deployed(service, runs, devices, replicas, host, stream)
     return Found(tuple(_alternatives(deployments, services)), tuple(remarks), tuple(secrets), tuple(passed_over))
