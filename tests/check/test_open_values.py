@@ -71,3 +71,9 @@ def test_a_setting_has_its_place_however_it_is_spelled(tmp_path: Path) -> None:
     found = {each.name: (each.value, each.origin, each.where.rpartition(":")[2]) for each in deployment.settings}
     assert found["--kv_cache_free_gpu_memory_fraction"] == ("0.8", "stated", "1")
     assert "--tp_size" not in found
+
+
+@pytest.mark.parametrize("name", ["VLLM_ENABLE_V1_MULTIPROCESSING=0", "VLLM_KV_CACHE_LAYOUT=HND", "VLLM_X_TIMEOUT_S=9"])
+def test_variables_of_kernels_servers_and_layouts_make_no_doubt(tmp_path: Path, name: str) -> None:
+    found = checked(tmp_path, f"export {name}\n{COMMAND} --kernel-config.enable_flashinfer_autotune=False")
+    assert not [each for each in found.findings if each.code == "HYG005"]

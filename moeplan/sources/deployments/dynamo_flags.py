@@ -14,9 +14,11 @@ from moeplan.sources.deployments.words import spelled
 _SWITCHES = {"--durable-kv-events", "--enable-local-indexer", "--publish-events-and-metrics", "--disable-request-abort"}
 _WITH_ONE = {
     "--namespace", "--endpoint", "--discovery-backend", "--store-kv", "--request-plane", "--event-plane",
-    "--dyn-tool-call-parser", "--dyn-reasoning-parser", "--custom-jinja-template", "--endpoint-types",
-    "--dyn-endpoint-types", "--dump-config-to", "--migration-limit", "--media-output-fs-url", "--media-output-http-url",
+    "--custom-jinja-template", "--endpoint-types", "--dump-config-to", "--migration-limit", "--media-output-fs-url",
+    "--media-output-http-url",
 }  # fmt: skip
+_OWN = "--dyn-"
+"""What begins so is Dynamo's own, with one value or none."""
 _WITH_MANY = {"--connector", "--output-modalities"}
 _OF_BACKENDS: dict[str, tuple[set[str], set[str]]] = {
     "vllm": (
@@ -57,7 +59,7 @@ def engines_own(engine: str, command: Sequence[Quote]) -> tuple[Quote, ...]:
         attached = "=" in word.text
         if is_flag and name.replace("--no-", "--", 1) in _SWITCHES | switches:
             dropping = 0
-        elif is_flag and name in _WITH_ONE | with_one:
+        elif is_flag and (name in _WITH_ONE | with_one or name.startswith(_OWN)):
             dropping = 0 if attached else 1
         elif is_flag and name in _WITH_MANY:
             dropping = 0 if attached else len(command)

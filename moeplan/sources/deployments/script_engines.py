@@ -13,7 +13,7 @@ from moeplan.sources.deployments.docker_run import docker_run
 from moeplan.sources.deployments.plain_secrets import without_secret_values, without_secrets
 from moeplan.sources.deployments.record import own_gang, recorded, visible_devices
 from moeplan.sources.deployments.stream import Found
-from moeplan.sources.deployments.words import value_of
+from moeplan.sources.deployments.words import program_length, value_of
 
 STARTS_ENGINE = re.compile(
     r"\bvllm[ \t]+serve\b|vllm\.entrypoints|\bsglang\.launch_server|\bsglang[ \t]+serve\b|\btrtllm-serve\b|\bllama-server\b|"
@@ -21,6 +21,9 @@ STARTS_ENGINE = re.compile(
     r"lmsysorg/sglang|/llama\.cpp:|tensorrt-llm/release"
 )
 """A text without any of these starts no engine."""
+
+
+_GIVEN = ("$@", "$*", "${@}", "${*}")
 
 
 class Command(NamedTuple):
@@ -45,15 +48,29 @@ def engines_of(kind: str, name: str, commands: Iterable[Command]) -> Found:
     """
     found: list[tuple[Deployed, bool]] = []
     secrets: list[PlainSecret] = []
+    wrappers: list[str] = []
     for command in commands:
         deployed, waits, told = _engines(kind, name, command)
+        if any(is_wrapper(each) for each in deployed):
+            wrappers.append(name)
+            continue
         found += [(each, waits) for each in deployed]
         secrets += told
     beside = _beside([waits for _, waits in found])
     deployments = [
         each._replace(host=name) if shared else each for (each, _), shared in zip(found, beside, strict=True)
     ]
-    return Found(_named(deployments), secrets=tuple(dict.fromkeys(secrets)))
+    return Found(_named(deployments), secrets=tuple(dict.fromkeys(secrets)), passed_over=tuple(wrappers[:1]))
+
+
+def is_wrapper(deployed: Deployed) -> bool:
+    """True for a command that starts an engine with nothing but what it is given itself: `exec vllm serve "$@"`.
+
+    What it deploys is said where it is called; an image's own entrypoint is such a one.
+    """
+    if deployed.model is not None or any(name.startswith("LLAMA_ARG_") for name in deployed.variables):
+        return False
+    return all(word.text in _GIVEN for word in deployed.command[program_length(deployed.command) :])
 
 
 def _engines(kind: str, name: str, command: Command) -> tuple[tuple[Deployed, ...], bool, tuple[PlainSecret, ...]]:

@@ -14,6 +14,7 @@ from moeplan.sources.deployments.dynamo_flags import engines_own
         ("vllm", "--model o/m --disaggregation-mode prefill --tp 2", "--model o/m --tp 2"),
         ("vllm", "--is_prefill_worker --no-enable-multimodal --model o/m", "--model o/m"),
         ("vllm", "--connector nixl lmcache --model o/m", "--model o/m"),
+        ("vllm", "--dyn-default-thinking-mode enabled --dyn-some-switch --dyn-x=1 --model o/m", "--model o/m"),
         ("vllm", "--endpoint=dyn://a.b.c --connector none --x", "--x"),
         ("vllm", "--headless --model o/m", "--headless --model o/m"),
         # SGLang has the flag itself.

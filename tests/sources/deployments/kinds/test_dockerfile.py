@@ -83,3 +83,8 @@ def test_which_files_are_one(name: str, is_one: bool) -> None:
 @pytest.mark.parametrize("text", ["", "CMD vllm serve m", "FROM\nCMD [", "FROM a\nENV\nCMD [1]", "FROM a\nCMD []"])
 def test_what_is_broken_deploys_nothing(text: str) -> None:
     assert not read(text).deployments
+
+
+def test_an_image_that_waits_for_its_arguments_deploys_nothing() -> None:
+    found = read('FROM ubuntu\nENTRYPOINT ["vllm", "serve"]\n')
+    assert (found.deployments, found.passed_over) == ((), ("prod",))

@@ -157,3 +157,10 @@ srun vllm serve org/M -tp $SLURM_GPUS_ON_NODE -pp $SLURM_JOB_NUM_NODES --max-num
     assert "-tp 4 -pp 2 --max-num-seqs 16" in line(deployed.command)
     assert [word.unknown for word in deployed.command if not word.known] == [("$SLURM_JOB_ID",)]
     assert "-tp 1 " in line(only(read(text.replace("gpu:h100:4", "gpu"))).command)
+
+
+def test_what_only_hands_on_its_arguments_deploys_nothing() -> None:
+    found = read('#!/bin/bash\nulimit -n 65536\nexec vllm serve "$@"\n', "entrypoint.sh")
+    assert (found.deployments, found.passed_over) == ((), ("entrypoint",))
+    assert read('exec vllm serve "$@" --max-model-len 8192\n').deployments
+    assert read("LLAMA_ARG_HF_REPO=org/M llama-server\n").deployments
