@@ -13,8 +13,14 @@ from moeplan.core.deployed import FileRemark, Quote, Spot
 from moeplan.sources.deployments.folded_texts import FoldedText
 
 MOST_NODES = 200_000
-"""A file with more values is no deployment; a handful of anchors can stand for billions."""
+"""A document with more values is no deployment; a handful of anchors can stand for billions."""
 MOST_DEPTH = 100
+MOST_OF_TEXT = 1_000_000
+"""Values of a whole text."""
+_LONG = 1024 * 1024
+"""A shorter text has no more than that: nobody counts."""
+_OF_DOCUMENT = 10
+"""Values that a document counts for: each is shown to all readers."""
 
 Kind = Literal["map", "list", "text", "number", "flag", "null"]
 
@@ -142,16 +148,21 @@ def compose(text: str, first_line: int = 1, path: str = "", first_column: int = 
     place = _Place(text, first_line, first_column, path)
     reader = None
     try:
+        if len(text) > _LONG:
+            _count(text, loader)
         reader = loader(text)
         while reader.check_node():
             found.documents.append(_Walk(place, found).document(reader.get_node()))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        spot = place.spot(mark.line, mark.column) if mark else Spot(first_line, 1, path)
+        spot = place.spot(mark.line, mark.column) if mark else _sign(text, error, place)
         problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be parsed")
         found.remarks.append(FileRemark("file-broken", f"not valid YAML: {problem}", spot, "correct that line"))
     except _TooMuchError as error:
-        found.remarks.append(FileRemark("file-broken", str(error), Spot(first_line, 1, path), "leave the anchors out"))
+        hint = "leave its anchors out, or name the files of the deployments themselves"
+        found.remarks.append(
+            FileRemark("file-broken", str(error), place.spot(error.mark.line, error.mark.column), hint)
+        )
     except (ValueError, RecursionError) as error:
         told = f"not valid YAML: {type(error).__name__}"
         found.remarks.append(FileRemark("file-broken", told, Spot(first_line, 1, path), "correct the file"))
@@ -208,6 +219,29 @@ _BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 class _TooMuchError(Exception):
     """Anchors that stand for more than any deployment has, or that hold themselves."""
 
+    def __init__(self, told: str, mark: Any) -> None:
+        super().__init__(told)
+        self.mark = mark
+
+
+def _count(text: str, loader: Any) -> None:
+    """Read past a long text, so that nothing is made of one that has too much in it."""
+    import yaml
+
+    number = 0
+    for event in yaml.parse(text, Loader=loader):
+        number += _OF_DOCUMENT if isinstance(event, yaml.DocumentStartEvent) else 1
+        if number > 2 * MOST_OF_TEXT:  # ends are events too
+            told = f"more than {MOST_OF_TEXT:,} values: no deployments have as many"
+            raise _TooMuchError(told, event.start_mark)
+
+
+def _sign(text: str, error: Any, place: _Place) -> Spot:
+    """Where a sign stands that no YAML has; PyYAML counts bytes."""
+    before = text.encode(errors="replace")[: getattr(error, "position", None) or 0]
+    line = before.rpartition(b"\n")[2].decode(errors="replace")
+    return place.spot(before.count(b"\n"), len(line))
+
 
 class _Walk:
     """From PyYAML's nodes to ours: anchors followed, merge keys (`<<`) merged, keys given twice told."""
@@ -217,6 +251,8 @@ class _Walk:
         self.remarks = found.remarks
         self.folded = found.folded
         self.num_nodes = 0
+        self.top: Any = None
+        """Where the value on top begins that is being read."""
         self.told: set[Spot] = set()
 
     def document(self, node: Any) -> Node:
@@ -225,9 +261,7 @@ class _Walk:
 
     def node(self, node: Any, path: str, depth: int) -> Node:
         """A node and all below it."""
-        self.num_nodes += 1
-        if self.num_nodes > MOST_NODES or depth > MOST_DEPTH:
-            raise _TooMuchError("too many values: anchors stand for too much, or hold themselves")
+        self.one_more(node, depth)
         spot = self.spot(node, path)
         kind = _TAGS.get(node.tag, "text")
         if node.id == "mapping":
@@ -249,6 +283,18 @@ class _Walk:
         if style == ">":
             first = (start.line + 1, self.place.indentation(start.line + 1))
         return FoldedText(node.value, spot, first, node.end_mark.line, style)
+
+    def one_more(self, node: Any, depth: int) -> None:
+        """Count a value. Raises _TooMuchError where there are more than any deployment has."""
+        if depth <= 1:
+            self.top = node.start_mark
+        self.num_nodes += 1
+        if depth > MOST_DEPTH:
+            told = f"more than {MOST_DEPTH} values inside of each other, as with an anchor that holds itself"
+            raise _TooMuchError(told, self.top)
+        if self.num_nodes > MOST_NODES:
+            told = f"more than {MOST_NODES:,} values in one document, as with anchors that stand for each other"
+            raise _TooMuchError(told, self.top)
 
     def items(self, node: Any, path: str, depth: int) -> list[Node]:
         """Values of a list, each with the place of its dash."""
@@ -276,6 +322,7 @@ class _Walk:
             found[name].key = self.spot(key, below)
         for each in merged:
             if each.id == "mapping":
+                self.one_more(each, depth + 2)
                 for name, value in self.entries(each, path, depth + 1).items():
                     found.setdefault(name, value)
         return found
