@@ -10,6 +10,7 @@ DOCUMENT_READERS: tuple[str, ...] = (
     "role_based_group",
     "kserve_llm",
     "kserve_inference",
+    "kubeai_model",
     "ray",
     "dynamo",
     "production_stack",

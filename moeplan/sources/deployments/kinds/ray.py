@@ -26,6 +26,7 @@ from moeplan.sources.deployments.stream import Found, Stream
 
 _SERVE = "ray.serve"
 _SERVICE = "ray.rayservice"
+_LLM = "ray.llm"
 _CLUSTERS = {"RayCluster": "ray.raycluster", "RayClusterFleet": "aibrix.rayclusterfleet"}
 _AUTO_MOST = "100"
 """`max_replicas` of `num_replicas: auto` (ray/serve/_private/config.py)."""
@@ -52,13 +53,15 @@ class _Engine(NamedTuple):
 
 
 def recognises(document: Node) -> bool:
-    """By kind and API group, or by applications that are imported."""
+    """By kind and API group, by applications that are imported, or as the configuration of one LLM in a file of its own."""
     kind, version = document.at("kind").word(), document.at("apiVersion").word()
     if kind:
         return (kind == "RayService" or kind in _CLUSTERS) and version.startswith(
             ("ray.io/", "orchestration.aibrix.ai/")
         )
-    return any("import_path" in application for application in document.at("applications"))
+    return "model_loading_config" in document or any(
+        "import_path" in application for application in document.at("applications")
+    )
 
 
 def read(document: Node, stream: Stream) -> Found:
@@ -72,6 +75,10 @@ def read(document: Node, stream: Stream) -> Found:
         document.key,
         annotations=moeplan_annotations(document.at("metadata", "annotations")),
     )
+    if "model_loading_config" in document:
+        secrets: list[PlainSecret] = []
+        engine = _Engine(document, "aggregate", Node("null", document.spot))
+        return Found(_deployed(engine, base._replace(kind=_LLM), None, secrets, alone=True), secrets=tuple(secrets))
     if not kind:
         return _read_serve(document, base, None)
     cluster = _cluster(document.at("spec", "rayClusterConfig"))

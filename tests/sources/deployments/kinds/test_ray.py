@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources.deployments.reading import example, line, lines_of, named, only, read, recognised, says
+from tests.sources.deployments.reading import example, line, lines_of, model_of, named, only, read, recognised, says
 
 SERVE = """\
 applications:
@@ -255,3 +255,18 @@ def test_deepseek_over_two_workers(shared: Path) -> None:
     assert engine.gang.gpus_per_engine == fact["gpus_per_engine"] == facts["cluster_gpus"]
     assert engine.gang.replicas is not None
     assert engine.gang.replicas.whole_number() == fact["replicas"]
+
+
+def test_an_llm_in_a_file_of_its_own() -> None:
+    text = """\
+model_loading_config: {model_id: small, model_source: org/M}
+accelerator_type: H100
+deployment_config: {autoscaling_config: {min_replicas: 1, max_replicas: 3}}
+engine_kwargs: {tensor_parallel_size: 4, gpu_memory_utilization: 0.9}
+"""
+    assert recognised("ray", text)
+    engine = only(read("ray", text))
+    assert (engine.kind, engine.name, model_of(engine)) == ("ray.llm", "small", "org/M")
+    assert says(engine.command, "--tensor-parallel-size 4", "--gpu-memory-utilization 0.9")
+    assert engine.gpu is not None
+    assert (engine.gpu.text, engine.gpu.spot.line) == ("H100", 2)
