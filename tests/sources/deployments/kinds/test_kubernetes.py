@@ -121,6 +121,10 @@ def test_kinds_are_known_by_their_group(api: str, kind: str, *, expected: bool) 
 def test_what_runs_no_engine_is_passed_over_by_its_name() -> None:
     found = read("kubernetes", workload("Deployment", "replicas: 1", "image: nginx:1.27", "web"))
     assert (found.deployments, found.passed_over, found.remarks) == ((), ("web",), ())
+    # Whatever asks for GPUs may train, or draw: it is no engine that is known.
+    trains = "image: pytorch/pytorch:2.9.0\ncommand: [python, train.py]\nresources: {limits: {nvidia.com/gpu: 8}}"
+    found = read("kubernetes", workload("Deployment", "replicas: 1", trains, "training"))
+    assert (found.deployments, found.passed_over, found.remarks) == ((), ("training",), ())
 
 
 def test_a_patch_without_an_image_says_what_it_lacks() -> None:
