@@ -11,6 +11,8 @@ read -r -a words <<<"${MOEPLAN_PATHS:-.}"
 words+=(--fail-on "${MOEPLAN_FAIL_ON:-error}")
 output="${GITHUB_OUTPUT:-/dev/null}"
 
+# Where there is no pull request, `origin/${{ github.base_ref }}` names no revision.
+case "${MOEPLAN_DIFF:-}" in */) MOEPLAN_DIFF="" ;; esac
 if [ -n "${MOEPLAN_DIFF:-}" ]; then
     comment="${RUNNER_TEMP:-/tmp}/moeplan-comment.md"
     moeplan check "${words[@]}" --diff "$MOEPLAN_DIFF" --output "$comment" || true

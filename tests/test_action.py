@@ -78,6 +78,13 @@ def test_a_comparison_is_a_comment_and_part_of_the_summary(tmp_path: Path) -> No
     assert text in (tmp_path / "summary.md").read_text()
 
 
+def test_a_push_has_no_base_to_compare_with(tmp_path: Path) -> None:
+    (tmp_path / "deploy.yaml").write_text(pod(*TP2))
+    done = act(tmp_path, paths="deploy.yaml", diff="origin/")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "comment=" not in (tmp_path / "output").read_text()
+
+
 def test_inputs_are_words_and_never_code(tmp_path: Path) -> None:
     done = act(tmp_path, paths="$(touch owned) `touch owned`", gpu="$(touch owned)", policy="; touch owned")
     assert done.returncode == 2
