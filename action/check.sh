@@ -20,7 +20,7 @@ if [ -n "${MOEPLAN_DIFF:-}" ]; then
     echo "comment=$comment" >>"$output"
 fi
 
-formats=(--format text --output /dev/stdout --format github --output /dev/stdout)
+formats=(--format text --output - --format github --output -)
 [ -z "${MOEPLAN_SARIF:-}" ] || formats+=(--format sarif --output "$MOEPLAN_SARIF")
 code=0
 moeplan check "${words[@]}" "${formats[@]}" || code=$?

@@ -85,6 +85,21 @@ def test_a_push_has_no_base_to_compare_with(tmp_path: Path) -> None:
     assert "comment=" not in (tmp_path / "output").read_text()
 
 
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_a_log_that_is_a_file_is_written_on_and_not_replaced(name: str, tmp_path: Path) -> None:
+    (tmp_path / "deploy.yaml").write_text(pod(*TP2))
+    run = [sys.executable, "-m", "moeplan", "check", "deploy.yaml", "--offline", "--output", name]
+    with (tmp_path / "log").open("w") as log:
+        log.write("before\n")
+        log.flush()
+        subprocess.run(run, cwd=tmp_path, stdout=log, check=True)
+        log.write("after\n")
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines[0] == "before"
+    assert lines[-1] == "after"
+    assert any(line.startswith("PASSES") for line in lines)
+
+
 def test_inputs_are_words_and_never_code(tmp_path: Path) -> None:
     done = act(tmp_path, paths="$(touch owned) `touch owned`", gpu="$(touch owned)", policy="; touch owned")
     assert done.returncode == 2

@@ -151,7 +151,7 @@ def _showings(formats: list[str], outputs: list[Path], *, quiet: bool, color: st
     found = []
     for name, place in zip(names, places, strict=True):
         how = showing("table", json=False, output=place, quiet=quiet, color=color)
-        found.append(Showing(FORMATS[name], how.page, place, quiet))
+        found.append(Showing(FORMATS[name], how.page, how.output, quiet))
     return found
 
 

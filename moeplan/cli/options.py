@@ -14,7 +14,9 @@ from moeplan.report.printable import utf16_escape
 
 Format = Annotated[str, typer.Option("--format", "-f", help="table, json or markdown.", show_default=True)]
 Json = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file and not to the screen.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write to this file and not to the screen; - is the screen.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors; the exit code tells.")]
 Color = Annotated[str, typer.Option("--color", help="auto, always or never.", show_default=True)]
 Profiles = Annotated[
@@ -23,6 +25,8 @@ Profiles = Annotated[
 ]
 
 FORMATS = {"table": "table", "text": "table", "json": "json", "markdown": "markdown", "md": "markdown"}
+STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+"""Names of standard output."""
 PIPE_WIDTH = 100
 TERMINAL_WIDTH = 80
 LEAST_WIDTH = 40
@@ -47,6 +51,8 @@ class Showing(NamedTuple):
 
 def showing(format: str, *, json: bool, output: Path | None, quiet: bool, color: str) -> Showing:  # noqa: A002 - the option's name
     """The shared options as they were given. Raises InputError for a value that is none."""
+    # Standard output may be a file that somebody else writes to as well: it is written on, never replaced.
+    output = None if output is not None and str(output) in STDOUT else output
     return Showing("json" if json else _format(format), _page(color, output), output, quiet)
 
 
@@ -127,10 +133,13 @@ def write(path: Path, text: str) -> None:
     from moeplan.sources.file_writing import replace_file
 
     try:
-        if path.exists() and not path.is_file():
-            if path.is_dir():
-                raise IsADirectoryError(EISDIR, "is a folder")
-            path.write_text(text, encoding="utf-8", newline="\n")  # /dev/stdout, a pipe: nothing to replace
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, "is a folder")
+        if str(path).startswith("/dev/") or (
+            path.exists() and not path.is_file()
+        ):  # a stream, a pipe: nothing to replace
+            with path.open("a", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
             return
         replace_file(path, text.encode())
     except OSError as error:
