@@ -17,6 +17,7 @@ from moeplan.core.hardware import Hardware
 from moeplan.core.kernel_set import HOSTS, KernelSet, choose
 from moeplan.core.latency import Band, KernelConstants, band_at
 from moeplan.core.model import Remark
+from moeplan.sources.fitted_sets import fitted, needed, positive_constants
 from moeplan.sources.profile_folders import builtin_folder
 from moeplan.sources.strict_yaml import Block, load
 
@@ -96,7 +97,7 @@ def read_sets(path: Path) -> tuple[KernelSet, ...]:
     if (schema := top.integer("schema")) != SCHEMA:
         raise top.wrong("schema", f"is {schema}, and this moeplan reads {SCHEMA}", "update moeplan")
     common = {
-        key: _needed(top, key)
+        key: needed(top, key)
         for key in ("hardware", "architecture", "compute_capability", "backend", "version", "source")
     }
     found = tuple(_set(block, common) for block in top.blocks("kernels"))
@@ -105,40 +106,21 @@ def read_sets(path: Path) -> tuple[KernelSet, ...]:
 
 
 def _set(block: Block, common: Mapping[str, str]) -> KernelSet:
-    rows, error = block.block("rows"), block.block("error")
-    if rows is None or not rows.values or error is None:
-        raise block.wrong("rows", "is missing: a set needs its rows, its error and a source", "name all three")
-    counts = {str(model): rows.integer(model, minimum=1) or 0 for model in rows.values}
-    mean, middle, judged = error.number("mean"), error.number("median"), error.text("judged")
-    if mean is None or middle is None or judged is None or not all(counts.values()):
-        raise block.wrong("error", "needs mean, median and what it was judged on")
-    error.done()
+    told = fitted(block)
     found = KernelSet(
         **common,
-        kernel=_needed(block, "kernel"),
-        dtype=_needed(block, "dtype"),
+        kernel=needed(block, "kernel"),
+        dtype=needed(block, "dtype"),
         expert_parallel=block.flag("expert_parallel"),
-        constants=_constants(block),
+        constants=KernelConstants(*positive_constants(block, KernelConstants._fields)),
         bands=read_bands(block),
-        rows=counts,
-        mean_error=mean,
-        median_error=middle,
-        judged=judged,
+        rows=told.rows,
+        mean_error=told.mean_error,
+        median_error=told.median_error,
+        judged=told.judged,
     )
     block.done()
     return found
-
-
-def _constants(block: Block) -> KernelConstants:
-    values = block.block("constants")
-    if values is None:
-        raise block.wrong("constants", "is missing")
-    found = [values.number(name) for name in KernelConstants._fields]
-    values.done()
-    for name, value in zip(KernelConstants._fields, found, strict=True):
-        if not value:
-            raise values.wrong(name, "must be a number above zero")
-    return KernelConstants(*(value for value in found if value))
 
 
 def read_bands(block: Block) -> tuple[Band, ...]:
@@ -170,16 +152,9 @@ def borrowing(path: Path) -> Mapping[str, tuple[Band, ...]]:
         block = kinds.block(kind)
         if block is None:
             raise kinds.wrong(kind, "is empty")
-        source, rows, error = _needed(block, "source"), block.integer("rows"), block.text("error")
+        source, rows, error = needed(block, "source"), block.integer("rows"), block.text("error")
         if bool(rows) != bool(error) or not (rows or "not yet measured" in source or "assumed" in source):
             raise block.wrong("rows", "a width that was measured needs rows and error; another says so in its source")
         found[str(kind)] = read_bands(block)
         block.done()
     return found
-
-
-def _needed(block: Block, key: str) -> str:
-    value = block.text(key)
-    if value is None:
-        raise block.wrong(key, "is missing")
-    return value

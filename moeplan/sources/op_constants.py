@@ -21,6 +21,7 @@ from moeplan.core.op_device import op_device
 from moeplan.core.op_fit import FORMULAS
 from moeplan.core.op_set import ALONE, OPERATIONS, SIZES, Link, OpBand, Operation, OpSet, band_of, choose_op, link_of
 from moeplan.core.op_times import OpKernel, OpTimes, Resolved
+from moeplan.sources.fitted_sets import fitted, needed, positive_constants
 from moeplan.sources.profile_folders import builtin_folder
 from moeplan.sources.strict_yaml import Block, load
 
@@ -138,8 +139,8 @@ def read_ops(path: Path) -> tuple[OpSet, ...]:
     top = load(path)
     if (schema := top.integer("schema")) != SCHEMA:
         raise top.wrong("schema", f"is {schema}, and this moeplan reads {SCHEMA}", "update moeplan")
-    common = {key: _needed(top, key) for key in ("hardware", "architecture", "compute_capability", "backend", "source")}
-    link = _needed(top, "link")
+    common = {key: needed(top, key) for key in ("hardware", "architecture", "compute_capability", "backend", "source")}
+    link = needed(top, "link")
     if link not in ("scale_up", "host"):
         raise top.wrong("link", f"is {link}, not scale_up or host")
     found = tuple(_set(block, common, cast(Link, link)) for block in top.blocks("operations"))
@@ -148,50 +149,31 @@ def read_ops(path: Path) -> tuple[OpSet, ...]:
 
 
 def _set(block: Block, common: Mapping[str, str], link: Link) -> OpSet:
-    rows, error = block.block("rows"), block.block("error")
-    if rows is None or not rows.values or error is None:
-        raise block.wrong("rows", "is missing: a set needs its rows, its error and a source", "name all three")
-    counts = {str(name): rows.integer(name, minimum=1) or 0 for name in rows.values}
-    mean, middle, judged = error.number("mean"), error.number("median"), error.text("judged")
-    if mean is None or middle is None or judged is None or not all(counts.values()):
-        raise block.wrong("error", "needs mean, median and what it was judged on")
-    error.done()
-    operation = _needed(block, "operation")
+    told = fitted(block)
+    operation = needed(block, "operation")
     if operation not in FORMULAS:
         raise block.wrong("operation", f"is {operation}, not one of {', '.join(FORMULAS)}")
     name = cast(Operation, operation)
+    kind: Any = type(FORMULAS[name].start)
     found = OpSet(
         **common,
         operation=name,
-        version=_needed(block, "version"),
-        kernel=_needed(block, "kernel"),
-        dtype=_needed(block, "dtype"),
-        operand_dtype=block.text("operand_dtype") or _needed(block, "dtype"),
+        version=needed(block, "version"),
+        kernel=needed(block, "kernel"),
+        dtype=needed(block, "dtype"),
+        operand_dtype=block.text("operand_dtype") or needed(block, "dtype"),
         link=link,
         most=block.number("most") or math.inf,
         host_bound=bool(block.flag("host_bound")),
-        constants=_constants(block, name),
+        constants=kind(*positive_constants(block, kind._fields)),
         bands=_read_bands(block, name),
-        rows=counts,
-        mean_error=mean,
-        median_error=middle,
-        judged=judged,
+        rows=told.rows,
+        mean_error=told.mean_error,
+        median_error=told.median_error,
+        judged=told.judged,
     )
     block.done()
     return found
-
-
-def _constants(block: Block, operation: Operation) -> Any:
-    values = block.block("constants")
-    if values is None:
-        raise block.wrong("constants", "is missing")
-    kind = type(FORMULAS[operation].start)
-    found = [values.number(name) for name in kind._fields]
-    values.done()
-    for name, value in zip(kind._fields, found, strict=True):
-        if not value:
-            raise values.wrong(name, "must be a number above zero")
-    return kind(*found)
 
 
 def _read_bands(block: Block, operation: Operation) -> tuple[OpBand, ...]:
@@ -242,7 +224,7 @@ def op_widths(path: Path) -> tuple[OpWidth, ...]:
     top.raw("schema")
     found = []
     for block in top.blocks("widths"):
-        operation, kind, source = block.text("operation"), _needed(block, "kind"), _needed(block, "source")
+        operation, kind, source = block.text("operation"), needed(block, "kind"), needed(block, "source")
         rows, error = block.integer("rows"), block.text("error")
         if bool(rows) != bool(error) or not (rows or "assumed" in source):
             raise block.wrong("rows", "a width that was measured needs rows and error; another says so in its source")
@@ -257,10 +239,3 @@ def op_widths(path: Path) -> tuple[OpWidth, ...]:
         block.done()
     top.done()
     return tuple(found)
-
-
-def _needed(block: Block, key: str) -> str:
-    value = block.text(key)
-    if value is None:
-        raise block.wrong(key, "is missing")
-    return value
