@@ -12,7 +12,8 @@ from moeplan.core.programs import num_before, take_program
 from moeplan.sources.deployments.images import engine_of_image, parts_of_image, serves_first_word
 from moeplan.sources.deployments.nodes import Node
 from moeplan.sources.deployments.plain_secrets import hidden, is_plain_secret, without_secrets
-from moeplan.sources.deployments.shell import SHELLS, ShellCommand, unwrapped
+from moeplan.sources.deployments.shell import ShellCommand, unwrapped
+from moeplan.sources.deployments.shell_wrappers import SHELLS
 from moeplan.sources.deployments.stream import Stream
 from moeplan.sources.deployments.variables import expand_kubernetes, expand_substituted
 from moeplan.sources.deployments.words import has_flag

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import operator
 import re
 from bisect import bisect_right
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice, pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from posixpath import normpath
 from typing import Literal, NamedTuple
 
 from moeplan.core.deployed import Quote, Spot
+from moeplan.sources.deployments.shell_conditions import found_empty, holds
 from moeplan.sources.deployments.shell_tokens import Segment, Token, tokens
+from moeplan.sources.deployments.shell_wrappers import (
+    CONTAINERS,
+    PREFIXES,
+    SHELLS,
+    WRAPPERS,
+    behind_c,
+    behind_env,
+    behind_wrapper,
+    program_of,
+)
 from moeplan.sources.deployments.variables import Expander, Part, quoted, written, written_place
 
 MOST_SCRIPT = 4 * 1024 * 1024
@@ -27,7 +37,6 @@ MOST_EXPORTED = 500
 _REDIRECTIONS = frozenset(("&>>", "&>", "<<<", "<<-", "<<", "<&", "<>", ">>", ">&", ">|", "<", ">"))
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\[[^\]]*\])?(\+?)=")
 _LIST = re.compile(r"\$\{([A-Za-z_]\w*)\[[@*]\]\}|\$([@*])|\$\{([@*])\}", re.ASCII)
-_TESTED = re.compile(r"\$\{?([A-Za-z_]\w*)", re.ASCII)
 
 _DECLARES = frozenset(("export", "declare", "typeset", "readonly", "local"))
 _SKIPPED = frozenset(("then", "do", "!", "{", "}", "time", "coproc"))
@@ -67,7 +76,7 @@ def unwrapped(
 
 def script_of(argv: Sequence[Quote]) -> Quote | None:
     """The script of `sh -c SCRIPT`, with its place; None for other words."""
-    found = _behind_c(argv)
+    found = behind_c(argv)
     return argv[found] if found is not None else None
 
 
@@ -406,12 +415,12 @@ class _Script:
         tested, self.last_raw = self.last_raw, raw
         frame = self.frames[-1] if self.frames else None
         if frame is not None and frame.in_condition:
-            frame.empty |= _found_empty(raw)
-            frame.asked(None if negated or own or lists else _holds(words), between)
+            frame.empty |= found_empty(raw)
+            frame.asked(None if negated or own or lists else holds(words), between)
         first = words[0].text if words else ""
         if not words or first in _DECLARES:
             maybe = between == "||" or (between == "&&" and bool(tested) and tested[0] in ("[", "[[", "test"))
-            empty = _found_empty(tested) if between == "&&" else set()
+            empty = found_empty(tested) if between == "&&" else set()
             self._assign({**own, **lists}, maybe=maybe, empty=empty)
             if first == "export" or "-x" in raw[1:]:
                 self._export([word.text for word in words[1:]] + list(own))
@@ -590,78 +599,7 @@ def _written_by(words: Sequence[Quote], target: str) -> str:
             return ""
 
 
-_COMPARED: dict[str, Callable[[str, str], bool]] = {
-    "=": lambda one, other: one == other, "==": lambda one, other: one == other, "!=": lambda one, other: one != other,
-}  # fmt: skip
-_COUNTED: dict[str, Callable[[int, int], bool]] = {
-    "-eq": operator.eq, "-ne": operator.ne, "-gt": operator.gt, "-ge": operator.ge, "-lt": operator.lt, "-le": operator.le,
-}  # fmt: skip
-_WHOLE = re.compile(r"-?\d{1,9}")
-_PATTERN = re.compile(r"[*?\[\]()|]")
-
-
-def _holds(words: Sequence[Quote]) -> bool | None:
-    """Whether a command succeeds, where it is a plain test of known words (`[ "$TP" -gt 1 ]`, `true`); None for others."""
-    texts = [word.text for word in words]
-    if not texts or not all(word.known for word in words):
-        return None
-    match texts:
-        case ["true"] | [":"]:
-            return True
-        case ["false"]:
-            return False
-        case ["[" | "[[", *inner, "]" | "]]"]:
-            pass
-        case ["test", *inner]:
-            pass
-        case _:
-            return None
-    match inner:
-        case ["-z", text]:
-            return not text
-        case ["-n", text]:
-            return bool(text)
-        case [one, sign, other] if sign in _COMPARED and not (texts[0] == "[[" and _PATTERN.search(other)):
-            return _COMPARED[sign](one, other)
-        case [one, sign, other] if sign in _COUNTED and _WHOLE.fullmatch(one) and _WHOLE.fullmatch(other):
-            return _COUNTED[sign](int(one), int(other))
-        case _:
-            return None
-
-
-def _found_empty(raw: Sequence[str]) -> set[str]:
-    """Names that a test like `[ -z "$TP" ]` asks about."""
-    names: set[str] = set()
-    for sign, word in pairwise(raw):
-        if sign == "-z":
-            names.update(_TESTED.findall(word))
-    return names
-
-
 # What stands around a command ------------------------------------------------------------------------------------
-
-SHELLS = frozenset(("sh", "bash", "dash", "ash", "zsh", "ksh", "su", "bash.exe"))
-_PREFIXES = frozenset(("exec", "nohup", "command", "builtin", "setsid", "time", "catchsegv", "then", "do", "&&"))
-_WRAPPERS = frozenset((
-    "apptainer", "cgexec", "ch-run", "chroot", "chrt", "conda", "ddtrace-run", "doas", "docker-entrypoint.sh",
-    "dumb-init", "enroot", "entrypoint.sh", "gosu", "hatch", "ionice", "kubectl", "mamba", "micromamba", "mpiexec",
-    "mpirun", "ncu", "nice", "nsys", "numactl", "nvidia_entrypoint.sh", "opentelemetry-instrument", "pdm", "pipenv",
-    "pixi", "poetry", "prlimit", "ray", "rocprof", "runuser", "s6-setuidgid", "screen", "setarch", "shifter",
-    "singularity", "srun", "ssh", "stdbuf", "su-exec", "sudo", "systemd-run", "taskset", "timeout", "tini", "tmux",
-    "torchrun", "trtllm-llmapi-launch", "unbuffer", "unshare", "uv", "uvx", "xargs",
-))  # fmt: skip
-"""Programs that start the one behind their own options."""
-_TAKE_SCRIPTS = ("ssh", "tmux", "screen")
-"""Those that hand a text to a shell."""
-_CONTAINERS = ("docker", "podman", "nerdctl", "enroot")
-_SCRIPT_OF_ENGINE = re.compile(r"(?:vllm|sglang)\s+serve\b|\bpython[\d.]*\s+-m\s|\b(?:trtllm-serve|llama-server)\s")
-_STARTERS = frozenset(("trtllm-serve", "llama-server", "llama-cli", "llama-swap", "ollama"))
-_PYTHON = re.compile(r"python(\d(\.\d+)?)?")
-_FLAGS_WITH_C = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
-_FLAGS_WITH_O = re.compile(r"[-+][A-Za-z]*[oO]")
-_SET_IN_ENV = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_SETS_SOME_VARIABLE = re.compile(r"\w*\$[\w${}]+=")
-"""`$DEVICES=0`: which variable that is, the file does not tell."""
 
 
 def _read(
@@ -685,13 +623,13 @@ class _At(NamedTuple):
 def _unwrap(command: ShellCommand, gpus: Quote | None, at: _At) -> Iterator[ShellCommand]:
     words, variables = list(command.words), dict(command.variables)
     while words:
-        first = _program(words[0])
+        first = program_of(words[0])
         if first == "eval" and at.depth < MOST_SHELLS:
             joined = Quote(" ".join(word.text for word in words[1:]), (words[1] if len(words) > 1 else words[0]).spot)
             yield from _read(joined, variables, gpus, None, _At(at.left or joined.spot.column, at.depth + 1))
             return
         if first in SHELLS:
-            place = _behind_c(words)
+            place = behind_c(words)
             if place is None or at.depth >= MOST_SHELLS:
                 break
             script = words[place]
@@ -699,13 +637,13 @@ def _unwrap(command: ShellCommand, gpus: Quote | None, at: _At) -> Iterator[Shel
             yield from _read(script, variables, gpus, words[place + 2 :], inner)
             return
         if first == "env":
-            rest = _behind_env(words[1:], variables)
-        elif first in _PREFIXES:
+            rest = behind_env(words[1:], variables)
+        elif first in PREFIXES:
             rest = words[1:]
             while rest and rest[0].text.startswith("-"):
                 del rest[: 2 if rest[0].text == "-a" else 1]
-        elif first in _WRAPPERS or (first in _CONTAINERS and any(word.text == "exec" for word in words[1:3])):
-            rest = _behind_wrapper(words)
+        elif first in WRAPPERS or (first in CONTAINERS and any(word.text == "exec" for word in words[1:3])):
+            rest = behind_wrapper(words)
         else:
             break
         if not rest:
@@ -714,58 +652,3 @@ def _unwrap(command: ShellCommand, gpus: Quote | None, at: _At) -> Iterator[Shel
     if words:
         same = len(words) == len(command.words)
         yield command if same else ShellCommand(tuple(words), variables, command.files)
-
-
-def _program(word: Quote) -> str:
-    return word.text.replace("\\", "/").rpartition("/")[2]
-
-
-def _behind_c(words: Sequence[Quote]) -> int | None:
-    """The place of the script in `sh -c SCRIPT`; None where there is none."""
-    if not words or _program(words[0]) not in SHELLS:
-        return None
-    wanted = False
-    place = 1
-    while place < len(words):
-        text = words[place].text
-        if text.startswith(("-", "+")) and len(text) > 1 and text != "--":
-            wanted = wanted or bool(_FLAGS_WITH_C.fullmatch(text))
-            place += 2 if _FLAGS_WITH_O.fullmatch(text) else 1
-        elif text == "--" or (_program(words[0]) == "su" and not wanted):
-            place += 1
-        else:
-            return place if wanted else None
-    return None
-
-
-def _behind_env(words: list[Quote], variables: dict[str, Quote]) -> list[Quote]:
-    """What `env` starts; the variables that it sets are added."""
-    while words:
-        text = words[0].text
-        found = _SET_IN_ENV.fullmatch(text)
-        if found:
-            word = words[0]
-            variables[found.group(1)] = word._replace(text=found.group(2))
-        elif not text.startswith("-") and not _SETS_SOME_VARIABLE.match(text):
-            break
-        words = words[2 if text in ("-u", "--unset", "-C", "--chdir") else 1 :]
-    return words
-
-
-def _behind_wrapper(words: Sequence[Quote]) -> list[Quote]:
-    """The program that a wrapper starts, found behind options of whatever form; nothing where there is none to be seen."""
-    takes_scripts = _program(words[0]) in _TAKE_SCRIPTS
-    for place in range(1, min(len(words), 200)):
-        text = words[place].text
-        if takes_scripts and " " in text and _SCRIPT_OF_ENGINE.search(text):
-            return [Quote("sh", words[place].spot, "default"), Quote("-c", words[place].spot, "default"), words[place]]
-        program = _program(words[place])
-        after = words[place + 1].text if place + 1 < len(words) else ""
-        if (
-            program in _STARTERS
-            or (program in ("vllm", "sglang") and after == "serve")
-            or (_PYTHON.fullmatch(program) and any(word.text == "-m" for word in words[place + 1 : place + 5]))
-            or (program in SHELLS and _behind_c(words[place:]) is not None)
-        ):
-            return list(words[place:])
-    return []
