@@ -64,6 +64,28 @@ def zipf(experts: int, exponent: float) -> list[float]:
     return [weight / total for weight in weights]
 
 
+def distinct_on_rank(
+    experts: int, experts_per_token: int, on_rank: int, tokens: float, ranks: int = 1, skew: float = 0.0
+) -> float:
+    """Expected distinct experts of a step on one rank, copies counted as experts.
+
+    `ranks` share the experts as wholes, `on_rank` on each, and the rank that touches most of its own is meant; 1 where every
+    rank has a part of each. `skew` is the exponent of a Zipf law of the gates' weights, 0 for experts alike likely.
+    """
+    if skew > 0:
+        distinct = distinct_weighted(_zipf_inclusion(experts, experts_per_token, skew), tokens)
+    else:
+        distinct = distinct_uniform(experts, experts_per_token, tokens)
+    if ranks > 1:
+        distinct = busiest_distinct(on_rank, distinct / experts, ranks)
+    return min(distinct, on_rank)
+
+
+@lru_cache(maxsize=64)
+def _zipf_inclusion(experts: int, experts_per_token: int, skew: float) -> tuple[float, ...]:
+    return tuple(inclusion_of(zipf(experts, skew), experts_per_token))
+
+
 def distinct_of_sequence(experts: int, experts_per_token: int, tokens: float, growth: float = SEQUENCE_GROWTH) -> float:
     """Distinct experts of neighbouring tokens of one sequence: min(E, k n^b). They share experts, so fewer than drawn."""
     return min(float(experts), experts_per_token * math.pow(tokens, growth))

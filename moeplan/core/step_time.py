@@ -9,18 +9,10 @@ is rather too fast than too slow.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from moeplan.core.attention_latency import AttentionShape
-from moeplan.core.coverage import (
-    busiest_distinct,
-    busiest_rows_uniform,
-    distinct_uniform,
-    distinct_weighted,
-    inclusion_of,
-    zipf,
-)
+from moeplan.core.coverage import busiest_rows_uniform, distinct_on_rank
 from moeplan.core.latency import Band, Binding, Device, ExpertShape, KernelConstants, Load, ValueBytes, predict
 from moeplan.core.op_times import OpTime, OpTimes
 from moeplan.core.step_work import AttentionWork, ExpertsWork, Product
@@ -191,19 +183,9 @@ def _experts(model: StepModel, load: StepLoad, skew: float) -> StepPart | None:
 def expert_load(work: ExpertsWork, tokens: int, ranks: int, skew: float) -> Load:
     """Distinct experts and rows of the busiest rank: of all experts where ranks share their width."""
     experts, chosen = work.experts, work.experts_per_token
-    if skew > 0:
-        distinct = distinct_weighted(_inclusion(experts, chosen, skew), tokens)
-    else:
-        distinct = distinct_uniform(experts, chosen, tokens)
-    if ranks == 1:
-        return Load(tokens, min(distinct, work.experts_on_rank), tokens * chosen)
-    mine = busiest_distinct(work.experts_on_rank, distinct / experts, ranks)
-    return Load(tokens, min(mine, work.experts_on_rank), busiest_rows_uniform(experts, chosen, tokens, ranks))
-
-
-@lru_cache(maxsize=64)
-def _inclusion(experts: int, experts_per_token: int, skew: float) -> tuple[float, ...]:
-    return tuple(inclusion_of(zipf(experts, skew), experts_per_token))
+    distinct = distinct_on_rank(experts, chosen, work.experts_on_rank, tokens, ranks, skew)
+    rows = tokens * chosen if ranks == 1 else busiest_rows_uniform(experts, chosen, tokens, ranks)
+    return Load(tokens, distinct, rows)
 
 
 def _collectives(model: StepModel, load: StepLoad) -> StepPart | None:

@@ -455,7 +455,7 @@ def _stack(stem: str, part: Part, layers: tuple[Layer, ...], first_layer: int, h
         numbers.setdefault(layer, []).append(number)
     owned = []
     for layer, owners in numbers.items():
-        visits = _visits(layer)
+        visits = expert_visits(layer)
         for weight in layer_weights(layer, hidden):
             named = weight._replace(name=f"{stem}{{layer}}.{weight.name}")
             routed = visits if weight.role == "routed_experts" else None
@@ -463,7 +463,8 @@ def _stack(stem: str, part: Part, layers: tuple[Layer, ...], first_layer: int, h
     return owned
 
 
-def _visits(layer: Layer) -> tuple[int, int] | None:
+def expert_visits(layer: Layer) -> tuple[int, int] | None:
+    """Experts per token, and experts that a token chooses from with those that compute nothing; None in a dense layer."""
     for ffn in layer.ffns:
         if isinstance(ffn, MoeFfn):
             return ffn.experts_per_token, ffn.num_experts + ffn.num_zero_experts
