@@ -15,7 +15,7 @@ MIB = 2**20
 GIB = 2**30
 GB = 10**9
 
-_SIZE = re.compile(r"^\s*([0-9][0-9_,]*\.?[0-9]*(?:[eE][+]?[0-9]+)?)\s*([A-Za-z]*)\s*$")
+_SIZE = re.compile(r"^\s*([0-9][0-9_,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*$")
 # Engines read `k` as a thousand and `K` as 1024 (vLLM 0.33.0 engine/arg_utils.py:human_readable_int).
 _TOKEN_SUFFIXES = {
     "": 1,
@@ -28,6 +28,13 @@ _BYTE_SUFFIXES = {
     "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12, "tb": 10**12,
     "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30, "ti": 2**40, "tib": 2**40,
 }  # fmt: skip
+_SECONDS = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "min": 60.0}
+_RATE = r"^\s*([0-9][0-9.eE+_,-]*)\s*(?:/\s*(s|sec|min|h))?\s*$"
+"""Compiled when first asked for: most commands ask for no rate."""
+_PERIODS_S = {"": 1.0, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
+MOST_SECONDS = 86_400.0
+"""No limit on a request is longer than a day."""
+MOST_PER_S = 1e6
 MOST_TOKENS = 10**12
 MOST_DIGITS = 18
 
@@ -75,6 +82,59 @@ def parse_bytes(text: str, what: str) -> int:
     if exact is None:
         raise InputError(f"{what} {text!r} is no whole number of bytes", hint=f"write {what} as 40GiB or 80GB")
     return exact
+
+
+def parse_seconds(text: str, what: str) -> float:
+    """A duration in seconds: `2s`, `30ms`, `0.5`. Raises InputError for anything else, for zero and for more than a day."""
+    found = _SIZE.match(text.replace("µs", "us"))
+    factor = _SECONDS.get(found.group(2)) if found else None
+    hint = f"write {what} as 2s, 30ms or 0.5 (seconds)"
+    if found is None or factor is None:
+        raise InputError(f"{what} {text!r} is not a duration", hint=hint)
+    seconds = _plain(found.group(1)) * factor
+    if not 0 < seconds <= MOST_SECONDS:
+        raise InputError(f"{what} {text!r} must be above 0 and at most a day", hint=hint)
+    return seconds
+
+
+def parse_rate(text: str, what: str) -> float:
+    """A rate per second: `12/s`, `300/min`, `12`. Raises InputError for anything else, for zero and for an absurd one."""
+    found = re.match(_RATE, text)
+    hint = f"write {what} as 12/s, 300/min or 0.5 (per second)"
+    if found is None:
+        raise InputError(f"{what} {text!r} is not a rate", hint=hint)
+    rate = _plain(found.group(1)) / _PERIODS_S[found.group(2) or ""]
+    if not 0 < rate <= MOST_PER_S:
+        raise InputError(f"{what} {text!r} must be above 0 and at most {MOST_PER_S:,.0f} per second", hint=hint)
+    return rate
+
+
+def _plain(digits: str) -> float:
+    """The number; -1 for what only looks like one."""
+    try:
+        return float(digits.replace(",", "").replace("_", ""))
+    except ValueError:
+        return -1.0
+
+
+def duration(seconds: float) -> str:
+    """Seconds in three digits: `1.24 s`, `32.1 ms`, `850 µs`."""
+    for size, unit in ((1.0, "s"), (1e-3, "ms")):
+        if seconds >= 0.9995 * size:
+            return f"{_three_digits(seconds / size)} {unit}"
+    return f"{_three_digits(seconds / 1e-6)} µs"
+
+
+def per_second(rate: float) -> str:
+    """A rate in three digits: `31.2`, `4,310`, `0.85`."""
+    return _three_digits(rate)
+
+
+def _three_digits(value: float) -> str:
+    if value >= 1000:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    digits = 0 if value >= 99.95 else 1 if value >= 9.995 else 2
+    return f"{value:.{digits}f}"
 
 
 def _exact(digits: str, factor: int) -> int | None:

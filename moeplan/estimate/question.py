@@ -156,43 +156,13 @@ def read_limits(
 
     `commanded` names the engine whose command line was given: without a length it takes the model's own.
     """
-    origins: dict[str, Origin] = {}
-    most = spec.max_context_tokens
-    values = {}
-    whole = most if commanded is not None and most is not None else DEFAULT_CONTEXT_TOKENS
-    defaults = {
-        "context": min(whole, most or DEFAULT_CONTEXT_TOKENS),
-        "concurrency": 1,
-        "encoder-tokens": 0,
-    }
-    asked = {"context": context, "concurrency": concurrency, "encoder-tokens": encoder_tokens}
-    for name, value in asked.items():
-        field = {"context": "context_tokens", "encoder-tokens": "encoder_tokens"}.get(name, name)
+    context_tokens, origin = read_context(spec, context, notes, strict=strict, commanded=commanded)
+    values = {"context": context_tokens}
+    origins: dict[str, Origin] = {"context_tokens": origin}
+    for name, value, default in (("concurrency", concurrency, 1), ("encoder-tokens", encoder_tokens, 0)):
+        field = name.replace("-", "_")
         origins[field] = "default" if value is None else "stated"
-        if value is None:
-            values[name] = defaults[name]
-            continue
-        count = parse_count(str(value), f"--{name}")
-        if count.reading:
-            notes.append(
-                Remark(
-                    "count-reading", "info", f"--{name} {count.reading} (k is 1000, K is 1024, as engines read them)"
-                )
-            )
-        values[name] = count.value
-    if context is None:
-        if commanded is not None and most is not None:
-            told = f"the command states no length, so {commanded} takes the model's own {most:,} tokens"
-            notes.append(Remark("context-of-engine", "warning", told))
-        else:
-            limit = "the model's maximum" if most and most <= DEFAULT_CONTEXT_TOKENS else "moeplan's default"
-            told = f"context {values['context']:,} tokens: {limit}; say --context for another"
-            notes.append(Remark("context-default", "info", told))
-    if most is not None and values["context"] > most:
-        message = f"context {values['context']:,} is beyond the model's maximum of {most:,} tokens"
-        if strict:
-            raise InputError(message, hint=f"use --context {most}, or leave out --strict")
-        notes.append(Remark("context-beyond-maximum", "warning", message))
+        values[name] = default if value is None else read_count(value, f"--{name}", notes)
     if spec.is_encoder_decoder and encoder_tokens is None:
         values["encoder-tokens"] = values["context"]
         notes.append(
@@ -208,6 +178,50 @@ def read_limits(
         )
     follows = spec.is_encoder_decoder and encoder_tokens is None
     return Deployment("", values["context"], values["concurrency"], values["encoder-tokens"], follows), origins
+
+
+def read_count(value: int | str, option: str, notes: list[Remark]) -> int:
+    """A number of tokens or sequences, with a remark on how its suffix was read. Raises InputError for anything else."""
+    count = parse_count(str(value), option)
+    if count.reading:
+        told = f"{option} {count.reading} (k is 1000, K is 1024, as engines read them)"
+        notes.append(Remark("count-reading", "info", told))
+    return count.value
+
+
+def read_context(
+    spec: ModelSpec,
+    context: int | str | None,
+    notes: list[Remark],
+    *,
+    strict: bool,
+    commanded: str | None = None,
+    least_tokens: int = 0,
+) -> tuple[int, Origin]:
+    """The context as stated, or the default with a remark; a default is `least_tokens` at least.
+
+    Raises InputError for one beyond the model's maximum, where that is `strict`.
+    """
+    most = spec.max_context_tokens
+    if context is not None:
+        tokens = read_count(context, "--context", notes)
+    elif commanded is not None and most is not None:
+        tokens = most
+        told = f"the command states no length, so {commanded} takes the model's own {most:,} tokens"
+        notes.append(Remark("context-of-engine", "warning", told))
+    else:
+        usual = min(DEFAULT_CONTEXT_TOKENS, most or DEFAULT_CONTEXT_TOKENS)
+        limit = "the model's maximum" if most and most <= DEFAULT_CONTEXT_TOKENS else "moeplan's default"
+        tokens = max(usual, least_tokens)
+        limit = "a prompt and its answer" if tokens > usual else limit
+        told = f"context {tokens:,} tokens: {limit}; say --context for another"
+        notes.append(Remark("context-default", "info", told))
+    if most is not None and tokens > most:
+        message = f"context {tokens:,} is beyond the model's maximum of {most:,} tokens"
+        if strict:
+            raise InputError(message, hint=f"use --context {most}, or leave out --strict")
+        notes.append(Remark("context-beyond-maximum", "warning", message))
+    return tokens, "default" if context is None else "stated"
 
 
 def read_kv_dtype(asked: str | None) -> str | None:

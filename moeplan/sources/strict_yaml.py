@@ -16,10 +16,13 @@ MOST_BYTES = 1 << 20
 """Files beyond this are refused unread: a profile has a few kilobytes."""
 
 
-def load(path: Path, page: str = "docs/hardware-profiles.md", *, may_be_empty: bool = False) -> Block:
+def load(
+    path: Path, page: str = "docs/hardware-profiles.md", *, may_be_empty: bool = False, lines: bool = False
+) -> Block:
     """The mapping at the top of a YAML file. InputError when it cannot be read, is no YAML or no mapping.
 
-    `page` is where its keys are told; with `may_be_empty` a file without anything is an empty mapping.
+    `page` is where its keys are told; with `may_be_empty` a file without anything is an empty mapping; with `lines` errors
+    name the line of the key.
     """
     try:
         state = path.stat()
@@ -33,7 +36,26 @@ def load(path: Path, page: str = "docs/hardware-profiles.md", *, may_be_empty: b
         value = {}
     if not isinstance(value, Mapping):
         raise InputError(f"{path}: it holds no keys and values", hint=f"see {page} for the keys")
-    return Block(value, str(path))
+    return Block(value, str(path), file=path if lines else None)
+
+
+def _line_of(path: Path, steps: Sequence[str | int]) -> int | None:
+    """The line of a key: `steps` are the keys and places on the way to it. The last that is there, where one is absent."""
+    import yaml
+
+    # The file is parsed a second time, for an error alone.
+    node, line = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), None
+    for step in steps:
+        if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+            continue
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        found = next((pair for pair in pairs if str(pair[0].value) == str(step)), None)
+        if found is None:
+            break
+        node, line = found[1], found[0].start_mark.line + 1
+    return line
 
 
 @lru_cache(maxsize=256)
@@ -77,15 +99,29 @@ def _loader() -> Any:
 class Block:
     """One mapping of a file. Each key is asked for by type; `done` refuses the keys that nobody asked for."""
 
-    def __init__(self, values: Mapping[Any, Any], where: str, path: str = "") -> None:
+    def __init__(
+        self,
+        values: Mapping[Any, Any],
+        where: str,
+        path: str = "",
+        *,
+        file: Path | None = None,
+        steps: tuple[str | int, ...] = (),
+    ) -> None:
         self.values = values
         self.where = where
         self.path = path
+        self.file = file
+        """Where lines are looked up for errors; None where they name none."""
+        self.steps = steps
+        """Keys and places from the top of the file down to here."""
         self.asked: dict[str, None] = {}
 
     def wrong(self, key: str, problem: str, hint: str = "correct that key") -> InputError:
         """The error for a key whose value cannot be meant."""
-        return InputError(f"{self.where}: `{self.path}{key}` {problem}", hint=hint)
+        line = _line_of(self.file, (*self.steps, key)) if self.file is not None else None
+        where = self.where if line is None else f"{self.where}:{line}"
+        return InputError(f"{where}: `{self.path}{key}` {problem}", hint=hint)
 
     def raw(self, key: str) -> Any:
         """The value as it stands; None where absent or null."""
@@ -151,7 +187,7 @@ class Block:
             return None
         if not isinstance(value, Mapping):
             raise self.wrong(key, f"is {shown(value)}, not a block of keys")
-        return Block(value, self.where, f"{self.path}{key}.")
+        return self._below(value, key)
 
     def blocks(self, key: str) -> tuple[Block, ...]:
         """A mapping below this one, or a list of them; empty where absent."""
@@ -160,7 +196,9 @@ class Block:
         for item in items:
             if not isinstance(item, Mapping):
                 raise self.wrong(key, f"is {shown(item)}, not a block of keys")
-        return tuple(Block(item, self.where, f"{self.path}{key}.") for item in items)
+        if value is items:
+            return tuple(self._below(item, key, place) for place, item in enumerate(items))
+        return tuple(self._below(item, key) for item in items)
 
     def mappings(self, key: str) -> tuple[Mapping[str, Any], ...]:
         """A list of mappings, kept as they are; empty where absent."""
@@ -180,6 +218,9 @@ class Block:
             near = difflib.get_close_matches(str(key), self.asked, n=1, cutoff=0.5)
             hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(self.asked)}"
             raise self.wrong(str(key), "is not a known key", hint)
+
+    def _below(self, values: Mapping[Any, Any], *steps: str | int) -> Block:
+        return Block(values, self.where, f"{self.path}{steps[0]}.", file=self.file, steps=(*self.steps, *steps))
 
     def _items(self, key: str) -> Sequence[Any]:
         value = self.raw(key)
