@@ -8,6 +8,7 @@ names         spellings
 values        values by kind
 objects       flags whose value is a JSON object
 walk          the one walk over the words; `owners` tells what each of them belongs to
+writing       the other way: an engine's command from what is to be started
 """
 
 import json

@@ -52,6 +52,11 @@ class Flag(NamedTuple):
     """The words that it is short for."""
     matters: bool = True
     """False for flags that change no memory (ports, names, logging): read, and passed over in silence."""
+    says: tuple[tuple[str, str], ...] = ()
+    """Values that moeplan calls otherwise than the engine: ours, then its own. For writing; both are read."""
+    key: str = ""
+    """Where the flag is not in all releases: the key of the engine's file of options that says the same in each of them,
+    with dots. For writing."""
 
     @property
     def spellings(self) -> tuple[str, ...]:

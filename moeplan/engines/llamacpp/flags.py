@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from moeplan.core.deployment import Value
 from moeplan.core.units import MIB
 from moeplan.engines.command_line.flag import Field, Flag, quiet, rows
+from moeplan.engines.llamacpp.cache_types import TYPE_NAMES
 
 
 def _on_off(names: str, off: str, *, matters: bool = True) -> Flag:
@@ -48,8 +49,8 @@ _CONTEXT = (
     Flag("--kv-unified-per-slot", "count", ("LLAMA_ARG_KV_UNIFIED_PER_SLOT",), minimum=0),
     Flag("--batch-size", "count", ("-b", "LLAMA_ARG_BATCH")),
     Flag("--ubatch-size", "count", ("-ub", "LLAMA_ARG_UBATCH")),
-    Flag("--cache-type-k", aliases=("-ctk", "LLAMA_ARG_CACHE_TYPE_K")),
-    Flag("--cache-type-v", aliases=("-ctv", "LLAMA_ARG_CACHE_TYPE_V")),
+    Flag("--cache-type-k", aliases=("-ctk", "LLAMA_ARG_CACHE_TYPE_K"), says=tuple(TYPE_NAMES.items())),
+    Flag("--cache-type-v", aliases=("-ctv", "LLAMA_ARG_CACHE_TYPE_V"), says=tuple(TYPE_NAMES.items())),
     # Until 2025 a switch; since then it wants `on`, `off` or `auto`.
     Flag("--flash-attn", aliases=("-fa", "LLAMA_ARG_FLASH_ATTN"), bare="on"),
     *rows("--swa-full/LLAMA_ARG_SWA_FULL", "switch"),
@@ -288,3 +289,12 @@ def common_fields(
     if keys is not None and keys == values:
         found["kv_dtype"] = keys
     return found
+
+
+def own_fields(fields: Mapping[Field, Value], sequences: int) -> tuple[Mapping[Field, Value], Mapping[str, Value]]:
+    """The reverse of `common_fields`: fields and settings as llama.cpp means them, for a command of so many sequences."""
+    found = {**fields, "concurrency": sequences}
+    context, kv_dtype = fields.get("context_tokens"), found.pop("kv_dtype", None)
+    if isinstance(context, int):
+        found["context_tokens"] = context * sequences
+    return found, {} if kv_dtype is None else {"--cache-type-k": kv_dtype, "--cache-type-v": kv_dtype}

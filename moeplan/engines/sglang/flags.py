@@ -70,7 +70,7 @@ _LAYOUT = (
 
 _CACHE = (
     Flag("--mem-fraction-static", "fraction", field="utilization_fraction"),
-    Flag("--kv-cache-dtype", field="kv_dtype", auto=("auto",)),
+    Flag("--kv-cache-dtype", field="kv_dtype", auto=("auto",), says=(("fp8", "fp8_e4m3"),)),
     Flag("--max-total-tokens", "count", decimal=True),
     *rows("--max-running-requests --page-size --c128-page-size --max-mamba-cache-size --swa-prefix-tails", "count"),
     *rows("--swa-full-tokens-ratio --mamba-full-memory-ratio", "number"),

@@ -16,10 +16,16 @@ from moeplan.engines.command_line.flag import Flag, negatable, quiet, rows
 
 _FIELDS = (
     Flag("--model", aliases=("--model_path",), field="model"),  # positional for trtllm-serve; Dynamo has the flag
-    Flag("--hf_revision", aliases=("--revision",), field="revision"),
+    Flag("--hf_revision", aliases=("--revision",), field="revision", key="revision"),
     Flag("--dtype", field="dtype", auto=("auto",)),
     Flag("--max_seq_len", "count", field="context_tokens"),
-    Flag("--kv_cache_dtype", aliases=("--kv_cache_config.dtype",), field="kv_dtype", auto=("auto",)),
+    Flag(
+        "--kv_cache_dtype",
+        aliases=("--kv_cache_config.dtype",),
+        field="kv_dtype",
+        auto=("auto",),
+        key="kv_cache_config.dtype",
+    ),
     # Share of what weights and buffers leave free, not of the whole device.
     Flag(
         "--free_gpu_memory_fraction",
@@ -30,7 +36,7 @@ _FIELDS = (
     Flag("--tensor_parallel_size", "count", ("--tp_size",), field="tp"),
     Flag("--pipeline_parallel_size", "count", ("--pp_size",), field="pp"),
     Flag("--moe_expert_parallel_size", "count", ("--ep_size", "--expert-parallel-size"), field="ep"),
-    *negatable((Flag("--enable_attention_dp", "switch", field="dp_attention"),)),
+    *negatable((Flag("--enable_attention_dp", "switch", field="dp_attention", key="enable_attention_dp"),)),
 )
 
 _SETTINGS = (

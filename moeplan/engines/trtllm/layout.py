@@ -60,7 +60,7 @@ def resolve_layout(spec: ModelSpec, asked: AskedLayout, num_devices: int | None,
         dp_attention=dp_attention,
         dcp=cp,
         redundant_experts=_redundant(spec, asked, stated),
-        pp_layers=asked.pp_layers or _stage_layers(len(spec.layers), pp),
+        pp_layers=asked.pp_layers or first_stages_take_more(len(spec.layers), pp),
         num_nodes=asked.num_nodes or 1,
         num_gpus=tp * pp * cp,
     )
@@ -132,7 +132,8 @@ def _redundant(spec: ModelSpec, asked: AskedLayout, stated: Mapping[str, Value])
     return max(0, slots - experts) if isinstance(slots, int) and experts is not None else 0
 
 
-def _stage_layers(num_layers: int, pp: int) -> tuple[int, ...]:
+def first_stages_take_more(num_layers: int, pp: int) -> tuple[int, ...]:
+    """Layers of each stage: what is left over goes to the first ones (mapping.py: `tensor_split`)."""
     each, left = divmod(num_layers, pp)
     return tuple(each + (stage < left) for stage in range(pp))
 
