@@ -17,6 +17,9 @@ SEQUENCE_GROWTH_HIGH = 0.9
 """Exponent b of `distinct_of_sequence` where no profile tells it: assumed. Observed: 0.58 Qwen3.5-35B, 0.63 Qwen3-30B,
 0.72 GLM-5, 0.80 GLM-4.7-Flash, 0.90 DeepSeek-V4-Flash (facts on routing, section 2c)."""
 
+NEVER = 1e-12
+"""Probability from which an expert counts as touched for sure: sums over experts need not be taken for whole prompts."""
+
 NORMAL_FROM_ROWS = 32
 """Mean rows of a rank from which the busiest rank follows the normal form; below it the Poisson form."""
 
@@ -64,6 +67,7 @@ def zipf(experts: int, exponent: float) -> list[float]:
     return [weight / total for weight in weights]
 
 
+@lru_cache(maxsize=8192)
 def distinct_on_rank(
     experts: int, experts_per_token: int, on_rank: int, tokens: float, ranks: int = 1, skew: float = 0.0
 ) -> float:
@@ -73,7 +77,10 @@ def distinct_on_rank(
     rank has a part of each. `skew` is the exponent of a Zipf law of the gates' weights, 0 for experts alike likely.
     """
     if skew > 0:
-        distinct = distinct_weighted(_zipf_inclusion(experts, experts_per_token, skew), tokens)
+        inclusion = _zipf_inclusion(experts, experts_per_token, skew)
+        rarest = 1 - inclusion[-1]  # weights fall from the first to the last
+        sure = rarest <= 0 or tokens * math.log(rarest) < math.log(NEVER)
+        distinct = float(experts) if sure else distinct_weighted(inclusion, tokens)
     else:
         distinct = distinct_uniform(experts, experts_per_token, tokens)
     if ranks > 1:
@@ -135,6 +142,36 @@ def busiest_rows_weighted(inclusion: Sequence[float], tokens: float, ranks: int)
     if left:
         raise ValueError(f"{len(inclusion)} experts do not divide over {ranks} ranks")
     return tokens * max(sum(inclusion[first : first + on_rank]) for first in range(0, len(inclusion), on_rank))
+
+
+@lru_cache(maxsize=8192)
+def busiest_rows(experts: int, experts_per_token: int, tokens: float, ranks: int, skew: float = 0.0) -> float:
+    """Expected rows of the busiest rank where experts lie on ranks at random, and `skew` is a Zipf law's exponent.
+
+    The largest of three: the uniform form; the normal form with the spread of placement beside that of the batch, sums of
+    m = E/R inclusions drawn without putting back; the rank of the hottest expert. Against draws of 256 experts, 8 a token, over 8
+    and 32 ranks it was 0 to 4 % low at exponents of 0.3, 0.6 and 1.
+    """
+    floor = busiest_rows_uniform(experts, experts_per_token, tokens, ranks)
+    if ranks == 1 or skew <= 0 or experts_per_token >= experts:
+        return floor
+    mean, on_rank = tokens * experts_per_token / ranks, experts / ranks
+    hottest, variance = _zipf_spread(experts, experts_per_token, skew)
+    placed = tokens * tokens * variance * on_rank * (experts - on_rank) / (experts - 1)
+    share = 1 / ranks
+    drawn = tokens * experts_per_token * share * (1 - share) * (experts - experts_per_token) / (experts - 1)
+    spread = mean + normal_maximum(ranks) * math.sqrt(ranks / (ranks - 1)) * math.sqrt(placed + drawn)
+    around_hottest = tokens * (hottest + max(0.0, on_rank - 1) * (experts_per_token - hottest) / (experts - 1))
+    most = tokens * min(experts_per_token, max(1.0, on_rank))
+    return max(floor, min(most, around_hottest), min(most, spread) if mean >= NORMAL_FROM_ROWS else 0.0)
+
+
+@lru_cache(maxsize=64)
+def _zipf_spread(experts: int, experts_per_token: int, skew: float) -> tuple[float, float]:
+    """The largest inclusion, and the variance of all of them."""
+    inclusion = _zipf_inclusion(experts, experts_per_token, skew)
+    even = experts_per_token / experts
+    return max(inclusion), sum((share - even) ** 2 for share in inclusion) / experts
 
 
 @lru_cache(maxsize=64)

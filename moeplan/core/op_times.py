@@ -24,6 +24,9 @@ LATENT_BAND = (0.5, 2.0)
 DISPATCH_BYTES, COMBINE_BYTES = VALUE_BYTES["fp8_block"].operand, 2.0
 """DeepEP sends fp8 with a scale for 128 values, and brings bfloat16 back (its README, low-latency kernels)."""
 
+NETWORK_BYTES_PER_S = 50e9
+"""Assumed beyond one link: a network of 400 Gbit/s for each device, as the nodes of NVIDIA's reference designs have."""
+
 
 class OpTime(NamedTuple):
     """A prediction; nine of ten measurements lie between low and high."""
@@ -74,6 +77,29 @@ class OpTimes:
         self._cache_bytes = cache_bytes
         own = resolved.get("engine_all_reduce")
         self._own = own.kernels[-1].constants if own is not None else None
+
+    @property
+    def bandwidth_bytes_per_s(self) -> float:
+        """Of the device's memory."""
+        return self.resolved["matmul"].device.bandwidth_bytes_per_s
+
+    def send_bytes_per_s(self, gpus: int) -> float:
+        """What joins so many devices: the slower of their links. InputError where the profile names none."""
+        device = self._linked("all_reduce").device
+        return (
+            min(device.link_bytes_per_s, NETWORK_BYTES_PER_S) if gpus > device.domain_gpus else device.link_bytes_per_s
+        )
+
+    def fixed_s(self, operation: Literal["matmul", "attention_decode", "attention_prefill"]) -> float:
+        """Time of an operation that has nothing to do."""
+        return float(self.resolved[operation].kernels[-1].constants.fixed_s)
+
+    def compute_over_memory(self, m: float) -> float:
+        """How many times longer the operations of m rows take than reading the weights, at the shares that are reached."""
+        found = self.resolved["matmul"]
+        constants = _kernel(found, m).constants
+        memory_s = self._values.weight / (found.device.bandwidth_bytes_per_s * constants.memory_fraction)
+        return float(2 * m / (found.device.flops_per_s * constants.compute_fraction) / memory_s)
 
     def matmul_s(self, m: float, n: float, k: float) -> OpTime:
         """Rows (m x k) times weights (k x n) on one rank, in the format that was asked for."""

@@ -1,46 +1,55 @@
 """How long one step of a model takes on one rank: its products, attention, experts and collectives, one after the other.
 
-    step = dense + attention + experts + collectives
+    step = dense + attention + states + experts + exchange + collectives
 
 Each part is the measured kernel's model of that operation (`core/op_times`, `core/latency`) times how often the step runs
-it (`core/step_work`). A step holds one token of each decoding sequence, and new tokens of a prompt beside them. What a step
-has besides (norms, activations between kernels, sampling, the host) is in no public table and is left out, so that a step
-is rather too fast than too slow.
+it (`core/step_work`). A step holds one token of each decoding sequence, and new tokens of prompts beside them. Under
+attention data parallelism each rank has its own sequences, the experts serve those of all ranks, and the step lasts as long
+as that of the rank with most to do. What a step has besides (norms, activations between kernels, sampling, the host) is in
+no public table and is left out, so that a step is rather too fast than too slow.
+
+States of recurrent layers and keys that an indexer scans have no measured kernel: their bytes are read at the memory's
+bandwidth, a guess with a wide band.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from math import hypot
 from typing import Literal, NamedTuple
 
 from moeplan.core.attention_latency import AttentionShape
-from moeplan.core.coverage import busiest_rows_uniform, distinct_on_rank
+from moeplan.core.coverage import busiest_rows, distinct_on_rank
+from moeplan.core.exchange import Exchange, Way, exchange_times
 from moeplan.core.latency import Band, Binding, Device, ExpertShape, KernelConstants, Load, ValueBytes, predict
 from moeplan.core.op_times import OpTime, OpTimes
-from moeplan.core.step_work import AttentionWork, ExpertsWork, Product
+from moeplan.core.step_work import AttentionWork, ExpertsWork, Product, StatesWork
 
 BYTES_BETWEEN_LAYERS = 2
 """Of one value between layers: 16 bit under every engine that is modelled."""
 REDUCES_PER_LAYER = 2
 """Under tensor parallelism a layer sums up over its ranks after attention and after the feed-forward."""
+STATES_BAND = (0.8, 3.0)
+"""Assumed: reading at the full bandwidth is the least that states take; no kernel of them was measured."""
 
-PartName = Literal["dense", "attention", "experts", "collectives"]
+PartName = Literal["dense", "attention", "states", "experts", "exchange", "collectives", "sends"]
+PartBasis = Literal["measured", "carried", "assumed"]
+PartBinding = Binding | Literal["link"]
 
 
 class StepLoad(NamedTuple):
-    """What one step is asked for, of one rank's sequences."""
+    """What one step is asked for, of all data-parallel ranks of a stage together but where it says otherwise."""
 
-    decoding: int
+    decoding: float
     """Sequences that get one token each."""
     context_tokens: float
     """That a decoding sequence remembers, on average."""
-    new_tokens: int = 0
-    """Of a prompt that is being read beside them."""
-    past_tokens: int = 0
-    """Of that prompt, that were read before."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that go through every layer."""
-        return self.decoding + self.new_tokens
+    new_tokens: float = 0
+    """Of prompts that are being read beside them, on a rank that reads."""
+    past_tokens: float = 0
+    """Of each such prompt, that were read before."""
+    prompts: float = 1
+    """That the new tokens of a rank belong to."""
+    reading: float = 1
+    """Data-parallel ranks that read prompts at once."""
 
 
 class ExpertKernel(NamedTuple):
@@ -70,6 +79,20 @@ class StepModel(NamedTuple):
     """Ranks that share every layer and sum up after it."""
     expert_ranks: int
     """Ranks that share the experts as wholes."""
+    data_ranks: int = 1
+    """Groups of such ranks, each with its own sequences and all with the same experts."""
+    states: StatesWork = StatesWork(0, 0.0)
+    balanced: bool = False
+    """True where copies of experts even out the ranks' rows."""
+    exchange: Way = "gather"
+    """How tokens reach the experts of other groups."""
+    cache_ranks: int = 1
+    """Ranks that share the tokens of a sequence's cache."""
+    stages_at_once: bool = True
+    """Whether an engine keeps all stages of a pipeline busy with parts of the batch."""
+    engine: str = ""
+    hardware: str = ""
+    """Name of the hardware profile."""
 
 
 class StepPart(NamedTuple):
@@ -79,8 +102,8 @@ class StepPart(NamedTuple):
     seconds: float
     low_s: float
     high_s: float
-    basis: Literal["measured", "carried"]
-    binding: Binding | Literal["link", "mixed"]
+    basis: PartBasis
+    binding: PartBinding
 
 
 class StepTime(NamedTuple):
@@ -95,59 +118,94 @@ class StepTime(NamedTuple):
 
     @property
     def low_s(self) -> float:
-        """As if every part were at the lower end of its band."""
-        return sum(part.low_s for part in self.parts)
+        """Parts are off independently of each other, so their distances add up by squares."""
+        return self.seconds - hypot(*(part.seconds - part.low_s for part in self.parts))
 
     @property
     def high_s(self) -> float:
-        """As if every part were at the upper end."""
-        return sum(part.high_s for part in self.parts)
+        """As `low_s`."""
+        return self.seconds + hypot(*(part.high_s - part.seconds for part in self.parts))
 
     @property
     def slowest(self) -> StepPart:
         """The part that takes longest."""
         return max(self.parts, key=lambda part: part.seconds)
 
+    @property
+    def basis(self) -> PartBasis:
+        """The weakest of the parts'."""
+        told = {part.basis for part in self.parts}
+        return "assumed" if "assumed" in told else "carried" if "carried" in told else "measured"
+
 
 def step_time(model: StepModel, load: StepLoad, skew: float = 0.0) -> StepTime:
-    """Seconds of one step. `skew` is the exponent of a Zipf law of the gates' weights, 0 for experts alike likely."""
+    """Seconds of one step. `skew` is the exponent of a Zipf law of the gates' weights, 0 for experts alike likely.
+
+    UnknownError where devices lie beyond what was measured.
+    """
+    decoding = -(-load.decoding // model.data_ranks)
+    mine = _Mine(decoding, decoding + load.new_tokens, load.decoding + load.new_tokens * load.reading)
     parts = (
-        _dense(model, load),
-        _attention(model, load),
-        _experts(model, load, skew),
-        _collectives(model, load),
+        _dense(model, load, mine),
+        _attention(model, load, mine),
+        _states(model, load, mine),
+        _experts(model, mine, skew),
+        _exchange(model, mine),
+        _collectives(model, mine),
     )
     return StepTime(tuple(part for part in parts if part is not None))
 
 
-def _dense(model: StepModel, load: StepLoad) -> StepPart:
+class _Mine(NamedTuple):
+    """The busiest rank's share of a step."""
+
+    decoding: float
+    tokens: float
+    """That go through its attention."""
+    of_all: float
+    """Tokens of all data-parallel ranks."""
+
+
+def _dense(model: StepModel, load: StepLoad, mine: _Mine) -> StepPart:
     # The head is asked for tokens that a next one is sampled for: each decoding sequence's, and a prompt's last one.
-    sampled = load.decoding + (load.new_tokens > 0)
-    found = [
-        (
-            model.by_format[product.format].matmul_s(
-                sampled if product.role == "lm_head" else load.tokens, product.columns, product.depth
-            ),
-            product.count,
-        )
-        for product in model.products
-    ]
-    return _summed("dense", found, "memory" if load.new_tokens == 0 else "mixed")
+    sampled = mine.decoding + load.prompts * (load.new_tokens > 0)
+    found = []
+    fixed_s = computed = moved = 0.0
+    ratios: dict[tuple[str, float], tuple[float, float]] = {}
+    for product in model.products:
+        rows = sampled if product.role == "lm_head" else mine.tokens
+        if product.groups > 1:
+            rows *= min(product.groups, model.data_ranks)
+        times = model.by_format[product.format]
+        key = product.format, rows
+        if key not in ratios:
+            ratios[key] = times.fixed_s("matmul"), times.compute_over_memory(rows)
+        fixed, ratio = ratios[key]
+        found.append((times.matmul_s(rows, product.columns, product.depth), product.count))
+        size = product.columns * product.depth * product.count
+        fixed_s += fixed * product.count
+        computed += ratio * size
+        moved += size
+    return _summed("dense", found, "compute" if computed > moved else "memory", fixed_s)
 
 
-def _attention(model: StepModel, load: StepLoad) -> StepPart:
+def _attention(model: StepModel, load: StepLoad, mine: _Mine) -> StepPart | None:
     times = next(iter(model.by_format.values()))
     found: list[tuple[OpTime, int]] = []
+    fixed_s = 0.0
     for work in model.attention:
         reach = min(work.window_tokens or float("inf"), work.chosen_tokens or float("inf"))
         shape = shape_of(work)
         if load.decoding:
-            seen = min(load.context_tokens, reach)
-            found.append((times.attention_decode_s(load.decoding, seen, shape), work.count))
+            seen = min(load.context_tokens / model.cache_ranks, reach)
+            found.append((times.attention_decode_s(mine.decoding, seen, shape), work.count))
+            fixed_s += times.fixed_s("attention_decode") * work.count
         if load.new_tokens:
             past = min(float(load.past_tokens), reach)
-            found.append((times.attention_prefill_s(1, load.new_tokens, past, shape), work.count))
-    return _summed("attention", found, "memory" if load.new_tokens == 0 else "mixed")
+            new = load.new_tokens / load.prompts
+            found.append((times.attention_prefill_s(load.prompts, new, past, shape), work.count))
+            fixed_s += times.fixed_s("attention_prefill") * work.count
+    return _summed("attention", found, "compute" if load.new_tokens else "memory", fixed_s) if found else None
 
 
 def shape_of(work: AttentionWork) -> AttentionShape:
@@ -156,14 +214,25 @@ def shape_of(work: AttentionWork) -> AttentionShape:
     return AttentionShape(work.heads, work.kv_heads, work.key_dim, work.value_dim, entry)
 
 
-def _experts(model: StepModel, load: StepLoad, skew: float) -> StepPart | None:
+def _states(model: StepModel, load: StepLoad, mine: _Mine) -> StepPart | None:
+    states = model.states
+    num_bytes = states.sequence_bytes + states.token_bytes * load.context_tokens
+    if not num_bytes:
+        return None
+    # A prompt leaves one state behind, and its new tokens are scored against those before them.
+    seconds = (mine.decoding + load.prompts * (load.new_tokens > 0)) * num_bytes
+    seconds /= next(iter(model.by_format.values())).bandwidth_bytes_per_s
+    return StepPart("states", seconds, seconds * STATES_BAND[0], seconds * STATES_BAND[1], "assumed", "memory")
+
+
+def _experts(model: StepModel, mine: _Mine, skew: float) -> StepPart | None:
     kernel = model.kernel
     if kernel is None or not model.experts:
         return None
     found = []
     slowest = None
     for work in model.experts:
-        asked = expert_load(work, load.tokens, model.expert_ranks, skew)
+        asked = expert_load(work, mine.of_all, model.expert_ranks, skew, balanced=model.balanced)
         shape = ExpertShape(
             work.hidden,
             work.width,
@@ -180,30 +249,78 @@ def _experts(model: StepModel, load: StepLoad, skew: float) -> StepPart | None:
     return _summed("experts", found, slowest or "memory")
 
 
-def expert_load(work: ExpertsWork, tokens: int, ranks: int, skew: float) -> Load:
-    """Distinct experts and rows of the busiest rank: of all experts where ranks share their width."""
+def expert_load(work: ExpertsWork, tokens: float, ranks: int, skew: float, *, balanced: bool = False) -> Load:
+    """Distinct experts and rows of the busiest rank: of all experts where ranks share their width.
+
+    `balanced`: copies of experts leave the noise of a batch alone, as uniform routing has it (facts on routing, section 4).
+    """
     experts, chosen = work.experts, work.experts_per_token
     distinct = distinct_on_rank(experts, chosen, work.experts_on_rank, tokens, ranks, skew)
-    rows = tokens * chosen if ranks == 1 else busiest_rows_uniform(experts, chosen, tokens, ranks)
-    return Load(tokens, distinct, rows)
+    return Load(tokens, distinct, busiest_rows(experts, chosen, tokens, ranks, 0.0 if balanced else skew))
 
 
-def _collectives(model: StepModel, load: StepLoad) -> StepPart | None:
-    if model.tensor_ranks == 1:
+def _exchange(model: StepModel, mine: _Mine) -> StepPart | None:
+    if model.data_ranks == 1 or not model.experts:
         return None
     times = next(iter(model.by_format.values()))
-    num_bytes = load.tokens * model.hidden * BYTES_BETWEEN_LAYERS
-    one = times.all_reduce_s(model.tensor_ranks, num_bytes)
-    return _summed("collectives", [(one, REDUCES_PER_LAYER * model.num_layers)], "link")
+    found = []
+    for work in model.experts:
+        gpus = model.data_ranks * model.tensor_ranks
+        asked = Exchange(model.exchange, gpus, work.hidden, work.experts, work.experts_per_token)
+        found += [(one, work.count) for one in exchange_times(asked, times, mine.tokens / model.tensor_ranks)]
+    return _summed("exchange", found, "link")
 
 
-def _summed(name: PartName, found: list[tuple[OpTime, int]], binding: Binding | Literal["link", "mixed"]) -> StepPart:
-    carried = any(one.basis == "carried" for one, _ in found)
-    return StepPart(
-        name,
-        sum(one.seconds * count for one, count in found),
-        sum(one.low_s * count for one, count in found),
-        sum(one.high_s * count for one, count in found),
-        "carried" if carried else "measured",
-        binding,
-    )
+def _collectives(model: StepModel, mine: _Mine) -> StepPart | None:
+    """Sums over the tensor-parallel ranks; what experts computed for other groups comes back by the exchange."""
+    times = next(iter(model.by_format.values()))
+    num_bytes = mine.tokens * model.hidden * BYTES_BETWEEN_LAYERS
+    sparse = sum(work.count for work in model.experts) if model.data_ranks > 1 else 0
+    found = []
+    fixed_s = 0.0
+    if model.tensor_ranks > 1:
+        count = REDUCES_PER_LAYER * model.num_layers - sparse
+        found.append((times.all_reduce_s(model.tensor_ranks, num_bytes), count))
+        fixed_s += times.all_reduce_s(model.tensor_ranks, 0).seconds * count
+    shared = any(product.role == "dense_mlp" and product.groups > 1 for product in model.products)
+    if model.data_ranks > 1 and shared and model.num_layers > sparse:
+        gpus, gathered = model.data_ranks * model.tensor_ranks, num_bytes * model.data_ranks
+        for one in (times.all_gather_s(gpus, gathered), times.reduce_scatter_s(gpus, gathered)):
+            found.append((one, model.num_layers - sparse))
+    return _summed("collectives", found, "link", fixed_s) if found else None
+
+
+def _summed(name: PartName, found: list[tuple[OpTime, int]], binding: PartBinding, fixed_s: float = 0.0) -> StepPart:
+    """Equal operations are off in the same way: their bands add up. What is mostly fixed time is bound by it."""
+    seconds = low_s = high_s = 0.0
+    carried = False
+    for (one_s, one_low_s, one_high_s, basis), count in found:
+        seconds += one_s * count
+        low_s += one_low_s * count
+        high_s += one_high_s * count
+        carried = carried or basis == "carried"
+    told: PartBasis = "carried" if carried else "measured"
+    return StepPart(name, seconds, low_s, high_s, told, "fixed" if 2 * fixed_s > seconds else binding)
+
+
+def one_after_another(steps: Iterable[StepTime], sends: StepPart | None = None) -> StepTime:
+    """Stages of a pipeline as one step: parts of one name added up, and what stages send to each other."""
+    steps = tuple(steps)
+    if len(steps) == 1:
+        return steps[0]
+    by_name: dict[PartName, list[StepPart]] = {}
+    for step in steps:
+        for part in step.parts:
+            by_name.setdefault(part.name, []).append(part)
+    parts = [
+        StepPart(
+            name,
+            sum(part.seconds for part in some),
+            sum(part.low_s for part in some),
+            sum(part.high_s for part in some),
+            StepTime(tuple(some)).basis,
+            max(some, key=lambda part: part.seconds).binding,
+        )
+        for name, some in by_name.items()
+    ]
+    return StepTime((*parts, *((sends,) if sends is not None else ())))

@@ -8,6 +8,7 @@ one product, as engines merge them: queries, keys and values; gate and up.
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from moeplan.core.kv_cache import CacheRules, entry_bytes, mixer_cache, state_bytes
 from moeplan.core.layout import Division, Stage
 from moeplan.core.model import (
     CompressedAttention,
@@ -42,6 +43,8 @@ class Product(NamedTuple):
     format: str
     """Of the weights, as `core.quant` names it."""
     count: int  # type: ignore[assignment]  # hides tuple.count, which no record needs
+    groups: int = 1
+    """Times as many ranks share it as share attention: so many groups' tokens go through it under attention data parallelism."""
 
 
 class AttentionWork(NamedTuple):
@@ -76,6 +79,19 @@ class ExpertsWork(NamedTuple):
     count: int  # type: ignore[assignment]  # hides tuple.count, which no record needs
 
 
+class StatesWork(NamedTuple):
+    """Bytes of one rank that a step reads beside weights and attention: fixed states, and keys that an indexer scans."""
+
+    sequence_bytes: int
+    """Read and written for each decoding sequence."""
+    token_bytes: float
+    """Read for each token that a decoding sequence remembers."""
+
+
+STATES = CacheRules("bfloat16", "bfloat16", "bfloat16")
+"""As engines keep states and an indexer's keys unless they are told otherwise."""
+
+
 def products(
     held: Iterable[Holding], division: Division, stage: Stage, *, tied_embedding: bool = False
 ) -> tuple[Product, ...]:
@@ -105,13 +121,23 @@ def products(
         block = weight.name.rpartition(".weight")[0].rpartition(".")[0] or weight.name
         alone = weight.name if weight.split == "row" else ""
         beside = (block, alone, weight.split == "replicated", holding.layers)
-        key = Product(role, 0, depth, holding.format, layers), beside
+        key = Product(role, 0, depth, holding.format, layers, groups_of(role, division)), beside
         merged[key] = merged.get(key, 0) + rows * weight.count
     counts: dict[Product, int] = {}
     for (product, _), columns in merged.items():
         one = product._replace(columns=columns, count=1)
         counts[one] = counts.get(one, 0) + product.count
     return tuple(each._replace(count=count) for each, count in counts.items())
+
+
+def groups_of(role: Role, division: Division) -> int:
+    """How many attention groups share a dense matrix; 1 where it is divided as attention is, or less."""
+    ranks = {
+        "dense_mlp": division.dense_mlp,
+        "shared_experts": division.shared_experts,
+        "lm_head": division.lm_head,
+    }.get(role, division.attention)
+    return max(1, ranks // division.attention)
 
 
 def attention_work(layers: Iterable[Layer], ranks: int) -> tuple[AttentionWork, ...]:
@@ -180,3 +206,16 @@ def experts_work(
             )
             counts[one] = counts.get(one, 0) + 1
     return tuple(each._replace(count=count) for each, count in counts.items())
+
+
+def states_work(layers: Iterable[Layer], hidden: int, ranks: int) -> StatesWork:
+    """States of recurrent layers, shared out over `ranks`, and keys of indexers, which every rank holds whole."""
+    fixed, scanned = 0, 0.0
+    for layer in layers:
+        for mixer in layer.mixers:
+            for row in mixer_cache(mixer, hidden):
+                if row.kind == "recurrent":
+                    fixed += 2 * state_bytes(row, STATES, ranks)
+                elif row.kind in ("indexer_keys", "compressed_indexer_keys"):
+                    scanned += entry_bytes(row, STATES) / row.tokens_per_entry
+    return StatesWork(fixed, scanned)

@@ -1,17 +1,35 @@
-"""A model on a rank, with the measured times of its operations: the constants that `core/step_time` multiplies."""
+"""A model on a rank, with the measured times of its operations: the constants that `core/step_time` multiplies.
+
+A search asks for one model under many layouts and on many cards. What depends on few of them is kept: times of operations by
+card, engine and format; products by weights, division and stage.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any, TypeVar
 
+from moeplan.core.exchange import Way
 from moeplan.core.hardware import Hardware
 from moeplan.core.latency import device_of, value_bytes
-from moeplan.core.layout import Division, Place
-from moeplan.core.model import ModelSpec
-from moeplan.core.placement import stage_spec
+from moeplan.core.layout import Division, Layout, Place, Stage
+from moeplan.core.model import Layer, ModelSpec
+from moeplan.core.op_device import op_device
+from moeplan.core.op_times import OpTimes
+from moeplan.core.placement import stage_spec, stages
 from moeplan.core.quant import Holding
 from moeplan.core.step_time import ExpertKernel, StepModel
-from moeplan.core.step_work import attention_work, experts_work, products
+from moeplan.core.step_work import (
+    AttentionWork,
+    ExpertsWork,
+    Product,
+    StatesWork,
+    attention_work,
+    experts_work,
+    products,
+    states_work,
+)
 from moeplan.sources.kernel_constants import kernel_set
 from moeplan.sources.op_constants import op_times
 
@@ -28,10 +46,99 @@ KERNEL_FORMATS = {
 """Formats of weights by the beginning of their names, in the words of the measurements; all others move as bfloat16."""
 
 
+STAGES_IN_TURN = ("llamacpp", "transformers")
+"""Engines that run the stages of a pipeline one after the other in decode: a batch is not parted."""
+
+MOST_KEPT = 1024
+
+Answer = TypeVar("Answer")
+
+
+class _Kept:
+    """Answers about objects that cannot be hashed, by which object it was; the oldest ones make room."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+
+    def of(self, things: tuple[Any, ...], key: tuple[Any, ...], make: Callable[[], Answer]) -> Answer:
+        """The answer for these very objects and key; the objects are held, so that their numbers are no others'."""
+        full = (*map(id, things), *key)
+        if full not in self._found:
+            if len(self._found) >= MOST_KEPT:
+                del self._found[next(iter(self._found))]
+            self._found[full] = things, make()
+        answer: Answer = self._found[full][1]
+        return answer
+
+
+_times, _kernels, _works = _Kept(), _Kept(), _Kept()
+
+Work = tuple[tuple[Product, ...], tuple[AttentionWork, ...], tuple[ExpertsWork, ...], StatesWork]
+
+_equal_works: dict[Work, Work] = {}
+
+
+@lru_cache(maxsize=256)
 def kernel_format(name: str) -> str:
     """The measurements' word for a format: the longest beginning that it has counts."""
     known = [start for start in KERNEL_FORMATS if name.startswith(start)]
     return KERNEL_FORMATS[max(known, key=len)] if known else "bfloat16"
+
+
+def served_stages(
+    spec: ModelSpec,
+    held: Iterable[Holding],
+    hardware: Hardware,
+    engine: str,
+    division: Division,
+    layout: Layout,
+    *,
+    version: str | None = None,
+    exchange: Way | None = None,
+) -> tuple[StepModel, ...] | None:
+    """A model for each pipeline stage: its slowest rank, the first of those that hold most experts.
+
+    `held` are the weights that the engine keeps; hand in the same tuple again for quick answers. Without an `exchange` the
+    engines' default is taken, all tokens gathered, and beyond one link DeepEP's kernels, the only ones that were measured there.
+    None for a device of which no kernel was measured. InputError for a profile that lacks a bandwidth or a rate.
+    """
+    held = held if isinstance(held, tuple) else tuple(held)
+    data_ranks = layout.dp if layout.dp_attention else 1
+    if exchange is None:
+        exchange = "low_latency" if _beyond_the_link(hardware, division, data_ranks) else "gather"
+    found: list[StepModel] = []
+    alike: dict[int, StepModel] = {}
+    for stage in stages(layout, len(spec.layers)):
+        work = _stage_work(spec, held, division, stage)
+        if id(work) not in alike:
+            one = step_model(spec, held, hardware, engine, division, Place((0,), stage), version=version)
+            if one is None:
+                return None
+            alike[id(work)] = one._replace(
+                data_ranks=data_ranks, exchange=exchange, stages_at_once=engine not in STAGES_IN_TURN
+            )
+        found.append(alike[id(work)])
+    return tuple(found)
+
+
+def _stage_work(
+    spec: ModelSpec, held: tuple[Holding, ...], division: Division, stage: Stage, expert_rank: int = 0
+) -> Work:
+    """What a rank of a stage computes; stages that compute the same share one."""
+
+    def make() -> Work:
+        work = _work(spec, held, division, stage, expert_rank)
+        return _equal_works.setdefault(work, work)
+
+    if len(_equal_works) > MOST_KEPT:
+        _equal_works.clear()
+    return _works.of((held, spec), (division, stage, expert_rank), make)
+
+
+def _beyond_the_link(hardware: Hardware, division: Division, data_ranks: int) -> bool:
+    if division.expert_ep == 1 or data_ranks == 1:
+        return False
+    return data_ranks * division.attention > op_device(hardware, "bfloat16", cached=False).domain_gpus
 
 
 def step_model(
@@ -48,38 +155,67 @@ def step_model(
 
     Raises InputError for a profile that lacks a bandwidth or a rate.
     """
-    held = tuple(held)
+    held = held if isinstance(held, tuple) else tuple(held)
     stage = place.stage
-    mine = products(held, division, stage, tied_embedding=spec.tied_embedding)
+    work = _stage_work(spec, held, division, stage, place.expert_rank)
+    mine, attention, experts, states = work
     by_format = {}
     # Attention and collectives move 16-bit values, whatever the weights are stored in.
     for name in dict.fromkeys(("bf16", *(product.format for product in mine))):
-        times = op_times(hardware, engine, kernel_format(name))
+        times = _op_times(hardware, engine, kernel_format(name))
         if times is None:
             return None
         by_format[name] = times
-    layers = stage_spec(spec, stage).layers
-    experts = experts_work(layers, spec.hidden_size, division, place.expert_rank)
     return StepModel(
         products=mine,
-        attention=attention_work(layers, division.attention),
+        attention=attention,
         experts=experts,
         by_format=by_format,
         kernel=_kernel(held, hardware, engine, division, version) if experts else None,
         hidden=spec.hidden_size,
-        num_layers=len(layers),
+        num_layers=stage.end_layer - stage.first_layer,
         tensor_ranks=division.attention,
         expert_ranks=division.expert_ep,
+        states=states,
+        balanced=division.redundant_experts > 0,
+        cache_ranks=division.cache_tokens,
+        engine=engine,
+        hardware=hardware.profile,
     )
+
+
+def _work(spec: ModelSpec, held: tuple[Holding, ...], division: Division, stage: Stage, expert_rank: int) -> Work:
+    layers: tuple[Layer, ...] = stage_spec(spec, stage).layers
+    return (
+        products(held, division, stage, tied_embedding=spec.tied_embedding),
+        attention_work(layers, division.attention),
+        experts_work(layers, spec.hidden_size, division, expert_rank),
+        states_work(layers, spec.hidden_size, division.attention),
+    )
+
+
+def _op_times(hardware: Hardware, engine: str, dtype: str) -> OpTimes | None:
+    return _times.of((hardware,), (engine, dtype), lambda: op_times(hardware, engine, dtype))
 
 
 def _kernel(
     held: tuple[Holding, ...], hardware: Hardware, engine: str, division: Division, version: str | None
 ) -> ExpertKernel | None:
     """The kernel of the format that most of the experts are stored in."""
+    name = _works.of((held,), ("experts",), lambda: _format_of_experts(held))
+    whole = division.expert_ep > 1
+    return _kernels.of(
+        (hardware,), (engine, name, whole, version), lambda: _chosen(hardware, engine, name, version, whole=whole)
+    )
+
+
+def _format_of_experts(held: tuple[Holding, ...]) -> str:
     experts = [holding for holding in held if holding.weight.role == "routed_experts"]
-    dtype = kernel_format(max(experts, key=lambda holding: holding.num_bytes).format)
-    chosen = kernel_set(hardware, engine, dtype, expert_parallel=division.expert_ep > 1, version=version)
+    return kernel_format(max(experts, key=lambda holding: holding.num_bytes).format)
+
+
+def _chosen(hardware: Hardware, engine: str, dtype: str, version: str | None, *, whole: bool) -> ExpertKernel | None:
+    chosen = kernel_set(hardware, engine, dtype, expert_parallel=whole, version=version)
     if chosen is None:
         return None
     return ExpertKernel(

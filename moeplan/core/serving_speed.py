@@ -1,0 +1,264 @@
+"""How fast a replica serves: time to the first token, time per output token, tokens per second, with bands and what binds.
+
+Steps come from `core/step_time`, their order from `core/closed_loop`. A replica is one whole layout: stages that run one
+after the other, and data-parallel ranks that share the experts. Means, not percentiles.
+"""
+
+from collections.abc import Sequence
+from math import exp, hypot, log
+from typing import Literal, NamedTuple
+
+from moeplan.core.closed_loop import Loop, Passing, Reading, readings, served
+from moeplan.core.errors import InputError
+from moeplan.core.step_time import (
+    BYTES_BETWEEN_LAYERS,
+    PartBinding,
+    StepLoad,
+    StepModel,
+    StepPart,
+    StepTime,
+    one_after_another,
+    step_time,
+)
+
+LIGHT_SKEW = 0.3
+"""Exponent of a light skew of the gates (facts on routing, section 3c); without any, errors on public runs are alike."""
+
+PROMPT_LAYER_S = 1.15e-3
+"""What a step that reads a prompt keeps its first token waiting for each layer, beyond its kernels: launches one by one
+outside of graphs, tokenising, scheduling, the way to the client. No table has these. Fitted to TTFT of the 16 runs of
+`benchmarks/data/throughput.csv` (`benchmarks/throughput.py:fitted_layer_s`): 1.00 to 1.35 ms without one model after the other,
+median error 20 % on the model left out (15 % without the runs that may speculate), worst 65 %. It counts for first tokens
+alone: as part of the steps that others decode beside, the worst error of their TPOT would rise from 42 to 66 %."""
+
+TPOT_WIDTH = 0.19
+"""Half width of the band of TPOT, a logarithm, for what is in no step: norms, sampling, the host, an engine's version. The
+scatter of the 16 runs in excess of the kernels' own bands (`benchmarks/throughput.py:width_of`). 14 of the 16 lie inside;
+12 where the width comes from the other models' runs alone."""
+
+TTFT_WIDTH = 0.37
+"""The same for TTFT: 15 of the 16 runs lie inside, 13 with constants of the other models' runs alone."""
+
+SENDS_BAND = (0.5, 5.0)
+"""Assumed: sends between stages at the full rate of the link are the least; none was measured."""
+
+MEASURED_PROFILES = ("nvidia-h100-sxm", "nvidia-h200-sxm", "nvidia-b200-sxm")
+MEASURED_ENGINES = ("vllm", "sglang", "trtllm")
+MEASURED_USERS, MEASURED_INPUT, MEASURED_OUTPUT, MEASURED_RANKS = (4, 64), (512, 8192), (512, 1024), (1, 8)
+"""What the published runs span that the model was held against (`benchmarks/data/throughput.csv`)."""
+
+FigureBasis = Literal["measured", "carried", "assumed"]
+
+TERMS: dict[PartBinding, str] = {
+    "memory": "memory bandwidth",
+    "compute": "compute",
+    "fixed": "fixed time",
+    "traffic": "memory bandwidth of rows",
+    "routing": "routing",
+    "link": "link",
+}
+
+
+class ServedLoad(NamedTuple):
+    """What a replica is asked for."""
+
+    concurrency: int
+    """Requests in flight on one replica."""
+    input_tokens: float
+    output_tokens: float
+    step_tokens: int
+    """Most tokens of one step of a data-parallel rank."""
+
+
+class Figure(NamedTuple):
+    """A value between low and high, and the weakest way in which one of its parts is known."""
+
+    value: float
+    low: float
+    high: float
+    basis: FigureBasis
+
+
+class ServingSpeed(NamedTuple):
+    """What a replica does under a load."""
+
+    ttft_s: Figure
+    tpot_s: Figure
+    output_tokens_per_s: Figure
+    """Of the whole replica."""
+    decode: StepTime
+    """One token of every sequence, through all stages."""
+    prefill: StepTime
+    """The step that reads a prompt, or a chunk of one, beside the others' tokens."""
+    binding: str
+    """What takes longest in a step of decode: term and part."""
+    regime: str
+    """One sentence on what that means."""
+    extrapolated: tuple[str, ...]
+    """What lies outside of the runs that the model was held against, or is not modelled."""
+
+
+def serving_speed(stages: Sequence[StepModel], load: ServedLoad, skew: float = LIGHT_SKEW) -> ServingSpeed:
+    """Speed of a replica whose pipeline has these stages, each its slowest rank.
+
+    InputError for a load without users or tokens; UnknownError where devices lie beyond what was measured.
+    """
+    _check(load)
+    first = stages[0]
+    users, groups = load.concurrency, first.data_ranks
+    # Parts of a batch that are in the stages at once: each stage works on one of them.
+    parts = min(len(stages), users) if first.stages_at_once else 1
+    context = load.input_tokens + load.output_tokens / 2
+    room = max(1.0, load.step_tokens - (-(-users // (groups * parts)) - 1))
+    loop = Loop(users, load.input_tokens, load.output_tokens, room, groups)
+    found = readings(loop)
+
+    def beside(reading: Reading) -> tuple[StepTime, Passing]:
+        others = (users - 1) / parts
+        return _through(stages, StepLoad(others, context, *reading), skew)
+
+    decode, decode_s = _through(stages, StepLoad(users / parts, context), skew)
+    prefill, alone_s = beside(found.alone)
+    full, full_s = beside(found.full) if found.full != found.alone else (prefill, alone_s)
+    mixed, mixed_s = beside(found.mixed) if found.mixed != found.alone else (prefill, alone_s)
+    layers = [stage.num_layers for stage in stages]
+    delay = Passing(PROMPT_LAYER_S * sum(layers), PROMPT_LAYER_S * max(layers))
+    result = served(loop, decode_s, alone_s, mixed_s, full_s, delay=delay, parts=parts)
+
+    share = found.mixed_share
+    tpot = _figure(
+        result.tpot_s,
+        TPOT_WIDTH,
+        (decode, max(0.0, 1 - share)),
+        (mixed, share),
+    )
+    ttft = _figure(result.ttft_s, TTFT_WIDTH, (prefill, 1.0), (full, 1.0))
+    answer = max(0.0, load.output_tokens - 1)
+
+    def rate(ttft_s: float, tpot_s: float) -> float:
+        return users * load.output_tokens / (ttft_s + answer * tpot_s)
+
+    return ServingSpeed(
+        ttft,
+        tpot,
+        Figure(
+            result.output_tokens_per_s,
+            rate(ttft.high, tpot.high),
+            rate(ttft.low, tpot.low),
+            _weakest(ttft.basis, tpot.basis),
+        ),
+        decode,
+        prefill,
+        f"{TERMS[decode.slowest.binding]} ({decode.slowest.name})",
+        _regime(decode, stages),
+        _extrapolated(stages, load, decode),
+    )
+
+
+def _through(stages: Sequence[StepModel], load: StepLoad, skew: float) -> tuple[StepTime, Passing]:
+    """A step through all stages."""
+    if len(stages) == 1:
+        step = step_time(stages[0], load, skew)
+        return step, Passing(step.seconds, step.seconds)
+    # Stages that compute the same are one object.
+    alike = {id(stage): step_time(stage, load, skew) for stage in {id(stage): stage for stage in stages}.values()}
+    steps = [alike[id(stage)] for stage in stages]
+    whole = one_after_another(steps, _sends(stages, load))
+    return whole, Passing(whole.seconds, max(step.seconds for step in steps))
+
+
+def _sends(stages: Sequence[StepModel], load: StepLoad) -> StepPart:
+    """Activations from each stage to the next, at the full rate of what joins them: the link, or a network."""
+    first = stages[0]
+    times = next(iter(first.by_format.values()))
+    tokens = -(-load.decoding // first.data_ranks) + load.new_tokens
+    rate = times.send_bytes_per_s(len(stages) * first.tensor_ranks * first.data_ranks)
+    seconds = (len(stages) - 1) * tokens * first.hidden * BYTES_BETWEEN_LAYERS / rate
+    return StepPart("sends", seconds, seconds * SENDS_BAND[0], seconds * SENDS_BAND[1], "assumed", "link")
+
+
+def _figure(value: float, width: float, *steps: tuple[StepTime, float]) -> Figure:
+    """A band as wide as the steps' own and a width of what is in no step, as independent errors add: logarithms by squares."""
+    seconds = sum(step.seconds * share for step, share in steps)
+    low = sum(step.low_s * share for step, share in steps)
+    high = sum(step.high_s * share for step, share in steps)
+    return Figure(
+        value,
+        value * exp(-hypot(log(seconds / low), width)),
+        value * exp(hypot(log(high / seconds), width)),
+        _weakest(*(step.basis for step, share in steps if share)),
+    )
+
+
+def _weakest(*told: FigureBasis) -> FigureBasis:
+    return "assumed" if "assumed" in told else "carried" if "carried" in told else "measured"
+
+
+def _regime(decode: StepTime, stages: Sequence[StepModel]) -> str:
+    """What the slowest part of decode means for whoever chooses hardware."""
+    experts = next((part for part in decode.parts if part.name == "experts"), None)
+    slowest = decode.slowest
+    if slowest.name in ("collectives", "exchange", "sends"):
+        return "link-bound: fewer ranks, or a faster link, gain more than a faster card"
+    if slowest.binding == "fixed":
+        return "bound by fixed times of kernels: more bandwidth or more ranks gain little, more users cost little"
+    if experts is None:
+        told = {
+            "memory": "bandwidth-bound: more users cost little",
+            "compute": "compute-bound: more users cost as much more",
+        }
+        return told.get(slowest.binding, "bound by what kernels do beside their products")
+    ranks = stages[0].expert_ranks
+    if experts.binding == "memory":
+        waits = "; ranks wait for the one that touches most experts" if ranks > 1 else ""
+        return f"imbalance costs nothing here: the experts are bandwidth-bound{waits}"
+    if experts.binding == "compute":
+        waits = f"the busiest of {ranks} ranks holds up all" if ranks > 1 else "but on one rank it evens out"
+        return f"the experts are compute-bound: imbalance counts, {waits}"
+    if experts.binding == "fixed":
+        return "imbalance costs nothing here: the experts are bound by fixed times of their kernels"
+    return "the experts are bound by moving and routing rows"
+
+
+def _extrapolated(stages: Sequence[StepModel], load: ServedLoad, decode: StepTime) -> tuple[str, ...]:
+    first = stages[0]
+    ranks = first.tensor_ranks * first.data_ranks
+    ranges = (
+        ("concurrency", load.concurrency, MEASURED_USERS),
+        ("input length", load.input_tokens, MEASURED_INPUT),
+        ("output length", load.output_tokens, MEASURED_OUTPUT),
+        ("ranks", ranks, MEASURED_RANKS),
+    )
+    told = [
+        f"{name} {value:g} (measured: {low} to {high})"
+        for name, value, (low, high) in ranges
+        if not low <= value <= high
+    ]
+    if first.hardware not in MEASURED_PROFILES:
+        told.append(f"card {first.hardware}")
+    if first.engine not in MEASURED_ENGINES:
+        told.append(f"engine {first.engine}")
+    if all(not stage.experts for stage in stages):
+        told.append("dense models")
+    if len(stages) > 1:
+        told.append("pipeline stages")
+    if first.data_ranks > 1:
+        told.append(f"attention data parallelism, experts by {first.exchange.replace('_', ' ')}")
+    if first.cache_ranks > 1:
+        told.append("ranks that share a sequence's cache: their exchange is left out")
+    if any(stage.states.sequence_bytes for stage in stages):
+        told.append("states of recurrent layers: bytes alone")
+    if any(stage.states.token_bytes for stage in stages):
+        told.append("an indexer's scan: bytes of its keys alone")
+    if any(work.kind == "cross" for stage in stages for work in stage.attention):
+        told.append("cross-attention over the encoder's output: taken as long as the context")
+    carried = [part.name for part in decode.parts if part.basis == "carried"]
+    if carried:
+        told.append(f"constants of other devices, engines or formats: {', '.join(carried)}")
+    return tuple(told)
+
+
+def _check(load: ServedLoad) -> None:
+    for name, value in load._asdict().items():
+        if not value >= 1:
+            raise InputError(f"a load with {name.replace('_', ' ')} {value:g}", hint="say 1 or more")
