@@ -163,7 +163,7 @@ def test_nodes() -> None:
 
 def test_what_trtllm_has_no_flag_for_stands_in_its_file() -> None:
     layout = Layout(tp=8, dp=8, ep=8, dp_attention=True, num_gpus=8)
-    settings = {
+    settings: dict[str, Value] = {
         "kv_cache_config.max_tokens": 8192,
         "cuda_graph_config": "null",
         "moe_config.load_balancer": json.dumps({"num_slots": 288}),

@@ -11,7 +11,8 @@ from moeplan.sources.deployments.variables import expand_compose
 from moeplan.sources.deployments.words import listed
 
 _DRIVERS = ("nvidia", "amd", "cdi")
-_CDI = ("nvidia.com/gpu=", "amd.com/gpu=")
+CDI: Mapping[str, str] = {"nvidia": "nvidia.com/gpu=", "amd": "amd.com/gpu="}
+"""Names of devices by vendor, which the container device interface hands in."""
 _ALL = ("all", "-1")
 
 
@@ -70,7 +71,7 @@ def _requests(service: Node, outer: Mapping[str, Quote]) -> Iterator[_Request]:
         yield _Request(None)
     for device in gpus:
         yield _request(device, outer)
-    picked = [quote for quote in listed(service.at("devices")) if quote.text.startswith(_CDI)]
+    picked = [quote for quote in listed(service.at("devices")) if quote.text.startswith(tuple(CDI.values()))]
     ids = tuple(quote._replace(text=quote.text.partition("=")[2]) for quote in picked)
     if ids:
         yield _Request(None) if any(each.text in _ALL for each in ids) else _Request(None, ids)

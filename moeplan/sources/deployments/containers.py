@@ -22,11 +22,14 @@ _GPU_RESOURCE = re.compile(
     r"nvidia\.com/gpu(?:\.shared)?|amd\.com/gpu|nvidia\.com/mig-.+|amd\.com/(?:\w+_)?\w+_\w+|habana\.ai/gaudi"
     r"|gpu\.intel\.com/.+|google\.com/tpu|gpu"
 )
-_SLICE_RESOURCE = re.compile(r"nvidia\.com/mig-(.+)")
+GPU_RESOURCES: Mapping[str, str] = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"}
+"""What a container asks for, by vendor; one of the names that `gpus_of` reads."""
+SLICE_RESOURCE = "nvidia.com/mig-"
+_SLICE_RESOURCE = re.compile(rf"{re.escape(SLICE_RESOURCE)}(.+)")
 _NEEDS_SERVE = ("vllm", "sglang", "llama")
 """Programs that are something else without a word behind them; their names are those of folders, too."""
 _OLLAMA_SERVES = ("serve", "run", "start")
-_BUILT_IN = {"vllm": ("vllm", "serve"), "llamacpp": ("llama-server",)}
+BUILT_IN = {"vllm": ("vllm", "serve"), "llamacpp": ("llama-server",)}
 """What the own images of engines start."""
 _TELLING_FLAGS = (
     "--tensor-parallel-size", "--pipeline-parallel-size", "--max-model-len", "--context-length",
@@ -165,7 +168,7 @@ def engine_runs(
     if started == "llamacpp" and image is not None and parts_of_image(image.text).name == "ollama":
         return (Run(started, (), variables),)  # it is told over HTTP which model to serve
     place = argv[0] if image is None and argv else image
-    names = _BUILT_IN.get(started, ()) if place is not None else ()
+    names = BUILT_IN.get(started, ()) if place is not None else ()
     program = [Quote(name, place.spot, "default", (), "the image's entrypoint") for name in names] if place else []
     rest = argv[1:] if argv and argv[0].text == "serve" else argv
     return (Run(started, (*program, *without_secrets(rest).words), variables),)

@@ -89,10 +89,13 @@ _FAMILIES: Mapping[str, str] = {
 }  # fmt: skip
 """`karpenter.k8s.aws/instance-family`."""
 
+PRODUCT_LABELS: Mapping[str, str] = {"nvidia": "nvidia.com/gpu.product", "amd": "amd.com/gpu.product-name"}
+"""By vendor: the label that the vendor's own discovery puts on a node."""
+
 _NAMES = (
-    "nvidia.com/gpu.product",
+    PRODUCT_LABELS["nvidia"],
     "cloud.google.com/gke-accelerator",
-    "amd.com/gpu.product-name",
+    PRODUCT_LABELS["amd"],
     "beta.amd.com/gpu.product-name",
     "gpu.nvidia.com/class",
     "gpu.nvidia.com/model",
@@ -117,6 +120,50 @@ _GPU = re.compile(
     re.IGNORECASE,
 )
 _MARKS = re.compile(r"(?:-SHARED|-MIG-INVALID)$")
+
+
+# As the driver names the device, with dashes for blanks (NVIDIA/k8s-device-plugin: internal/lm/resource.go), or with
+# underscores (ROCm/k8s-device-plugin: cmd/k8s-node-labeller).
+_PRODUCTS: Mapping[str, str] = {
+    "nvidia-a10": "NVIDIA-A10",
+    "nvidia-a100-pcie-40gb": "NVIDIA-A100-PCIE-40GB",
+    "nvidia-a100-pcie-80gb": "NVIDIA-A100-80GB-PCIe",
+    "nvidia-a100-sxm-40gb": "NVIDIA-A100-SXM4-40GB",
+    "nvidia-a100-sxm-80gb": "NVIDIA-A100-SXM4-80GB",
+    "nvidia-a10g": "NVIDIA-A10G",
+    "nvidia-a30": "NVIDIA-A30",
+    "nvidia-a40": "NVIDIA-A40",
+    "nvidia-b200-sxm": "NVIDIA-B200",
+    "nvidia-gb200": "NVIDIA-GB200",
+    "nvidia-gh200-96gb": "NVIDIA-GH200-480GB",
+    "nvidia-h100-nvl": "NVIDIA-H100-NVL",
+    "nvidia-h100-pcie": "NVIDIA-H100-PCIe",
+    "nvidia-h100-sxm": "NVIDIA-H100-80GB-HBM3",
+    "nvidia-h20": "NVIDIA-H20",
+    "nvidia-h200-sxm": "NVIDIA-H200",
+    "nvidia-l4": "NVIDIA-L4",
+    "nvidia-l40": "NVIDIA-L40",
+    "nvidia-l40s": "NVIDIA-L40S",
+    "nvidia-rtx-3090": "NVIDIA-GeForce-RTX-3090",
+    "nvidia-rtx-4090": "NVIDIA-GeForce-RTX-4090",
+    "nvidia-rtx-5090": "NVIDIA-GeForce-RTX-5090",
+    "nvidia-rtx-6000-ada": "NVIDIA-RTX-6000-Ada-Generation",
+    "nvidia-rtx-a6000": "NVIDIA-RTX-A6000",
+    "nvidia-rtx-pro-6000-blackwell-server": "NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition",
+    "nvidia-t4": "Tesla-T4",
+    "nvidia-v100-sxm-16gb": "Tesla-V100-SXM2-16GB",
+    "nvidia-v100-sxm-32gb": "Tesla-V100-SXM2-32GB",
+    "amd-mi300x": "AMD_Instinct_MI300X_OAM",
+}
+"""Values of these labels by hardware profile; a device whose own name nobody has seen is left out."""
+_SLICED = re.compile(r"-mig-")
+
+
+def product_label(profile: str) -> tuple[str, str] | None:
+    """The node label that this device has, as `gpu_of_pod` reads it; None where it is not known. A slice has its card's."""
+    card = _SLICED.split(profile)[0]
+    product = _PRODUCTS.get(card)
+    return None if product is None else (PRODUCT_LABELS[card.partition("-")[0]], product)
 
 
 def gpu_of_pod(spec: Node) -> Quote | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from moeplan.core.deployed import Quote
@@ -54,6 +55,26 @@ _VERSION = re.compile(r"v?(\d+\.\d+(?:\.\d+)*(?:\.?(?:rc|post|dev|a|b)\d+)?)(?![
 _BUILD = re.compile(r"(?:^|-)(b\d{3,})$")
 _IN_TAG = re.compile(r"(?:^|_)vllm_(\d+\.\d+(?:\.\d+)*)(?![\d.])")
 """`rocm/vllm:rocm6.4.1_vllm_0.9.1_20250715`."""
+
+_PUBLISHED: Mapping[tuple[str, str], str] = {
+    ("vllm", "nvidia"): "vllm/vllm-openai:v{}",
+    ("vllm", "amd"): "vllm/vllm-openai-rocm:v{}",
+    ("sglang", "nvidia"): "lmsysorg/sglang:v{}",
+    ("trtllm", "nvidia"): "nvcr.io/nvidia/tensorrt-llm/release:{}",
+    ("llamacpp", "nvidia"): "ghcr.io/ggml-org/llama.cpp:server-cuda-{}",
+    ("llamacpp", "amd"): "ghcr.io/ggml-org/llama.cpp:server-rocm-{}",
+}
+"""Engines' own images by engine and vendor of the card, with the place of the version. Tags of SGLang's images for AMD name
+a release of ROCm too."""
+
+
+def own_image(engine: str, version: str, vendor: str) -> str | None:
+    """The image that the engine's makers publish for this version: what `version_of_image` reads; None where there is none."""
+    known = _PUBLISHED.get((engine, vendor))
+    if known is None:
+        return None
+    # TensorRT-LLM's tags have three numbers.
+    return known.format(f"{version}.0" if engine == "trtllm" and version.count(".") == 1 else version)
 
 
 def parts_of_image(image: str) -> Image:

@@ -7,6 +7,7 @@ asks for `count: N` the cards 0 to N-1 (daemon/nvidia_linux.go, countToDevices).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from posixpath import normpath
 from typing import NamedTuple
 
 from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote, Spot
@@ -73,7 +74,8 @@ def read(document: Node, stream: Stream) -> Found:
         service = service._replace(remarks=(*service.remarks, *missing))
         secrets += (each for each in found if not any(_is_of(other, each.spot) for other in service.others))
         devices = devices_of(service.node, variables, stream.variables)
-        runs = _runs(service.node, variables, devices.num_gpus, stream)
+        files = _files(service.node, document.at("configs"), stream)
+        runs = _runs(service.node, variables, devices.num_gpus, stream, files)
         replicas = _replicas(service.node, stream)
         loose = () if runs else _loose_words(service.node, devices, stream)
         if not (runs or loose) or (replicas is not None and replicas.text == "0"):
@@ -152,7 +154,21 @@ def _profiles(services: Node, name: str) -> tuple[Quote, ...]:
     return listed(services.at(name, "profiles"))
 
 
-def _runs(service: Node, variables: Mapping[str, Quote], gpus: Quote | None, stream: Stream) -> tuple[Run, ...]:
+def _files(service: Node, configs: Node, stream: Stream) -> dict[str, Quote]:
+    """Texts that the file itself lays into the container, by path: `configs` with `content`."""
+    found = {}
+    for each in service.at("configs"):
+        name = each.at("source").word() or each.word()
+        content = configs.at(name, "content")
+        if content.is_scalar:
+            path = each.at("target").word() or f"/{name}"
+            found[normpath(path)] = expand_compose(Quote(content.text, content.spot), stream.variables)
+    return found
+
+
+def _runs(
+    service: Node, variables: Mapping[str, Quote], gpus: Quote | None, stream: Stream, files: Mapping[str, Quote]
+) -> tuple[Run, ...]:
     """The engines that entrypoint and command start. An empty entrypoint takes the image's own away."""
     entrypoint = _words(service.at("entrypoint"), stream)
     command = _words(service.at("command"), stream)
@@ -160,7 +176,7 @@ def _runs(service: Node, variables: Mapping[str, Quote], gpus: Quote | None, str
     if image is not None:
         image = expand_compose(image, stream.variables)
     has_command = "entrypoint" in service and service.at("entrypoint").there
-    return engine_runs((*entrypoint, *command), variables, image, gpus, has_command=has_command)
+    return engine_runs((*entrypoint, *command), variables, image, gpus, has_command=has_command, files=files)
 
 
 def _words(node: Node, stream: Stream) -> tuple[Quote, ...]:

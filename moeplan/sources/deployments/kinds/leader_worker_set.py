@@ -18,14 +18,17 @@ from moeplan.sources.deployments.record import moeplan_annotations
 from moeplan.sources.deployments.roles import role_of_labels, role_of_word
 from moeplan.sources.deployments.stream import Found, Stream
 
-_KIND = "LeaderWorkerSet"
+KIND = "LeaderWorkerSet"
+API_VERSION = "leaderworkerset.x-k8s.io/v1"
+VARIABLES = ("LWS_LEADER_ADDRESS", "LWS_GROUP_SIZE", "LWS_WORKER_INDEX")
+"""What every container finds: the leader's address, the pods of the group, and the pod's own number."""
 _SETS = "DisaggregatedSet"
 
 
 def recognises(document: Node) -> bool:
     """By kind and API group."""
     kind, version = document.at("kind").word(), document.at("apiVersion").word()
-    return (kind == _KIND and version.startswith("leaderworkerset.")) or (
+    return (kind == KIND and version.startswith("leaderworkerset.")) or (
         kind == _SETS and version.startswith("disaggregatedset.")
     )
 
@@ -33,8 +36,8 @@ def recognises(document: Node) -> bool:
 def read(document: Node, stream: Stream) -> Found:
     """The engines of a set, or of each role of a set of them, which holds all of its roles once in each slice."""
     name, spec = named(document, stream), document.at("spec")
-    if document.at("kind").word() == _KIND:
-        base = Deployed("k8s.leaderworkerset", name, document.key, gang=_gang(spec, most_replicas(stream, _KIND, name)))
+    if document.at("kind").word() == KIND:
+        base = Deployed("k8s.leaderworkerset", name, document.key, gang=_gang(spec, most_replicas(stream, KIND, name)))
         return _read_set(document, document, base, stream)
     roles = []
     for role in spec.at("roles"):
@@ -78,7 +81,7 @@ def _read_set(document: Node, holder: Node, base: Deployed, stream: Stream) -> F
             *(template.at("metadata", "annotations") for template in reversed(templates)),
         ),
     )
-    built_in = group_variables(document, size, "LWS_", "LEADER_ADDRESS", "GROUP_SIZE", "WORKER_INDEX")
+    built_in = group_variables(document, size, "", *VARIABLES)
     found = Found(passed_over=(base.name,))
     for template in templates:
         found = read_pod(template.at("spec"), base, stream, built_in)

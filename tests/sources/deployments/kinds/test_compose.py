@@ -308,3 +308,28 @@ services:
     assert (built.name, built.engine, line(built.command)) == ("built", None, "--model org/a --tensor-parallel-size 2")
     assert (own.name, line(own.command), own.gang.gpus_per_engine) == ("own", "--max-model-len 8192", 2)
     assert found.passed_over == ("client", "web")
+
+
+ENGINE_FILE = """\
+services:
+  deepseek:
+    image: nvcr.io/nvidia/tensorrt-llm/release:1.3.0
+    command: [trtllm-serve, org/model, --tp_size, "8", --extra_llm_api_options, /etc/engine/options.yaml]
+    configs:
+      - {source: options, target: /etc/engine/options.yaml}
+configs:
+  options:
+    content: |
+      enable_attention_dp: true
+      kv_cache_config: {dtype: $KV}
+"""
+
+
+def test_a_file_of_options_that_the_compose_file_holds() -> None:
+    engine = only(read("compose", ENGINE_FILE, KV="fp8"))
+    assert line(engine.command) == (
+        "trtllm-serve org/model --tp_size 8 --enable_attention_dp --kv_cache_config.dtype fp8"
+    )
+    assert lines_of(engine.command, "--enable_attention_dp") == [10]
+    elsewhere = only(read("compose", ENGINE_FILE.replace("target: /etc", "target: /opt"), KV="fp8"))
+    assert says(elsewhere.command, "--extra_llm_api_options /etc/engine/options.yaml")
