@@ -47,6 +47,9 @@ class Case(NamedTuple):
     options: Mapping[str, Any]
     kv_dtype: str | None = None
     utilization: float | None = None
+    quantization: str | None = None
+    words: tuple[str, ...] = ()
+    """What has no option of moeplan's: the engine's own words for it."""
 
 
 def attention_dp(nodes: int) -> Layout:
@@ -65,6 +68,15 @@ CASES = {
     "vllm with experts apart": Case(
         "vllm", DEEPSEEK, Layout(dp=8, ep=8, dp_attention=True, num_gpus=8), {"tp": 1, "dp": 8, "ep": 8}
     ),
+    "vllm with copies of experts": Case(
+        "vllm",
+        QWEN,
+        Layout(dp=4, ep=4, dp_attention=True, redundant_experts=16, num_gpus=4),
+        {"tp": 1, "dp": 4, "ep": 4, "redundant_experts": 16},
+        words=("--enable-eplb",),
+    ),
+    "vllm in fp8 on load": Case("vllm", QWEN, Layout(), {"tp": 1, "quant": "fp8-tensor"}, quantization="fp8"),
+    "sglang in fp8 on load": Case("sglang", QWEN, Layout(), {"tp": 1, "quant": "fp8-tensor"}, quantization="fp8"),
     "vllm on two nodes": Case("vllm", DEEPSEEK, WIDE, {"tp": 1, "dp": 16, "ep": 16, "nodes": 2}),
     "vllm in stages on two nodes": Case(
         "vllm", DEEPSEEK, Layout(tp=8, pp=2, num_nodes=2, num_gpus=16), {"tp": 8, "pp": 2, "nodes": 2}
@@ -99,6 +111,7 @@ def launch_of(case: Case) -> Launch:
         revision=COMMIT,
         kv_dtype=case.kv_dtype,
         utilization_fraction=case.utilization,
+        quantization=case.quantization,
     )
 
 
@@ -121,7 +134,7 @@ def asked(case: Case, concurrency: int | None) -> Estimate:
         gpu=f"{case.layout.num_gpus}x{H200.profile}",
         engine=case.engine,
         engine_version=VERSIONS[case.engine],
-        engine_args=(flag, str(limit[case.engine])) if flag else (),
+        engine_args=((flag, str(limit[case.engine])) if flag else ()) + case.words,
         context=CONTEXT,
         concurrency=concurrency,
         kv_dtype=case.kv_dtype,
