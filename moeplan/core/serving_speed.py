@@ -13,6 +13,7 @@ from moeplan.core.errors import InputError
 from moeplan.core.step_time import (
     BYTES_BETWEEN_LAYERS,
     PartBinding,
+    PartName,
     StepLoad,
     StepModel,
     StepPart,
@@ -24,12 +25,12 @@ from moeplan.core.step_time import (
 LIGHT_SKEW = 0.3
 """Exponent of a light skew of the gates (facts on routing, section 3c); without any, errors on public runs are alike."""
 
-PROMPT_LAYER_S = 1.15e-3
+PROMPT_LAYER_S = 1.2e-3
 """What a step that reads a prompt keeps its first token waiting for each layer, beyond its kernels: launches one by one
 outside of graphs, tokenising, scheduling, the way to the client. No table has these. Fitted to TTFT of the 16 runs of
-`benchmarks/data/throughput.csv` (`benchmarks/throughput.py:fitted_layer_s`): 1.00 to 1.35 ms without one model after the other,
-median error 20 % on the model left out (15 % without the runs that may speculate), worst 65 %. It counts for first tokens
-alone: as part of the steps that others decode beside, the worst error of their TPOT would rise from 42 to 66 %."""
+`benchmarks/data/throughput.csv` (`benchmarks/throughput.py:fitted_layer_s`): 1.05 to 1.35 ms without one model after the other,
+median error 17 % on the model left out (10 % without the runs that may speculate), worst 63 %. It counts for first tokens
+alone: as part of the steps that others decode beside, the worst error of their TPOT would rise from 42 to 67 %."""
 
 TPOT_WIDTH = 0.19
 """Half width of the band of TPOT, a logarithm, for what is in no step: norms, sampling, the host, an engine's version. The
@@ -106,9 +107,7 @@ def serving_speed(stages: Sequence[StepModel], load: ServedLoad, skew: float = L
     _check(load)
     first = stages[0]
     users, groups = load.concurrency, first.data_ranks
-    # Parts of a batch that are in the stages at once: each stage works on one of them.
-    parts = min(len(stages), users) if first.stages_at_once else 1
-    context = load.input_tokens + load.output_tokens / 2
+    parts, context = _parts(stages, users), _mean_context(load)
     room = max(1.0, load.step_tokens - (-(-users // (groups * parts)) - 1))
     loop = Loop(users, load.input_tokens, load.output_tokens, room, groups)
     found = readings(loop)
@@ -117,7 +116,7 @@ def serving_speed(stages: Sequence[StepModel], load: ServedLoad, skew: float = L
         others = (users - 1) / parts
         return _through(stages, StepLoad(others, context, *reading), skew)
 
-    decode, decode_s = _through(stages, StepLoad(users / parts, context), skew)
+    decode, decode_s = _decoding(stages, load, skew)
     prefill, alone_s = beside(found.alone)
     full, full_s = beside(found.full) if found.full != found.alone else (prefill, alone_s)
     mixed, mixed_s = beside(found.mixed) if found.mixed != found.alone else (prefill, alone_s)
@@ -153,6 +152,26 @@ def serving_speed(stages: Sequence[StepModel], load: ServedLoad, skew: float = L
         _regime(decode, stages),
         _extrapolated(stages, load, decode),
     )
+
+
+def decode_step(stages: Sequence[StepModel], load: ServedLoad, skew: float = LIGHT_SKEW) -> StepTime:
+    """One token of every sequence of a load, through all stages, with no prompt beside: no token comes sooner."""
+    return _decoding(stages, load, skew)[0]
+
+
+def _decoding(stages: Sequence[StepModel], load: ServedLoad, skew: float) -> tuple[StepTime, Passing]:
+    users = load.concurrency / _parts(stages, load.concurrency)
+    return _through(stages, StepLoad(users, _mean_context(load)), skew)
+
+
+def _parts(stages: Sequence[StepModel], users: int) -> int:
+    """Parts of a batch that are in the stages at once: each stage works on one of them."""
+    return min(len(stages), users) if stages[0].stages_at_once else 1
+
+
+def _mean_context(load: ServedLoad) -> float:
+    """Tokens of a sequence in the middle of its answer."""
+    return load.input_tokens + load.output_tokens / 2
 
 
 def _through(stages: Sequence[StepModel], load: StepLoad, skew: float) -> tuple[StepTime, Passing]:
@@ -195,29 +214,40 @@ def _weakest(*told: FigureBasis) -> FigureBasis:
 
 
 def _regime(decode: StepTime, stages: Sequence[StepModel]) -> str:
-    """What the slowest part of decode means for whoever chooses hardware."""
+    """What the slowest part of decode means for whoever chooses hardware, and what imbalance of experts costs."""
     experts = next((part for part in decode.parts if part.name == "experts"), None)
     slowest = decode.slowest
-    if slowest.name in ("collectives", "exchange", "sends"):
+    if slowest.name in LINKED:
         return "link-bound: fewer ranks, or a faster link, gain more than a faster card"
-    if slowest.binding == "fixed":
-        return "bound by fixed times of kernels: more bandwidth or more ranks gain little, more users cost little"
     if experts is None:
-        told = {
-            "memory": "bandwidth-bound: more users cost little",
-            "compute": "compute-bound: more users cost as much more",
-        }
-        return told.get(slowest.binding, "bound by what kernels do beside their products")
-    ranks = stages[0].expert_ranks
-    if experts.binding == "memory":
+        return f"{PARTS.get(slowest.name, slowest.name)} takes longest: {COSTS[slowest.binding]}"
+    imbalance = _imbalance(experts.binding, stages[0].expert_ranks)
+    if slowest is experts:
+        return imbalance
+    return f"{PARTS.get(slowest.name, slowest.name)} takes longest: {COSTS[slowest.binding]}; {imbalance}"
+
+
+LINKED: tuple[PartName, ...] = ("collectives", "exchange", "sends")
+PARTS: dict[PartName, str] = {"dense": "what every token goes through", "states": "reading states"}
+COSTS: dict[PartBinding, str] = {
+    "memory": "bandwidth-bound, it falls with a faster memory",
+    "compute": "compute-bound, it grows with every token",
+    "fixed": "fixed times of kernels, which no faster card shortens",
+    "link": "link-bound",
+    "traffic": "moving rows",
+    "routing": "routing",
+}
+
+
+def _imbalance(binding: PartBinding, ranks: int) -> str:
+    if binding == "memory":
         waits = "; ranks wait for the one that touches most experts" if ranks > 1 else ""
         return f"imbalance costs nothing here: the experts are bandwidth-bound{waits}"
-    if experts.binding == "compute":
-        waits = f"the busiest of {ranks} ranks holds up all" if ranks > 1 else "but on one rank it evens out"
-        return f"the experts are compute-bound: imbalance counts, {waits}"
-    if experts.binding == "fixed":
+    if binding == "fixed":
         return "imbalance costs nothing here: the experts are bound by fixed times of their kernels"
-    return "the experts are bound by moving and routing rows"
+    told = "compute-bound" if binding == "compute" else "bound by moving rows"
+    waits = f"all wait for the busiest of {ranks} ranks" if ranks > 1 else "but one rank has all rows anyway"
+    return f"imbalance counts where ranks share experts: the experts are {told}, {waits}"
 
 
 def _extrapolated(stages: Sequence[StepModel], load: ServedLoad, decode: StepTime) -> tuple[str, ...]:
