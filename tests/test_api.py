@@ -14,6 +14,7 @@ def test_the_public_names_are_these() -> None:
         "MoeplanError",
         "__version__",
         "check",
+        "compare",
         "estimate",
         "gpus",
         "lock",
@@ -23,9 +24,13 @@ def test_the_public_names_are_these() -> None:
     ]
     assert list(inspect.signature(moeplan.estimate).parameters) == [
         "model", "gpu", "engine", "engine_version", "engine_args", "engine_files", "tp", "pp", "dp", "ep", "dp_attention", "dcp",
-        "redundant_experts", "pp_layers", "nodes", "utilization", "context", "concurrency", "encoder_tokens", "dtype", "quant",
-        "kv_dtype", "revision", "offline", "headers", "file", "profiles", "strict", "progress",
+        "redundant_experts", "pp_layers", "nodes", "utilization", "context", "concurrency", "encoder_tokens", "input", "output",
+        "ttft", "tpot", "arrival", "workload", "speed", "dtype", "quant", "kv_dtype", "revision", "offline", "headers", "file", "profiles", "strict", "progress",
         "find",
+    ]  # fmt: skip
+    assert list(inspect.signature(moeplan.compare).parameters) == [
+        "models", "gpu", "engine", "engine_version", "context", "concurrency", "input", "output", "ttft", "tpot", "arrival",
+        "workload", "encoder_tokens", "quant", "kv_dtype", "utilization", "offline", "headers", "profiles", "progress",
     ]  # fmt: skip
     assert list(inspect.signature(moeplan.validate).parameters) == [
         "model", "log", "gpu", "engine", "engine_version", "engine_args", "tolerance", "learn", "quant", "revision",

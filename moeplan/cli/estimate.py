@@ -1,12 +1,27 @@
 """`moeplan estimate`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moeplan.cli.completion import engine_names, gpu_names, model_names
-from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, show, showing
+from moeplan.cli.load_options import (
+    Arrival,
+    Concurrency,
+    Context,
+    Input,
+    OutputFile,
+    OutputTokens,
+    Tpot,
+    Ttft,
+    WorkloadFile,
+    tokens_and_file,
+)
+from moeplan.cli.options import Color, Format, Json, Profiles, Quiet, show, showing
 from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN, InputError
+
+if TYPE_CHECKING:
+    from moeplan.estimate.result import Estimate
 
 MODEL_HELP = "Folder, config.json, .gguf, org/name, hf://org/name@revision, Hub URL, or catalogue name."
 
@@ -54,12 +69,17 @@ def estimate(
     utilization: Annotated[
         float | None, typer.Option("--utilization", help="Share of the memory that the engine may use, 0 to 1.")
     ] = None,
-    context: Annotated[
-        str | None, typer.Option("--context", "-c", help="Tokens of one sequence: 32768, 32k (32,000), 32K (32,768).")
-    ] = None,
-    concurrency: Annotated[
-        str | None, typer.Option("--concurrency", help="Sequences at the same time, over all data-parallel ranks.")
-    ] = None,
+    context: Context = None,
+    concurrency: Concurrency = None,
+    input: Input = None,  # noqa: A002 - the option's name
+    output: OutputTokens = None,
+    ttft: Ttft = None,
+    tpot: Tpot = None,
+    arrival: Arrival = None,
+    workload: WorkloadFile = None,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="How fast, too; as with any option of a load but --context.")
+    ] = False,
     encoder_tokens: Annotated[
         str | None, typer.Option("--encoder-tokens", help="Encoder length of an encoder-decoder model.")
     ] = None,
@@ -80,12 +100,15 @@ def estimate(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A context beyond the model's maximum is an error.")] = False,
     require_fit: Annotated[
-        bool, typer.Option("--require-fit", help="Exit 1 when it does not fit, 3 when that cannot be told.")
+        bool,
+        typer.Option(
+            "--require-fit", help="Exit 1 when it does not fit or misses a limit, 3 when that cannot be told."
+        ),
     ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show formula, inputs and source of each line.")] = False,
     format: Format = "table",  # noqa: A002 - the option's name
     json: Json = False,
-    output: Output = None,
+    output_file: OutputFile = None,
     profiles: Profiles = None,
     quiet: Quiet = False,
     color: Color = "auto",
@@ -98,11 +121,13 @@ def estimate(
     $ moeplan estimate mixtral-8x7b --gpu h100
     $ moeplan estimate Qwen/Qwen3-30B-A3B --gpu 2xl40s --context 32K --concurrency 16 --json
     $ moeplan estimate ./my-model/config.json --quant fp8 --gpu rtx-4090 --require-fit
+    $ moeplan estimate gpt-oss-120b --gpu 2xh100 --concurrency 64 --input 2k --output 500 --ttft 2s --tpot 30ms
     $ moeplan estimate deepseek-v3 --gpu 8xh200 -- --tensor-parallel-size 8 --enable-expert-parallel
     """  # noqa: D301 - typer reads the character, not the escape
     if model is None and not context_of_call.obj:
         raise InputError("moeplan estimate needs MODEL", hint=f"MODEL: {MODEL_HELP[:1].lower()}{MODEL_HELP[1:]}")
-    how = showing(format, json=json, output=output, quiet=quiet, color=color)
+    output_tokens, written_to = tokens_and_file(output, output_file)
+    how = showing(format, json=json, output=written_to, quiet=quiet, color=color)
     from moeplan.estimate import estimate as verb
     from moeplan.report.progress import watching
 
@@ -126,6 +151,13 @@ def estimate(
             context=context,
             concurrency=concurrency,
             encoder_tokens=encoder_tokens,
+            input=input,
+            output=output_tokens,
+            ttft=ttft,
+            tpot=tpot,
+            arrival=arrival,
+            workload=workload,
+            speed=speed or concurrency is not None,
             dtype=dtype,
             quant=quant,
             kv_dtype=kv_dtype,
@@ -138,9 +170,16 @@ def estimate(
             strict=strict,
         )
     show(result, "estimate", how, explain=explain)
-    if not require_fit or result.verdict.fits is True:
-        return EXIT_DONE
-    return EXIT_UNKNOWN if result.verdict.fits is None else EXIT_FINDINGS
+    return _required(result) if require_fit else EXIT_DONE
+
+
+def _required(result: "Estimate") -> int:
+    """The exit code of `--require-fit`: what is known to be wrong comes before what is not known."""
+    fits, speed = result.verdict.fits, result.speed
+    if fits is False or (speed is not None and speed.meets.missed):
+        return EXIT_FINDINGS
+    open_ = fits is None or any(note.code == "limit-unknown" for note in result.notes)
+    return EXIT_UNKNOWN if open_ else EXIT_DONE
 
 
 def stage_layers(text: str | None) -> tuple[int, ...] | None:

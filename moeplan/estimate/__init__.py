@@ -2,7 +2,7 @@
 
 The verb that all others ask. `stated` joins moeplan's options with the engine's command line, `question` reads what is
 asked, `ledger` folds the one inventory into the memory of every rank, `judge` holds that against the hardware,
-`ways_out` tries changes, `result` holds the types.
+`ways_out` tries changes, `result` holds the types. Where a load is stated, `workload` reads it and `speed` tells how fast.
 """
 
 from __future__ import annotations
@@ -77,6 +77,13 @@ def estimate(
     context: int | str | None = None,
     concurrency: int | str | None = None,
     encoder_tokens: int | str | None = None,
+    input: int | str | None = None,  # noqa: A002 - the option's name
+    output: int | str | None = None,
+    ttft: float | str | None = None,
+    tpot: float | str | None = None,
+    arrival: float | str | None = None,
+    workload: str | Path | None = None,
+    speed: bool = False,
     dtype: str | None = None,
     quant: str | None = None,
     kv_dtype: str | None = None,
@@ -92,6 +99,8 @@ def estimate(
     """Estimate what `model` needs: parameters, weights, cache, memory of every GPU, and whether it fits `gpu`.
 
     `model` may be left out where `engine_args` names it. `context` and `concurrency` are numbers or texts such as `32k`.
+    `input` and `output` are typical lengths, `ttft` and `tpot` limits (`2s`, `30ms`), `arrival` a rate (`12/s`), `workload` a
+    file that says all of this; with any of them, or with `speed`, the answer has a `speed`.
     `engine_args` is the engine's own command line, as a text or in words; what it says and a keyword says too must agree.
     `engine_files` False leaves files that it names (`--config`) unread, as for a command that is to run elsewhere.
     `headers` reads the checkpoint's headers from the Hub also for a model that the catalogue knows; `file` names one of
@@ -131,10 +140,29 @@ def estimate(
         notes += [Remark("gpu-reading", "info", text) for text in hardware.reading]
     quant = _online_format(stated.quantization, loaded, notes) if quant is None else quant
     spec, resident, checkpoint = read_formats(loaded, engine, hardware, values.get("dtype"), quant, notes)
+    asks: dict[str, Any] = {
+        "input": input,
+        "output": output,
+        "ttft": ttft,
+        "tpot": tpot,
+        "arrival": arrival,
+        "file": workload,
+    }
+    load_asked = None
+    asked_limits = (values.get("context_tokens"), values.get("concurrency"))
+    if speed or any(value is not None for value in asks.values()):
+        from moeplan.estimate.workload import make_workload
+
+        load_asked = make_workload(
+            spec, notes, context=asked_limits[0], concurrency=asked_limits[1], **asks,
+            strict=strict, commanded=engine if words else None, flags=stated.flags,
+        )  # fmt: skip
+        asked_limits = (load_asked.context_tokens, load_asked.concurrency)
     limits, origins = read_limits(
-        spec, values.get("context_tokens"), values.get("concurrency"), encoder_tokens, notes,
-        strict=strict, commanded=engine if words else None,
-    )  # fmt: skip
+        spec, *asked_limits, encoder_tokens, notes, strict=strict, commanded=engine if words else None
+    )
+    if load_asked is not None:
+        origins |= {name: origin for name, origin in load_asked.origins.items() if name in origins}
     matched = None
     if loaded.checkpoint is not None:
         from moeplan.estimate.headers import match_headers
@@ -174,6 +202,13 @@ def estimate(
         "dtype": "stated" if values.get("dtype") or spec.dtype_stated else "default",
         "engine": "default" if asked_engine is None else "stated",
     }
+    times = None
+    if load_asked is not None:
+        from moeplan.estimate.speed import timed
+
+        question, times = timed(question, load_asked, notes)
+        if load_asked.concurrency is None:
+            origins["concurrency"] = "inferred"
     answer = judge(question)
     if "context_tokens" in stated.left_open and context is None:
         question, answer = _longest(question, answer, notes)
@@ -182,6 +217,11 @@ def estimate(
         from moeplan.estimate.ways_out import ways_out
 
         verdict = verdict._replace(ways_out=ways_out(question, gpu, answer.capacity))
+    how_fast = None
+    if load_asked is not None and times is not None:
+        from moeplan.estimate.speed import speed_of
+
+        how_fast = speed_of(question, times, load_asked, answer, notes)
     counted = matched if not any(note.code == QUANTISER_UNKNOWN for note in notes) else None
     owned = question.serving.owned
     counts = parameters(spec, owned) if counted is None else count_parameters(spec, counted.counted, "exact")
@@ -206,7 +246,7 @@ def estimate(
         ranks=answer.ranks,
         capacity=answer.capacity,
         verdict=verdict,
-        speed=None,
+        speed=how_fast,
         notes=tuple(dict.fromkeys(notes)),
     )
 

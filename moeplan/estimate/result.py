@@ -1,7 +1,7 @@
 """What an estimate says: the result types, with the names of the JSON contract (`moeplan.estimate/1`)."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from moeplan.core.capacity import EnginePrints
 from moeplan.core.deployment import Option, Origin, Refusal
@@ -9,6 +9,9 @@ from moeplan.core.kv_cache import Accounting, StoredRow
 from moeplan.core.ledger import Line
 from moeplan.core.model import Remark
 from moeplan.core.weights import Parameters
+
+if TYPE_CHECKING:  # only an estimate under a load pays for them
+    from moeplan.estimate.speed_result import Speed
 
 MEMORY_REASONS = ("does-not-fit", "request-does-not-fit")
 """Codes of reasons that are about memory alone: the engine itself would start."""
@@ -178,5 +181,6 @@ class Estimate(NamedTuple):
     ranks: tuple[Rank, ...]
     capacity: Capacity
     verdict: Verdict
-    speed: None
+    speed: "Speed | None"
+    """None where no load was stated, and, with a note `speed-unknown`, where times are not known."""
     notes: tuple[Remark, ...]

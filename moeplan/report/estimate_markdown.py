@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from moeplan.core.ledger import band_bytes, total_bytes
 from moeplan.core.units import gib, gib_floor, params
 from moeplan.estimate.result import Estimate, Rank
-from moeplan.report.markdown import code, escaped, table
+from moeplan.report.markdown import code, columns_table, escaped, table
 from moeplan.report.printable import printable_record
 from moeplan.report.words import (
     NAIVE,
@@ -24,6 +25,9 @@ from moeplan.report.words import (
     verdict_words,
     worst_rank,
 )
+
+if TYPE_CHECKING:
+    from moeplan.estimate.speed_result import Speed
 
 
 def estimate_markdown(estimate: Estimate, *, explain: bool = False) -> str:
@@ -50,6 +54,8 @@ def estimate_markdown(estimate: Estimate, *, explain: bool = False) -> str:
     blocks.append("\n".join(f"- {escaped(sentence)}" for sentence in reach_words(estimate)))
     if estimate.verdict.fits is False:
         blocks.append("\n".join(_ways_out(estimate)))
+    if estimate.speed is not None:
+        blocks += _speed(estimate, estimate.speed, explain=explain)
     if explain and estimate.ranks:
         blocks.append("\n".join(_explained(estimate)))
     notes = [note for note in estimate.notes if note.code != NAIVE]
@@ -119,6 +125,30 @@ def _ways_out(estimate: Estimate) -> Iterator[str]:
     yield ""
     for way in ways:
         yield f"- {code(way.change)}, which leaves {gib_floor(way.headroom_bytes)} per GPU"
+
+
+def _speed(estimate: Estimate, speed: Speed, *, explain: bool) -> Iterator[str]:
+    from moeplan.report.speed_words import (
+        bound_words,
+        class_columns,
+        explained_steps,
+        explained_words,
+        figure_columns,
+        load_words,
+        reach_columns,
+    )
+
+    yield "### Speed, if it fitted" if estimate.verdict.fits is False else "### Speed"
+    yield escaped(load_words(speed))
+    yield columns_table(figure_columns(estimate, speed))
+    yield "\n".join(f"- {lead}{escaped(text)}" for lead, text in bound_words(speed))
+    for columns in (class_columns(speed), reach_columns(speed)):
+        if columns:
+            yield columns_table(columns)
+    if explain:
+        for _, columns in explained_steps(speed):
+            yield columns_table(columns)
+        yield "\n".join(f"- {escaped(text)}" for text in explained_words(speed))
 
 
 def _explained(estimate: Estimate) -> Iterator[str]:

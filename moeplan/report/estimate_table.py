@@ -43,6 +43,8 @@ from moeplan.report.words import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from moeplan.estimate.speed_result import Speed
+
 LEDGER_GAP = 1
 BAR_COLUMNS = 16
 LEAST_BAR_COLUMNS = 6
@@ -85,6 +87,8 @@ def estimate_table(estimate: Estimate, *, width: int, color: bool, unicode: bool
     for sentence in reach_words(estimate):
         print_prose(page, sentence)
     _ways_out(page, estimate)
+    if estimate.speed is not None:
+        _speed(page, estimate, estimate.speed, explain=explain)
     if explain:
         _explained(page, estimate)
     print_notes(page, [note for note in estimate.notes if note.code != NAIVE])
@@ -197,6 +201,36 @@ def _ways_out(page: Console, estimate: Estimate) -> None:
     for way in ways:
         left = f"leaves {gib_floor(way.headroom_bytes):>{most}} per GPU"
         page.print(f"  {way.change:<{longest}}   {left}", overflow="fold")
+
+
+def _speed(page: Console, estimate: Estimate, speed: Speed, *, explain: bool) -> None:
+    from moeplan.report.speed_words import (
+        bound_words,
+        class_columns,
+        explained_steps,
+        explained_words,
+        figure_columns,
+        load_words,
+        reach_columns,
+    )
+
+    page.print()
+    if estimate.verdict.fits is False:
+        print_prose(page, "Speed, if it fitted", style="bold")
+    print_prose(page, load_words(speed))
+    print_listing(page, figure_columns(estimate, speed))
+    for lead, text in bound_words(speed):
+        print_prose(page, text, lead)
+    for columns in (class_columns(speed), reach_columns(speed)):
+        if columns:
+            page.print()
+            print_listing(page, columns)
+    if explain:
+        for _, columns in explained_steps(speed):
+            page.print()
+            print_listing(page, columns)
+        for text in explained_words(speed):
+            print_prose(page, text)
 
 
 def _explained(page: Console, estimate: Estimate) -> None:

@@ -81,7 +81,9 @@ def print_listing(page: "Console", columns: Sequence[Column]) -> None:
         kept = [column for column in kept if column.rank < max(each.rank for each in kept)]
     first, *others = natural_widths(kept)
     room = page.width - sum(others) - GAP * len(others)
-    print_columns(page, kept, max(LEAST_NAME_COLUMNS, min(first, room)), head_style="bold")
+    # A short first column is padded as far as there is room; a long one loses its ends down to the least.
+    width = min(LEAST_NAME_COLUMNS, room) if first <= room else LEAST_NAME_COLUMNS
+    print_columns(page, kept, max(width, min(first, room)), head_style="bold")
 
 
 def print_columns(

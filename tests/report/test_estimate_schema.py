@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, get_type_hints
 import pytest
 
 import moeplan
-from moeplan.core import deployment, kv_cache, ledger, model, weights
+from moeplan.core import deployment, kv_cache, latency, ledger, model, step_time, weights
 from moeplan.core.capacity import EnginePrints
 from moeplan.core.errors import MoeplanError
-from moeplan.estimate import result
+from moeplan.estimate import result, speed_result
 from moeplan.report.as_json import as_json
 from moeplan.sources.catalogue import Convention
 from moeplan.sources.loaded import SourceKind
@@ -21,6 +21,7 @@ from tests.report.schemas import Schema, changed, without
 
 SCHEMA = Schema("estimate")
 
+EXAMPLE = str(Path(__file__).resolve().parents[2] / "examples" / "workload.yaml")
 QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": ("llama", {"gpu": "h100-sxm"}),
     "sparse, does not fit": ("mixtral", {"gpu": "h100-sxm"}),
@@ -33,6 +34,13 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "transformers": ("gpt-oss", {"gpu": "rtx-4090", "engine": "transformers", "dtype": "float16"}),
     "no GPU": ("mixtral", {}),
     "memory not certain": ("llama", {"gpu": "intel-gaudi3"}),
+    "speed": (
+        "mixtral",
+        {"gpu": "4xh100-sxm", "concurrency": 16, "input": 2000, "output": 500, "ttft": 1, "arrival": 2},
+    ),
+    "speed of a dense model": ("llama", {"gpu": "h200", "speed": True, "context": "8k"}),
+    "speed of classes": ("mixtral", {"gpu": "4xh100-sxm", "workload": EXAMPLE, "tpot": "50ms"}),
+    "speed where memory is not certain": ("llama", {"gpu": "intel-gaudi3", "speed": True}),
 }
 
 
@@ -115,6 +123,16 @@ TYPES: list[tuple[tuple[str, ...], type[NamedTuple]]] = [
     (("verdict",), result.Verdict),
     (("verdict", "reasons", "*"), deployment.Refusal),
     (("verdict", "ways_out", "*"), result.WayOut),
+    (("speed",), speed_result.Speed),
+    (("speed", "skew"), speed_result.Skew),
+    (("speed", "ttft"), speed_result.Time),
+    (("speed", "output_tokens_per_s"), speed_result.Rates),
+    (("speed", "output_tokens_per_s", "total"), speed_result.Rate),
+    (("speed", "over_concurrency", "*"), speed_result.AtConcurrency),
+    (("speed", "decode_step"), speed_result.Step),
+    (("speed", "decode_step", "parts", "*"), step_time.StepPart),
+    (("speed", "classes", "*"), speed_result.ClassSpeed),
+    (("speed", "meets"), speed_result.Meets),
     (("notes", "*"), model.Remark),
 ]
 
@@ -143,4 +161,8 @@ def test_enums_are_the_closed_kinds_of_the_code() -> None:
     assert layers["split"]["enum"] == values(kv_cache.CacheSplit)
     assert SCHEMA.at("model")["properties"]["source_kind"]["enum"] == values(SourceKind)
     assert SCHEMA.at("parameters")["properties"]["card_convention"]["enum"] == [*values(Convention), None]
+    parts = SCHEMA.at("speed", "decode_step", "parts", "*")["properties"]
+    assert kinds["speed_basis"]["enum"] == values(speed_result.SpeedBasis) == values(step_time.PartBasis)
+    assert parts["name"]["enum"] == values(step_time.PartName)
+    assert parts["binding"]["enum"] == [*values(latency.Binding), "link"]
     assert SCHEMA.at("notes", "*")["properties"]["severity"]["enum"] == values(get_type_hints(model.Remark)["severity"])
