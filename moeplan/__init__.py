@@ -15,6 +15,7 @@ from moeplan.version import __version__
 
 if TYPE_CHECKING:
     from moeplan.check import check as check
+    from moeplan.compare import compare as compare
     from moeplan.core.errors import MoeplanError as MoeplanError
     from moeplan.estimate import estimate as estimate
     from moeplan.inspect import gpus as gpus
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "MoeplanError": "moeplan.core.errors",
     "check": "moeplan.check",
+    "compare": "moeplan.compare",
     "estimate": "moeplan.estimate",
     "gpus": "moeplan.inspect",
     "lock": "moeplan.lock",
