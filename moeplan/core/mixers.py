@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from moeplan.core.kept import Kept
 from moeplan.core.model import (
     CompressedAttention,
     CrossAttention,
@@ -20,10 +21,16 @@ from moeplan.core.model import (
     ShortConvolution,
 )
 
+_kept = Kept(16)
+
 
 def mixers_of(spec: ModelSpec) -> tuple[Mixer, ...]:
     """Every kind of mixer that the model has, once."""
-    return tuple(dict.fromkeys(mixer for layer in dict.fromkeys(spec.layers) for mixer in layer.mixers))
+
+    def found() -> tuple[Mixer, ...]:
+        return tuple(dict.fromkeys(mixer for layer in dict.fromkeys(spec.layers) for mixer in layer.mixers))
+
+    return _kept.of((spec,), (), found)
 
 
 def divided_units(mixer: Mixer) -> tuple[tuple[str, int], ...]:

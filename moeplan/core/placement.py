@@ -5,6 +5,7 @@ in model_executor/layers/linear.py, vocab_parallel_embedding.py, fused_moe/exper
 of SGLang 0.5.23.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from math import ceil
 from typing import NamedTuple
@@ -87,7 +88,8 @@ def layers_here(holding: Holding, stage: Stage, *, tied_embedding: bool = False)
     if holding.part in ("mtp", "mtp_duplicate"):
         return (len(holding.layers) or 1) if stage.is_last else 0
     if holding.layers and holding.part == "text":
-        return sum(stage.first_layer <= layer < stage.end_layer for layer in holding.layers)
+        # Numbers of layers ascend; a search over layouts asks this some hundred thousand times.
+        return bisect_left(holding.layers, stage.end_layer) - bisect_left(holding.layers, stage.first_layer)
     if holding.part in ("tower", "encoder"):
         return (len(holding.layers) or 1) if stage.is_first else 0
     if holding.weight.role == "embedding":

@@ -14,12 +14,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from moeplan.core.coverage import distinct_on_rank
+from moeplan.core.kept import Kept
 from moeplan.core.kv_cache import CacheRow, CacheRules, cache_cost, mixer_cache
 from moeplan.core.layout import Division, Place, Stage
 from moeplan.core.model import CompressedAttention, GroupedAttention, LatentAttention, Layer, Mixer, ModelSpec, Weight
 from moeplan.core.placement import rank_bytes, tensors_here
 from moeplan.core.quant import Holding
 from moeplan.core.weights import expert_visits
+
+_parts = Kept()
 
 
 class StepBytes(NamedTuple):
@@ -166,15 +169,20 @@ def _reach(mixer: Mixer, row: CacheRow, context_tokens: int) -> int:
 
 def _by_visits(spec: ModelSpec, holding: Holding) -> list[tuple[tuple[int, int], Holding]]:
     """The parts of a holding of experts whose layers have one router's numbers: (per token, to choose from)."""
-    layers: dict[tuple[int, int], list[int]] = {}
-    for number in holding.layers:
-        visits = expert_visits(_layer(spec, holding, number))
-        if visits is not None:
-            layers.setdefault(visits, []).append(number)
-    return [
-        (visits, holding._replace(num_bytes=holding.num_bytes * len(mine) // len(holding.layers), layers=tuple(mine)))
-        for visits, mine in layers.items()
-    ]
+
+    def found() -> list[tuple[tuple[int, int], Holding]]:
+        layers: dict[tuple[int, int], list[int]] = {}
+        for number in holding.layers:
+            visits = expert_visits(_layer(spec, holding, number))
+            if visits is not None:
+                layers.setdefault(visits, []).append(number)
+        whole, every = holding.num_bytes, len(holding.layers)
+        return [
+            (visits, holding._replace(num_bytes=whole * len(mine) // every, layers=tuple(mine)))
+            for visits, mine in layers.items()
+        ]
+
+    return _parts.of((spec, holding), (), found)
 
 
 def _layer(spec: ModelSpec, holding: Holding, number: int) -> Layer:

@@ -6,12 +6,12 @@ card, engine and format; products by weights, division and stage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, TypeVar
 
 from moeplan.core.exchange import Way
 from moeplan.core.hardware import Hardware
+from moeplan.core.kept import MOST_KEPT, Kept
 from moeplan.core.latency import device_of, value_bytes
 from moeplan.core.layout import Division, Layout, Place, Stage
 from moeplan.core.model import Layer, ModelSpec
@@ -49,29 +49,7 @@ KERNEL_FORMATS = {
 STAGES_IN_TURN = ("llamacpp", "transformers")
 """Engines that run the stages of a pipeline one after the other in decode: a batch is not parted."""
 
-MOST_KEPT = 1024
-
-Answer = TypeVar("Answer")
-
-
-class _Kept:
-    """Answers about objects that cannot be hashed, by which object it was; the oldest ones make room."""
-
-    def __init__(self) -> None:
-        self._found: dict[tuple[Any, ...], tuple[Any, Any]] = {}
-
-    def of(self, things: tuple[Any, ...], key: tuple[Any, ...], make: Callable[[], Answer]) -> Answer:
-        """The answer for these very objects and key; the objects are held, so that their numbers are no others'."""
-        full = (*map(id, things), *key)
-        if full not in self._found:
-            if len(self._found) >= MOST_KEPT:
-                del self._found[next(iter(self._found))]
-            self._found[full] = things, make()
-        answer: Answer = self._found[full][1]
-        return answer
-
-
-_times, _kernels, _works = _Kept(), _Kept(), _Kept()
+_times, _kernels, _works = Kept(), Kept(), Kept(4 * MOST_KEPT)
 
 Work = tuple[tuple[Product, ...], tuple[AttentionWork, ...], tuple[ExpertsWork, ...], StatesWork]
 
