@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from benchmarks import latency, ops
+from benchmarks import latency, ops, throughput
 from benchmarks.latency_rows import PROFILES
 from benchmarks.memory import Outcome, not_judged, outcomes, passes, summary, terms
 from moeplan.core.deployment import version_key
@@ -35,13 +35,12 @@ LATENCY = """The latency model of `moeplan/core/latency.py` against public measu
 `benchmarks/data/moe-latency.md`) on A100, H100, B200 and L40S, each row predicted by constants and bands that were fitted
 without its model shape; kernels of three shapes and more, up to 8 expert ranks. `in band` is the share of rows within the
 90 % band, `high/low` the median width of it. By kernel, and what is shown without counting: `python benchmarks/accuracy.py
-latency`. No estimate uses these times yet."""
+latency`."""
 
 OPS = """The formulas of `moeplan/core/{matmul,attention,collective}_latency.py` against public measurements (sources in
 `benchmarks/data/ops-latency.md`) on A100, H100, B200 and L40S under vLLM, SGLang, TensorRT-LLM, NCCL and DeepEP. Each row is
 predicted by constants and bands that were fitted without its shape: without its n x k for products, its heads for attention,
-its number of GPUs for collectives, its model and GPUs for DeepEP. By kernel: `python benchmarks/accuracy.py ops`. No estimate
-uses these times yet."""
+its number of GPUs for collectives, its model and GPUs for DeepEP. By kernel: `python benchmarks/accuracy.py ops`."""
 
 OPS_BOUNDS = """Bounds of each operation: mean at most {:.0%}, median at most {:.0%}, {:.0%} to {:.0%} of the rows in band,
 high/low at most {:g}. Where one is missed:"""
@@ -60,13 +59,37 @@ OPS_DOUBTS = """- Operations were replayed back to back, so weights and cache th
 - Engines' own all-reduce counts inside of CUDA graphs alone. Collectives across nodes are not measured and are refused, but
   for DeepEP."""
 
+THROUGHPUT = """Time per output token, time to the first token and rate of a GPU (`moeplan/core/serving_speed.py`) against 16
+published serving runs (InferenceX by SemiAnalysis, as ai-dynamo/aiconfigurator lists them;
+`benchmarks/data/throughput.csv`). Steps are made of the kernels above; three constants are fitted to these same runs,
+below. Milliseconds; `band` is meant to hold nine of ten. `python benchmarks/accuracy.py throughput` prints this and
+the parts of each step."""
+
+THROUGHPUT_RUNS = """Of DeepSeek-R1 the source does not say whether draft layers ran; its rows are marked and their TTFT counted apart. The
+other models have none in their checkpoints. Whether TTFT and TPOT are means or medians the source does not say
+either; all are taken as means."""
+
+THROUGHPUT_FITS = """Fitted to these runs, and how far off constants are that were fitted without a model's own runs, one model after the
+other:"""
+
+THROUGHPUT_DOUBTS = """- The bounds above are judged with constants that have seen the runs. Without a model's own runs the bands hold
+  fewer, as told.
+- Four models, three cards, one to eight ranks of one node, no data-parallel attention, no pipeline, no dense model:
+  whatever lies beyond is told as `extrapolated` and rests on the kernels' tables alone.
+- gpt-oss on a B200 is predicted 30 to 42 % too slow. Its experts' constants come from one shape, run as 16-bit
+  activations on MXFP4 weights; which kernel these runs took is not stated. Nothing was changed for it.
+- TTFT of SGLang is predicted 32 to 45 % too low: an engine's own way to the first token is not told apart, for want
+  of runs.
+- No run states the tokens of a step; 8,192 are assumed. Ten requests of each user, and all users at once at the
+  start, are how the runs' client works; a service whose users come at any time waits less for its first tokens."""
+
 NOT_MEASURED = """## Not yet measured
 
 - **TensorRT-LLM**: not yet measured. Its rules are read in its sources; its fixed costs are borrowed from other engines, with wide bands.
 - **Our own runs on a GPU**: none. Everything above comes from public logs and reports.
 - **Fixed costs on other cards than the H100**, of several nodes, of DeepEP's low-latency mode: constants with bands.
 - **CUDA under llama.cpp**: its buffers are held against logs above; the device context is a constant with a band.
-- **Speed**: no estimate tells it yet; the times of expert kernels and of plain operations above are parts of it.
+- **Speed** of dense models, pipelines, data-parallel attention and several nodes: no published run with all settings was found.
 - **Kernels on our own machines**: `moeplan profile` has run on CPUs alone.
 """
 
@@ -114,6 +137,17 @@ def page(params_agree: tuple[int, int], kv_agree: tuple[int, int]) -> str:
         OPS_CARRIED,
         _ops_carried(),
         OPS_DOUBTS,
+        "## Speed of serving",
+        THROUGHPUT,
+        _bounds(),
+        _runs("tpot"),
+        _runs("ttft"),
+        THROUGHPUT_RUNS,
+        "Output tokens per second and GPU of equal questions on two cards:",
+        _pairs(),
+        THROUGHPUT_FITS,
+        "\n".join(f"- {line}." for line in throughput.fits()),
+        THROUGHPUT_DOUBTS,
         NOT_MEASURED.strip(),
     ]
     return "\n\n".join(blocks) + "\n"
@@ -257,6 +291,35 @@ def _ops_carried() -> str:
             for each in tried_widths(builtin_folder("kernels") / "ops" / BORROWING)
         ],
     )
+
+
+def _bounds() -> str:
+    rows = [(each.name, each.found, each.asked, _kept(each.kept)) for each in throughput.bounds(throughput.outcomes())]
+    return _table(["bound", "found", "asked", ""], rows)
+
+
+def _kept(is_kept: bool) -> str:
+    return "kept" if is_kept else "BROKEN"
+
+
+def _runs(what: throughput.What) -> str:
+    rows = []
+    for each in throughput.outcomes():
+        run = each.run
+        measured, figure = (run.tpot_s, each.speed.tpot_s) if what == "tpot" else (run.ttft_s, each.speed.ttft_s)
+        may = "may speculate" if each.may_speculate else ""
+        rows.append((*throughput.cells(run), *throughput.told(measured, figure), may))
+    heads = [*throughput.HEADS, f"{what.upper()} measured", "moeplan", "error", "band", "inside", ""]
+    return _table(heads, rows)
+
+
+def _pairs() -> str:
+    rows = [
+        (*throughput.cells(each.run), f"{each.run.rate:,.0f}", f"{each.rate:,.0f}")
+        for pair in throughput.pairs(throughput.outcomes())
+        for each in pair
+    ]
+    return _table([*throughput.HEADS, "measured", "moeplan"], rows)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

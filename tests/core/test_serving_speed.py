@@ -13,6 +13,7 @@ from benchmarks.throughput import (
     LEAST_INSIDE,
     MAY_SPECULATE,
     POINTS,
+    STAND_INS,
     STEP_TOKENS,
     TPOT_MEDIAN,
     TPOT_WORST,
@@ -21,6 +22,7 @@ from benchmarks.throughput import (
     bounds,
     fitted_layer_s,
     fitted_widths,
+    main,
     outcomes,
     pairs,
     passes,
@@ -275,6 +277,9 @@ def test_a_cpu_has_no_stages() -> None:
     assert served_stages(spec, held, card("cpu-8ch-ddr5-4800"), "vllm", Division(), layout) is None
 
 
+NAMES = {model: name for model, (name, _) in STAND_INS.items()}
+
+
 # Published runs --------------------------------------------------------------------------------------------
 
 
@@ -285,7 +290,16 @@ def test_published_runs_are_within_the_bounds() -> None:
     assert (TPOT_MEDIAN, TPOT_WORST, TTFT_MEDIAN, LEAST_INSIDE, WIDEST) == (0.2, 0.5, 0.4, 13, 2.0)
     assert len(pairs(found)) == 2
     assert sum(each.may_speculate for each in found) == 3
-    assert MAY_SPECULATE == ("deepseek-ai/DeepSeek-R1",)
+    assert {each.run.model for each in found if find_model(NAMES.get(each.run.model, each.run.model)).spec.mtp} == set(
+        MAY_SPECULATE
+    )
+
+
+def test_the_tables_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main() == 0
+    out = capsys.readouterr().out
+    assert out.count("may speculate\n") == 6
+    assert out.count(": kept") == 6
 
 
 def test_the_bounds_can_be_broken() -> None:
