@@ -101,8 +101,8 @@ def _layouts(found: Estimate) -> Iterator[Degrees]:
             yield degrees
 
 
-def _nearness(tried: tuple[Estimate, Degrees]) -> tuple[bool, int]:
-    """What lacks memory alone comes nearer than what the engine refuses; then what lacks less."""
+def _nearness(tried: tuple[Estimate, Degrees]) -> tuple[int, int]:
+    """What the engine refuses least comes nearest; then what lacks least memory."""
     verdict = tried[0].verdict
-    by_memory = all(reason.code in MEMORY_REASONS for reason in verdict.reasons)
-    return by_memory, verdict.headroom_bytes or 0
+    refused = sum(reason.code not in MEMORY_REASONS for reason in verdict.reasons)
+    return -refused, verdict.headroom_bytes or 0

@@ -52,7 +52,9 @@ def sections(result: Comparison) -> list[Section]:
     found = [_model(result), _memory(result), _reads(result)]
     if result.hardware is not None:
         found += [_card(result), _operations(result)]
-    return [*found, _facts(result)]
+    # What nobody has is told once below, and takes no line.
+    known = [section._replace(lines=tuple(filter(_is_known, section.lines))) for section in [*found, _facts(result)]]
+    return [section for section in known if section.lines]
 
 
 def turn_words(result: Comparison) -> Iterator[str]:
@@ -120,7 +122,7 @@ def notes_words(result: Comparison) -> list[Remark]:
 def price_words(result: Comparison) -> str | None:
     """Whose prices they are, and of when."""
     price = result.hardware.price if result.hardware else None
-    if price is None:
+    if price is None or all(model.cost is None for model in result.models):
         return None
     sources = "; ".join(price.sources)
     low, high = price.low_usd_per_hour, price.high_usd_per_hour
@@ -234,7 +236,7 @@ def _operations(result: Comparison) -> Section:
     card = result.hardware
     assert card is not None
     budget = card.budget_gpus
-    gpus = "GPUs" if budget is None else "1 GPU" if budget == 1 else f"{budget} GPUs"
+    gpus = "GPUs" if budget is None else _gpus_words(budget)
     return Section(
         "running it",
         (
@@ -265,6 +267,10 @@ def _facts(result: Comparison) -> Section:
             _line(result, "licence", lambda model: model.license or "unknown"),
         ),
     )
+
+
+def _is_known(line: Line) -> bool:
+    return any(cell != UNKNOWN for cell in line.cells)
 
 
 def _line(
@@ -306,7 +312,9 @@ def _count_cell(model: Compared) -> str:
     needed = model.gpus
     if needed is None or needed.fits is None:
         return UNKNOWN
-    return f"none up to {needed.tried[-1]}" if needed.num_gpus is None else str(needed.num_gpus)
+    if needed.num_gpus is None:
+        return f"none up to {needed.tried[-1]}" if _lacks_memory(needed) else "refused"
+    return str(needed.num_gpus) if needed.certain else f"{needed.num_gpus}, probably"
 
 
 def _layout_cell(model: Compared) -> str:
@@ -394,10 +402,21 @@ def _resident_words(result: Comparison, pair: Pair) -> str:
 
 def _no_fit_words(needed: Needed) -> str:
     first, layout = needed.reasons[0], needed.layout
-    if needed.fits is None:
+    if needed.fits is None or layout is None:
         return first.message
-    where = "" if layout is None else f" {layout.num_gpus} GPUs ({degree_words(layout)})"
     counts = ", ".join(map(str, needed.tried))
-    if first.code in MEMORY_REASONS and needed.headroom_bytes is not None and needed.headroom_bytes < 0:
-        return f"does not fit on {counts} GPUs; on{where} {gib(-needed.headroom_bytes)} are missing on the fullest"
-    return f"would not start on {counts} GPUs; on{where}: {first.message}"
+    on = f"{_gpus_words(layout.num_gpus)} ({degree_words(layout)})" if layout.num_gpus > 1 else "1 GPU"
+    if _lacks_memory(needed):
+        missing = gib(-(needed.headroom_bytes or 0))
+        return f"does not fit on {counts} GPUs; on {on} {missing} are missing on the fullest"
+    return f"would not start; on {on}: {first.message}"
+
+
+def _lacks_memory(needed: Needed) -> bool:
+    """True where memory is all that is missing."""
+    by_memory = all(reason.code in MEMORY_REASONS for reason in needed.reasons)
+    return by_memory and needed.headroom_bytes is not None and needed.headroom_bytes < 0
+
+
+def _gpus_words(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs"

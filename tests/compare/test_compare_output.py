@@ -134,6 +134,14 @@ def test_unknown_figures_are_dashes_with_their_reason(answers: dict[str, result.
     assert "DeepSeek-V3: does not fit on 1, 2 GPUs" in text
     refused = compare_table(answers["refused by the engine"], width=100, color=False, unicode=True)
     assert "switch-base-8: would not start" in refused
+    assert "refused" in refused
+
+
+def test_what_no_model_has_takes_no_line(answers: dict[str, result.Comparison]) -> None:
+    text = compare_table(answers["memory not known to the byte"], width=100, color=False, unicode=True)
+    assert "USD" not in text.replace("prices", "")
+    assert "cost is not known: the profile intel-gaudi3 states no price" in text
+    assert compare_table(answers["no GPU"], width=100, color=False, unicode=True).count("tokens/s per") == 0
 
 
 # JSON ------------------------------------------------------------------------------------------------------
