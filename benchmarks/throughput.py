@@ -32,7 +32,8 @@ from moeplan.sources.step_models import served_stages  # noqa: E402
 
 POINTS = ROOT / "benchmarks" / "data" / "throughput.csv"
 STEP_TOKENS = 8192
-"""New tokens of a step: no run states it; vLLM takes 8,192 when it serves, SGLang and TensorRT-LLM as many (assumed)."""
+"""New tokens of a step: no run states it. vLLM commands of the same benchmark do (InferenceMAX, README.md:
+`--max-num-batched-tokens 8192`); SGLang and TensorRT-LLM are taken to read as many."""
 CARDS = {"h100_sxm": "h100-sxm", "h200_sxm": "h200", "b200_sxm": "b200"}
 STAND_INS = {"Qwen/Qwen3-235B-A22B-FP8": ("Qwen/Qwen3-235B-A22B", "Qwen/Qwen3-30B-A3B-FP8")}
 """Checkpoints that the catalogue lacks: the model of the same shapes, and one of the same family in that format."""

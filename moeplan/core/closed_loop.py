@@ -23,7 +23,8 @@ from math import ceil, sqrt
 from typing import NamedTuple
 
 REQUESTS_OF_A_USER = 10
-"""How often a user asks. Public runs (InferenceX) send ten prompts for each of their users, and all users begin at once."""
+"""How often a user asks: public runs send ten prompts for each of their users, as fast as these take them, so all users begin at
+once (InferenceMAX, README.md: `--num-prompts $(( $CONC * 10 )) --max-concurrency $CONC --request-rate inf`)."""
 
 
 class Loop(NamedTuple):

@@ -27,6 +27,9 @@ DISPATCH_BYTES, COMBINE_BYTES = VALUE_BYTES["fp8_block"].operand, 2.0
 NETWORK_BYTES_PER_S = 50e9
 """Assumed beyond one link: a network of 400 Gbit/s for each device, as the nodes of NVIDIA's reference designs have."""
 
+MOST_KEPT = 4096
+"""Products whose times are kept: stages of a pipeline, and layouts of one search, ask for the same ones."""
+
 
 class OpTime(NamedTuple):
     """A prediction; nine of ten measurements lie between low and high."""
@@ -77,6 +80,7 @@ class OpTimes:
         self._cache_bytes = cache_bytes
         own = resolved.get("engine_all_reduce")
         self._own = own.kernels[-1].constants if own is not None else None
+        self._products: dict[tuple[float, float, float], OpTime] = {}
 
     @property
     def bandwidth_bytes_per_s(self) -> float:
@@ -103,6 +107,14 @@ class OpTimes:
 
     def matmul_s(self, m: float, n: float, k: float) -> OpTime:
         """Rows (m x k) times weights (k x n) on one rank, in the format that was asked for."""
+        told = self._products.get((m, n, k))
+        if told is None:
+            if len(self._products) >= MOST_KEPT:
+                self._products.clear()
+            told = self._products[m, n, k] = self._matmul(m, n, k)
+        return told
+
+    def _matmul(self, m: float, n: float, k: float) -> OpTime:
         found = self.resolved["matmul"]
         kernel = _kernel(found, m)
         seconds = matmul_s(kernel.constants, found.device, self._values.weight, self._values.operand, m, n, k)
