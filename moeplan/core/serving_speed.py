@@ -105,6 +105,7 @@ def serving_speed(stages: Sequence[StepModel], load: ServedLoad, skew: float = L
     InputError for a load without users or tokens; UnknownError where devices lie beyond what was measured.
     """
     _check(load)
+    asked, load = load.concurrency, _of_a_copy(stages, load)
     first = stages[0]
     users, groups = load.concurrency, first.data_ranks
     parts, context = _parts(stages, users), _mean_context(load)
@@ -135,13 +136,13 @@ def serving_speed(stages: Sequence[StepModel], load: ServedLoad, skew: float = L
     answer = max(0.0, load.output_tokens - 1)
 
     def rate(ttft_s: float, tpot_s: float) -> float:
-        return users * load.output_tokens / (ttft_s + answer * tpot_s)
+        return asked * load.output_tokens / (ttft_s + answer * tpot_s)
 
     return ServingSpeed(
         ttft,
         tpot,
         Figure(
-            result.output_tokens_per_s,
+            rate(ttft.value, tpot.value),
             rate(ttft.high, tpot.high),
             rate(ttft.low, tpot.low),
             _weakest(ttft.basis, tpot.basis),
@@ -156,7 +157,12 @@ def serving_speed(stages: Sequence[StepModel], load: ServedLoad, skew: float = L
 
 def decode_step(stages: Sequence[StepModel], load: ServedLoad, skew: float = LIGHT_SKEW) -> StepTime:
     """One token of every sequence of a load, through all stages, with no prompt beside: no token comes sooner."""
-    return _decoding(stages, load, skew)[0]
+    return _decoding(stages, _of_a_copy(stages, load), skew)[0]
+
+
+def _of_a_copy(stages: Sequence[StepModel], load: ServedLoad) -> ServedLoad:
+    """What the fullest of independent copies of the model is asked for."""
+    return load._replace(concurrency=-(-load.concurrency // stages[0].copies))
 
 
 def _decoding(stages: Sequence[StepModel], load: ServedLoad, skew: float) -> tuple[StepTime, Passing]:

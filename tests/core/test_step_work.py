@@ -7,7 +7,15 @@ import pytest
 from moeplan.core.layout import Division, Stage
 from moeplan.core.model import ModelSpec
 from moeplan.core.quant import BY_DTYPE, Holding, Quantisation, holdings
-from moeplan.core.step_work import DENSE_ROLES, NEVER_QUANTISED, Product, attention_work, experts_work, products
+from moeplan.core.step_work import (
+    DENSE_ROLES,
+    NEVER_QUANTISED,
+    Product,
+    attention_work,
+    experts_work,
+    products,
+    states_work,
+)
 from moeplan.core.weights import inventory, parameters
 from moeplan.sources.models import find_model
 
@@ -103,3 +111,23 @@ def test_attention_tells_windows_and_latents_apart() -> None:
     spec, _, _ = read("jamba-v0.1")
     (some,) = attention_work(spec.layers, 1)
     assert some.count == 4  # one layer in eight; the others hold states
+
+
+def test_states_and_scanned_keys_are_bytes() -> None:
+    spec, _, _ = read("qwen3-next-80b-a3b-instruct")
+    # 36 of 48 layers, 32 value heads of 128 x 128, and 3 columns of 2 x 16 x 128 + 32 x 128 channels; 2 bytes, read and written.
+    state = 32 * 128 * 128 + 3 * (2 * 16 * 128 + 32 * 128)
+    assert states_work(spec.layers, spec.hidden_size, 1) == (36 * 2 * 2 * state, 0)
+    assert states_work(spec.layers, spec.hidden_size, 8).sequence_bytes == 36 * 2 * 2 * state // 8
+    spec, _, _ = read("deepseek-v3.2")
+    assert states_work(spec.layers, spec.hidden_size, 8) == (0, 61 * 128 * 2)  # a key of 128 values in each layer
+    spec, _, _ = read("mixtral-8x7b")
+    assert states_work(spec.layers, spec.hidden_size, 1) == (0, 0)
+
+
+def test_what_more_ranks_share_sees_the_tokens_of_their_groups() -> None:
+    _, held, stage = read("deepseek-v3")
+    # Attention of each of eight ranks alone, dense layers and head over all eight, shared experts whole.
+    division = Division(attention=1, dense_mlp=8, shared_experts=1, lm_head=8, expert_ep=8)
+    groups = {each.role: each.groups for each in products(held, division, stage)}
+    assert groups == {"attention": 1, "router": 1, "shared_experts": 1, "dense_mlp": 8, "lm_head": 8}
