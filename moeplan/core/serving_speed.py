@@ -64,7 +64,7 @@ class ServedLoad(NamedTuple):
     """What a replica is asked for."""
 
     concurrency: int
-    """Requests in flight on one replica."""
+    """Requests in flight on one replica; on one copy where data-parallel ranks share nothing."""
     input_tokens: float
     output_tokens: float
     step_tokens: int
@@ -105,7 +105,6 @@ def serving_speed(stages: Sequence[StepModel], load: ServedLoad, skew: float = L
     InputError for a load without users or tokens; UnknownError where devices lie beyond what was measured.
     """
     _check(load)
-    asked, load = load.concurrency, _of_a_copy(stages, load)
     first = stages[0]
     users, groups = load.concurrency, first.data_ranks
     parts, context = _parts(stages, users), _mean_context(load)
@@ -136,7 +135,7 @@ def serving_speed(stages: Sequence[StepModel], load: ServedLoad, skew: float = L
     answer = max(0.0, load.output_tokens - 1)
 
     def rate(ttft_s: float, tpot_s: float) -> float:
-        return asked * load.output_tokens / (ttft_s + answer * tpot_s)
+        return users * load.output_tokens / (ttft_s + answer * tpot_s)
 
     return ServingSpeed(
         ttft,
@@ -157,12 +156,7 @@ def serving_speed(stages: Sequence[StepModel], load: ServedLoad, skew: float = L
 
 def decode_step(stages: Sequence[StepModel], load: ServedLoad, skew: float = LIGHT_SKEW) -> StepTime:
     """One token of every sequence of a load, through all stages, with no prompt beside: no token comes sooner."""
-    return _decoding(stages, _of_a_copy(stages, load), skew)[0]
-
-
-def _of_a_copy(stages: Sequence[StepModel], load: ServedLoad) -> ServedLoad:
-    """What the fullest of independent copies of the model is asked for."""
-    return load._replace(concurrency=-(-load.concurrency // stages[0].copies))
+    return _decoding(stages, load, skew)[0]
 
 
 def _decoding(stages: Sequence[StepModel], load: ServedLoad, skew: float) -> tuple[StepTime, Passing]:

@@ -86,8 +86,6 @@ class StepModel(NamedTuple):
     """True where copies of experts even out the ranks' rows."""
     exchange: Way = "gather"
     """How tokens reach the experts of other groups."""
-    copies: int = 1
-    """Of the whole model in a replica, that share nothing: data parallelism that is none of attention alone."""
     cache_ranks: int = 1
     """Ranks that share the tokens of a sequence's cache."""
     stages_at_once: bool = True

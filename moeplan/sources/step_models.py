@@ -78,11 +78,11 @@ def served_stages(
 
     `held` are the weights that the engine keeps; hand in the same tuple again for quick answers. Without an `exchange` the
     engines' default is taken, all tokens gathered, and beyond one link DeepEP's kernels, the only ones that were measured there.
+    Data-parallel ranks that share nothing are copies, each a replica: the stages are those of one.
     None for a device of which no kernel was measured. InputError for a profile that lacks a bandwidth or a rate.
     """
     held = held if isinstance(held, tuple) else tuple(held)
     data_ranks = layout.dp if layout.dp_attention else 1
-    copies = 1 if layout.dp_attention else layout.dp
     if exchange is None:
         exchange = "low_latency" if _beyond_the_link(hardware, division, data_ranks) else "gather"
     found: list[StepModel] = []
@@ -94,7 +94,7 @@ def served_stages(
             if one is None:
                 return None
             alike[id(work)] = one._replace(
-                data_ranks=data_ranks, copies=copies, exchange=exchange, stages_at_once=engine not in STAGES_IN_TURN
+                data_ranks=data_ranks, exchange=exchange, stages_at_once=engine not in STAGES_IN_TURN
             )
         found.append(alike[id(work)])
     return tuple(found)

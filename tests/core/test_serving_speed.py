@@ -206,18 +206,11 @@ def test_data_parallel_attention_sees_one_ranks_sequences_and_experts_see_all() 
     assert step_time(shared, StepLoad(65, 2048)).parts[1].seconds > parts["attention"].seconds
 
 
-def test_copies_of_a_dense_model_share_the_users() -> None:
-    (one,) = stages("qwen3-8b")
-    four = one._replace(copies=4)
-    load = ServedLoad(32, 1024, 256, 8192)
-    alone, shared = serving_speed((one,), load._replace(concurrency=8)), serving_speed((four,), load)
-    assert shared.tpot_s == alone.tpot_s
-    assert shared.output_tokens_per_s.value == pytest.approx(4 * alone.output_tokens_per_s.value)
+def test_copies_of_a_dense_model_are_replicas() -> None:
     spec, held = read("qwen3-8b")
-    layout = Layout(dp=4, pp_layers=(len(spec.layers),), num_gpus=4)
-    found = served_stages(spec, held, card("h100-sxm"), "vllm", Division(), layout)
-    assert found is not None
-    assert found[0].copies == 4
+    one, four = (Layout(dp=dp, pp_layers=(len(spec.layers),), num_gpus=dp) for dp in (1, 4))
+    alone = served_stages(spec, held, card("h100-sxm"), "vllm", Division(), one)
+    assert served_stages(spec, held, card("h100-sxm"), "vllm", Division(), four) == alone
 
 
 def test_exchanges_carry_the_bytes_of_their_way() -> None:
