@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from moeplan.inspect import gpus as gpus
     from moeplan.inspect import models as models
     from moeplan.lock import lock as lock
+    from moeplan.plan import plan as plan
     from moeplan.profile import profile as profile
     from moeplan.validate import validate as validate
 
@@ -32,6 +33,7 @@ _HOMES = {
     "gpus": "moeplan.inspect",
     "lock": "moeplan.lock",
     "models": "moeplan.inspect",
+    "plan": "moeplan.plan",
     "profile": "moeplan.profile",
     "validate": "moeplan.validate",
 }

@@ -18,6 +18,7 @@ from moeplan.version import __version__
 
 COMMANDS: dict[str, str] = {
     "estimate": "What one model needs, line by line, and whether it fits a GPU.",
+    "plan": "Which hardware and layout for a workload, ranked, and what to fall back on.",
     "compare": "The same workload on several models: MoE beside dense, quantised beside not.",
     "validate": "The estimate beside what an engine said at start, line by line.",
     "profile": "Measure this machine, for later estimates.",

@@ -70,6 +70,11 @@ def show(result: object, report: str, how: Showing, **details: bool) -> None:
         name = f"{report}_{how.format}"
         page = how.page._asdict() if how.format == "table" else {}
         text = getattr(import_module(f"moeplan.report.{name}"), name)(result, **page, **details)
+    write_out(text, how)
+
+
+def write_out(text: str, how: Showing) -> None:
+    """Print a text, or write it to a file in one piece. Raises InputError when neither can be."""
     if how.output is not None:
         write(how.output, text)
     elif not how.quiet:

@@ -233,6 +233,9 @@ def _experts(model: StepModel, mine: _Mine, skew: float) -> StepPart | None:
     slowest = None
     for work in model.experts:
         asked = expert_load(work, mine.of_all, model.expert_ranks, skew, balanced=model.balanced)
+        if model.data_ranks > 1 and model.exchange != "gather":
+            # Each rank routes its own tokens, and rows of other ranks' experts never come here.
+            asked = asked._replace(tokens=mine.tokens / model.tensor_ranks)
         shape = ExpertShape(
             work.hidden,
             work.width,

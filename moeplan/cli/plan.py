@@ -1,0 +1,146 @@
+"""`moeplan plan`."""
+
+from typing import Annotated
+
+import typer
+
+from moeplan.cli.completion import engine_names, gpu_names, model_names
+from moeplan.cli.estimate import MODEL_HELP
+from moeplan.cli.load_options import (
+    Arrival,
+    Concurrency,
+    Context,
+    Input,
+    OutputFile,
+    OutputTokens,
+    Tpot,
+    Ttft,
+    WorkloadFile,
+    tokens_and_file,
+)
+from moeplan.cli.options import Color, Format, Json, Profiles, Quiet, show, showing, write_out
+from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN
+
+
+def plan(
+    model: Annotated[str, typer.Argument(metavar="MODEL", autocompletion=model_names, help=MODEL_HELP)],
+    gpus: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gpus",
+            "--gpu",
+            "-g",
+            autocompletion=gpu_names,
+            help="Cards to choose from: h100,h200; 8xh100 for at most eight. Default: all profiles.",
+        ),
+    ] = None,
+    max_gpus: Annotated[int, typer.Option("--max-gpus", help="GPUs of a plan at most.", show_default=True)] = 64,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--engine",
+            "-e",
+            autocompletion=engine_names,
+            help="vllm, sglang, trtllm, llamacpp; several with commas. Default: all.",
+        ),
+    ] = None,
+    quant: Annotated[
+        list[str] | None,
+        typer.Option("--quant", help="Formats: stored (the checkpoint's own), fp8, nvfp4, int4, ... Default: all."),
+    ] = None,
+    kv_dtype: Annotated[str | None, typer.Option("--kv-dtype", help="Cache dtype: auto, fp8, bfloat16.")] = None,
+    context: Context = None,
+    concurrency: Concurrency = None,
+    input: Input = None,  # noqa: A002 - the option's name
+    output: OutputTokens = None,
+    ttft: Ttft = None,
+    tpot: Tpot = None,
+    arrival: Arrival = None,
+    workload: WorkloadFile = None,
+    rank: Annotated[
+        str, typer.Option("--rank", help="cost, gpus, latency or throughput (per GPU).", show_default=True)
+    ] = "cost",
+    pools: Annotated[
+        str, typer.Option("--pools", help="Prefill and decode together, apart, or both.", show_default=True)
+    ] = "both",
+    skew: Annotated[
+        float | None, typer.Option("--skew", help="How unevenly experts are chosen: 0 even, 0.3 light, 0.7 heavy.")
+    ] = None,
+    fallback: Annotated[
+        list[str] | None,
+        typer.Option("--fallback", help="Next plan under a failure: rank-lost, skew-doubled, context-p99, all."),
+    ] = None,
+    dense: Annotated[
+        str | None, typer.Option("--dense", metavar="MODEL", help="A model to fall back on, planned the same way.")
+    ] = None,
+    emit: Annotated[
+        str | None,
+        typer.Option("--emit", help="Print the best plan as a deployment file: k8s, compose or vllm-yaml."),
+    ] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Read the checkpoint on the Hub also for a catalogue model.")
+    ] = False,
+    file: Annotated[
+        str | None, typer.Option("--file", help="One of several models in a repository or folder: a .gguf file, say.")
+    ] = None,
+    format: Format = "table",  # noqa: A002 - the option's name
+    json: Json = False,
+    output_file: OutputFile = None,
+    profiles: Profiles = None,
+    quiet: Quiet = False,
+    color: Color = "auto",
+) -> int:
+    """Which hardware and layout for a workload, ranked, and what to fall back on.
+
+    Exit codes: 0 a plan, 1 none does all that is asked, 3 some fit and their speed is not known.
+
+    \b
+    $ moeplan plan deepseek-v3 --context 32k --concurrency 64 --ttft 2s --tpot 40ms
+    $ moeplan plan qwen3-30b-a3b --gpus l40s,rtx-4090 --concurrency 16 --rank gpus --fallback all
+    $ moeplan plan gpt-oss-120b --gpus h100 --concurrency 64 --emit k8s -o deployment.yaml
+    """  # noqa: D301 - typer reads the character, not the escape
+    output_tokens, path = tokens_and_file(output, output_file)
+    how = showing(format, json=json, output=path, quiet=quiet, color=color)
+    from moeplan.plan import plan as verb
+
+    result = verb(
+        model,
+        gpus=_listed(gpus),
+        max_gpus=max_gpus,
+        engines=_listed(engine),
+        quants=_listed(quant),
+        kv_dtype=kv_dtype,
+        rank=rank,
+        pools=pools,
+        skew=skew,
+        fallback=_listed(fallback),
+        dense=dense,
+        emit=emit,
+        context=context,
+        concurrency=concurrency,
+        input=input,
+        output=output_tokens,
+        ttft=ttft,
+        tpot=tpot,
+        arrival=arrival,
+        workload=workload,
+        revision=revision,
+        offline=offline,
+        headers=headers,
+        file=file,
+        profiles=profiles or (),
+    )
+    if result.deployment is not None:
+        write_out(result.deployment.text, how)
+    else:
+        show(result, "plan", how)
+    if result.best is not None:
+        return EXIT_DONE
+    return EXIT_UNKNOWN if result.unmeasured else EXIT_FINDINGS
+
+
+def _listed(values: list[str] | None) -> tuple[str, ...]:
+    """`a,b` and `a` `b` alike."""
+    return tuple(name.strip() for value in values or () for name in value.split(",") if name.strip())

@@ -1,0 +1,106 @@
+"""One engine, one format, one card: where a layout's speed and memory are worked out in full, as `estimate` does."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from moeplan.core.hardware import Hardware
+from moeplan.core.serving_speed import ServedLoad, ServingSpeed, decode_step
+from moeplan.core.workload import Workload
+from moeplan.estimate.judge import Answer, judge, verdict
+from moeplan.estimate.ledger import ledger
+from moeplan.estimate.question import Question
+from moeplan.estimate.result import Verdict
+from moeplan.estimate.speed import Timed, times_of
+from moeplan.plan.cards import Card
+from moeplan.plan.folds import Fold
+from moeplan.plan.formats import Format
+from moeplan.sources.step_models import served_stages
+
+
+class Speeds(NamedTuple):
+    """Of one replica under its share of the load."""
+
+    speed: ServingSpeed
+    misses: tuple[str, ...]
+    """Limits that are not kept, in words that end with `ttft` or `tpot`."""
+    over: float
+    """How many times over a limit it is, at the worst; 1 and below keeps all."""
+
+
+class Cell:
+    """A card under an engine with the model in a format."""
+
+    def __init__(self, card: Card, engine: str, form: Format, question: Question) -> None:
+        self.card = card
+        self.engine = engine
+        self.format = form
+        self._question = question
+        self._known = False
+        """Whether times of operations are known to be known."""
+
+    @property
+    def hardware(self) -> Hardware:
+        """The device."""
+        return self.card.hardware
+
+    @property
+    def engine_version(self) -> str:
+        """The engine's release that the arithmetic follows."""
+        return self._question.serving.constants.version
+
+    def question(self, fold: Fold, sequences: int) -> Question:
+        """The question of one replica that serves so many sequences."""
+        deployment = self._question.deployment._replace(concurrency=sequences)
+        return self._question.at(deployment).on(fold.layout.num_gpus, fold.asked)
+
+    def verdict(self, fold: Fold, sequences: int) -> Verdict:
+        """Whether a replica fits, by the ledger of `estimate`."""
+        question = self.question(fold, sequences)
+        return verdict(question, self.card.memory, ledger(question, self.card.memory))
+
+    def answer(self, fold: Fold, sequences: int) -> Answer:
+        """The same with the capacity, for those that are shown."""
+        return judge(self.question(fold, sequences))
+
+    def timed(self, fold: Fold, sequences: int) -> Timed:
+        """The times of a replica's operations. Raises UnknownError or InputError that says why they are not known."""
+        return times_of(self.question(fold, sequences))
+
+    def decode_s(self, fold: Fold, sequences: int, workload: Workload, skew: float) -> float:
+        """Seconds of a step of decode alone, the least that a token takes; raises what `timed` raises."""
+        question = self._question
+        if not self._known:
+            times_of(question)  # says why nothing of this card, engine and model is known
+            self._known = True
+        stages = served_stages(
+            question.spec, question.held, self.hardware, self.engine, fold.division, fold.layout,
+            version=self.engine_version,
+        )  # fmt: skip
+        assert stages is not None
+        load = ServedLoad(sequences, workload.mean_input_tokens, workload.mean_output_tokens, 1)
+        return decode_step(stages, load, skew).seconds
+
+    def speeds(self, fold: Fold, sequences: int, workload: Workload, skew: float) -> Speeds:
+        """How fast a replica is under its share of the workload; raises what `timed` raises."""
+        return speeds_of(self.timed(fold, sequences), sequences, workload, skew)
+
+
+def speeds_of(known: Timed, sequences: int, workload: Workload, skew: float) -> Speeds:
+    """The mean load, and every class that has limits as if all requests were of its kind."""
+    speed = known.at(sequences, workload.mean_input_tokens, workload.mean_output_tokens, skew)
+    misses: list[str] = []
+    over = 0.0
+    alone = len(workload.classes) == 1
+    for each in workload.classes:
+        limits = (("ttft", workload.ttft_limit_s(each)), ("tpot", workload.tpot_limit_s(each)))
+        if all(limit_s is None for _, limit_s in limits):
+            continue
+        mine = speed if alone else known.at(sequences, each.input_tokens.mean, each.output_tokens.mean, skew)
+        for (name, limit_s), figure in zip(limits, (mine.ttft_s, mine.tpot_s), strict=True):
+            if limit_s is None:
+                continue
+            over = max(over, figure.value / limit_s)
+            if figure.value > limit_s:
+                misses.append(name if alone else f"{each.name}: {name}")
+    return Speeds(speed, tuple(misses), over)

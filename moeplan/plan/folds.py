@@ -1,0 +1,144 @@
+"""The memory of a layout, folded once for all cards: weights of each sort of rank, and one sequence's cache on it.
+
+A search asks for thousands of layouts. Stages with the same sorts of layers hold the same and are folded once, and so are
+layouts that divide the model alike. What an engine keeps beside weights and cache depends on the card and is left out, so
+that a fold is the least that a rank needs: a card without room for it is turned down for all that follows. The sizes are
+those of `core/placement`, `core/kv_cache` and `core/step_bytes`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from moeplan.core.kv_cache import cache_cost, cache_rows
+from moeplan.core.layout import AskedLayout, Division, Layout, Place
+from moeplan.core.model import MoeFfn
+from moeplan.core.placement import places, rank_bytes, stage_spec
+from moeplan.core.step_bytes import StepReads, cache_reads, step_reads
+from moeplan.estimate.question import Question, find_layout
+
+
+class PlaceFold(NamedTuple):
+    """Ranks of a stage that hold the same: bytes of one of them."""
+
+    weights_bytes: int
+    cache_bytes: int
+    """Of one sequence at the asked context, before the engine rounds it up to blocks."""
+    reads: StepReads
+    """What a step reads at the context that a sequence holds on average."""
+    stage: int
+
+
+class Fold(NamedTuple):
+    """A layout of a model in one format under one engine."""
+
+    asked: AskedLayout
+    layout: Layout
+    division: Division
+    places: tuple[PlaceFold, ...]
+    groups: int
+    """Groups of ranks that sequences are shared out over (attention data parallelism)."""
+
+    @property
+    def weights_bytes(self) -> int:
+        """Of the fullest rank."""
+        return max(place.weights_bytes for place in self.places)
+
+    def needed_bytes(self, sequences: int) -> int:
+        """Weights and cache of the fullest rank with so many sequences in each of its groups."""
+        return max(place.weights_bytes + sequences * place.cache_bytes for place in self.places)
+
+    def read_bytes(self, sequences: int) -> float:
+        """Bytes that a token waits for: its stages read their weights, the experts they touch, and the cache."""
+        worst: dict[int, float] = {}
+        for place in self.places:
+            read = place.reads.at(sequences).total_bytes
+            worst[place.stage] = max(read, worst.get(place.stage, 0.0))
+        return sum(worst.values())
+
+
+class Folder:
+    """Folds the layouts of one model in one format under one engine."""
+
+    def __init__(self, question: Question, mean_context_tokens: int, shared: dict[Hashable, tuple[int, StepReads]]):
+        self.question = question
+        self._mean_context_tokens = mean_context_tokens
+        self._shared = shared
+        """Weights and reads of places by what they hold, shared by the engines that load the same weights alike."""
+        self._held = hash(question.held)
+        self._sorts = _sorts(question)
+        self._stages: dict[tuple[int, int], Hashable] = {}
+        self._num_experts = max(
+            (ffn.num_experts for layer in question.spec.layers for ffn in layer.ffns if isinstance(ffn, MoeFfn)),
+            default=0,
+        )
+        self._cache: dict[Hashable, tuple[int, int]] = {}
+
+    def fold(self, asked: AskedLayout) -> Fold:
+        """One layout. Raises InputError where its degrees contradict each other."""
+        layout = find_layout(self.question.engine, self.question.serving, asked, asked.pp)
+        question = self.question.at(self.question.deployment._replace(layout=layout))
+        settings = question.engine.settle(question.serving)
+        division = question.engine.division(question.serving, settings)
+        uneven = bool((self._num_experts + division.redundant_experts) % division.expert_ep)
+        alike: dict[Hashable, PlaceFold] = {}
+        found = []
+        for place in places(layout, division, len(question.spec.layers), self._num_experts):
+            sort = self._sort(place)
+            key = (sort, place.expert_rank if uneven else 0)
+            if key not in alike:
+                cache, read = self._cached(sort, division, place)
+                weights, reads = self._weights(key, division, place, read)
+                alike[key] = PlaceFold(weights, cache, reads, 0)
+            found.append(alike[key]._replace(stage=place.stage.number))
+        return Fold(asked, layout, division, tuple(found), layout.dp)
+
+    def _sort(self, place: Place) -> Hashable:
+        """What a stage is made of."""
+        stage = place.stage
+        key = stage.first_layer, stage.end_layer
+        if key not in self._stages:
+            counts = Counter(self._sorts[stage.first_layer : stage.end_layer])
+            self._stages[key] = tuple(sorted(counts.items())), stage.is_first, stage.is_last
+        return self._stages[key]
+
+    def _weights(self, sort: Hashable, division: Division, place: Place, read: int) -> tuple[int, StepReads]:
+        key = (self._held, sort, division._replace(cache_tokens=1), read)
+        if key not in self._shared:
+            spec, held = self.question.spec, self.question.held
+            whole = sum(rank_bytes(each, place, division, tied_embedding=spec.tied_embedding) for each in held)
+            self._shared[key] = whole, step_reads(spec, held, read, division=division, place=place)
+        return self._shared[key]
+
+    def _cached(self, sort: Hashable, division: Division, place: Place) -> tuple[int, int]:
+        """Bytes of one sequence's cache at the asked context, and those that a step reads of it at the mean one."""
+        key = (sort, division.attention, division.cache_tokens)
+        if key not in self._cache:
+            spec, asked, rules = (
+                stage_spec(self.question.spec, place.stage),
+                self.question.deployment,
+                self.question.rules,
+            )
+            rows = self.question.rows if spec is self.question.spec else cache_rows(spec)
+            ranks = division.attention, division.cache_tokens
+            cost = cache_cost(rows, rules, asked.context_tokens, asked.encoder_tokens, *ranks)
+            read = cache_reads(spec, rules, self._mean_context_tokens, asked.encoder_tokens, *ranks)
+            self._cache[key] = cost.bytes_at_context, read
+        return self._cache[key]
+
+
+def _sorts(question: Question) -> tuple[int, ...]:
+    """A number for each layer, the same for layers that own the same weights and keep the same cache."""
+    owners: list[list[int]] = [[] for _ in question.spec.layers]
+    for number, holding in enumerate(question.held):
+        if holding.part == "text":
+            for layer in holding.layers:
+                owners[layer].append(number)
+    alike: dict[Hashable, int] = {}
+    kinds = [alike.setdefault(layer, len(alike)) for layer in question.spec.layers]
+    numbers: dict[Hashable, int] = {}
+    return tuple(
+        numbers.setdefault((kind, tuple(mine)), len(numbers)) for kind, mine in zip(kinds, owners, strict=True)
+    )

@@ -1,0 +1,79 @@
+"""The formats that a search tries on a card: what the checkpoint stores, and smaller ones that the card has units for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from moeplan.core.hardware import Hardware
+from moeplan.core.quant import Quantisation, fold_bytes, holdings
+from moeplan.core.weights import Owned
+from moeplan.sources.loaded import LoadedModel
+from moeplan.sources.quantisation import what_if
+
+STORED = "stored"
+FormatOrigin = Literal["stored", "on load", "other checkpoint"]
+
+SMALLER = ("fp8", "nvfp4", "int4")
+"""What servers run beside the stored format, by the names of `--quant`."""
+OF_LLAMACPP = ("bf16", "q8_0", "q4_k_m")
+"""What a GGUF file is usually made in, from all of it to the most common mix."""
+ON_LOAD = {"fp8": ("vllm", "sglang")}
+"""Formats that an engine makes of a 16-bit checkpoint while it loads it (`--quantization`)."""
+
+
+class Format(NamedTuple):
+    """A format under an engine."""
+
+    name: str
+    """As `--quant` takes it, or `stored`."""
+    origin: FormatOrigin
+
+    @property
+    def quant(self) -> str | None:
+        """What `--quant` says; None for what the checkpoint stores."""
+        return None if self.name == STORED else self.name
+
+
+def formats(
+    engine: str, loaded: LoadedModel, owned: tuple[Owned, ...], asked: Sequence[str] | None
+) -> tuple[Format, ...]:
+    """Formats to try under an engine: those asked for, else the stored one and all that are smaller.
+
+    InputError for a name that is not known.
+    """
+    gguf, spec = loaded.source_kind == "gguf", loaded.spec
+    if asked is not None:
+        named = [_named(name, engine, loaded) for name in dict.fromkeys(asked)]
+        return tuple(each for each in named if (each.name == STORED) != (engine == "llamacpp" and not gguf))
+    if gguf:
+        return (Format(STORED, "stored"),)
+    if engine == "llamacpp":
+        return tuple(Format(name, "other checkpoint") for name in OF_LLAMACPP)
+    stored = _size(owned, loaded.quantisation or what_if("bf16", spec))
+    smaller = [name for name in SMALLER if _size(owned, what_if(name, spec)) < 0.95 * stored]
+    return (Format(STORED, "stored"), *(_named(name, engine, loaded) for name in smaller))
+
+
+def runs(hardware: Hardware, name: str) -> bool:
+    """True where the card has matrix units for a format, or the format is unpacked to 16 bit on the way to them."""
+    rates = hardware.dense_flops_per_s
+    match name:
+        case "fp8":
+            return rates.fp8 is not None
+        case "nvfp4":
+            return rates.fp4 is not None
+        case _:
+            return True
+
+
+def _named(name: str, engine: str, loaded: LoadedModel) -> Format:
+    if name == STORED:
+        return Format(STORED, "stored")
+    what_if(name, loaded.spec)  # says what is wrong with the name
+    on_load = loaded.quantisation is None and engine in ON_LOAD.get(name, ())
+    return Format(name, "on load" if on_load else "other checkpoint")
+
+
+def _size(owned: tuple[Owned, ...], quantisation: Quantisation) -> int:
+    return fold_bytes(holdings(owned, quantisation)).total_bytes

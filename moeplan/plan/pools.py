@@ -1,0 +1,132 @@
+"""Prefill and decode apart: some replicas read prompts, others write answers, and the cache goes from one to the other.
+
+    tpot = a step of decode, with no prompt beside it
+    ttft = waiting + prompt + sending the cache
+    rate = requests in flight / (ttft + (output - 1) tpot)
+
+Waiting is that of a queue with random arrivals and equal service at each prefill replica, load / (2 (1 - load)) x prompt
+(Pollaczek-Khinchine); replicas are as many as keep the load at `MOST_LOAD`. The cache of a prompt is sent over what joins
+the cards: their own link where both pools lie in its domain, else a network that no profile describes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import ceil
+from typing import NamedTuple
+
+from moeplan.core.errors import InputError, UnknownError
+from moeplan.core.serving_speed import Figure, ServingSpeed
+from moeplan.core.workload import Workload
+from moeplan.plan.cells import Cell
+from moeplan.plan.folds import Fold
+
+MOST_LOAD = 0.7
+"""Of a prefill replica: at this load a prompt waits as long again as it takes, and above it queues grow fast. Assumed."""
+NETWORK_BYTES_PER_S = 50e9
+"""Of each GPU: 400 Gb/s, the network cards of nodes with H100, H200 and B200 (facts on routing, section 5: 50 GB/s).
+Assumed for every card; achieved 58 GB/s with NVLink's part, 39 to 48 across nodes."""
+SERVERS = ("vllm", "sglang", "trtllm")
+"""Engines that serve prefill and decode apart."""
+MOST_PREFILL_LAYOUTS = 6
+
+
+class Apart(NamedTuple):
+    """Two pools that keep up with each other."""
+
+    cell: Cell
+    prefill: Fold
+    prefill_replicas: int
+    decode: Fold
+    decode_replicas: int
+    sequences: int
+    """Of one decode replica."""
+    speed: ServingSpeed
+    """Of the whole plan."""
+
+    @property
+    def num_gpus(self) -> int:
+        """Of both pools."""
+        return self.prefill_replicas * self.prefill.layout.num_gpus + self.decode_replicas * self.decode.layout.num_gpus
+
+
+def apart(
+    cell: Cell, folds: Iterable[Fold], decode: Fold, replicas: int, workload: Workload, concurrency: int, skew: float
+) -> Iterator[Apart]:
+    """Pools around so many decode replicas of one layout: one for each of a few layouts that read prompts."""
+    if cell.engine not in SERVERS:
+        return
+    sequences = -(-concurrency // replicas)
+    prompt, answer = workload.mean_input_tokens, workload.mean_output_tokens
+    writing = cell.timed(decode, sequences).at(sequences, prompt, answer, skew)
+    small = sorted(
+        (fold for fold in folds if fold.layout.num_gpus <= cell.card.node_gpus),
+        key=lambda fold: (fold.layout.num_gpus, fold.read_bytes(1)),
+    )
+    tried = 0
+    for fold in small:
+        if fold.needed_bytes(1) > cell.card.memory.high_bytes or not cell.verdict(fold, 1).fits:
+            continue
+        tried += 1
+        if tried > MOST_PREFILL_LAYOUTS:
+            return
+        try:
+            reading = cell.timed(fold, 1).at(1, prompt, 1, skew)
+        except (UnknownError, InputError):
+            continue
+        yield _joined(cell, fold, reading, decode, replicas, sequences, writing, workload, concurrency)
+
+
+def _joined(
+    cell: Cell,
+    prefill: Fold,
+    reading: ServingSpeed,
+    decode: Fold,
+    replicas: int,
+    sequences: int,
+    writing: ServingSpeed,
+    workload: Workload,
+    concurrency: int,
+) -> Apart:
+    answer = workload.mean_output_tokens
+    tpot = _scaled(writing.tpot_s, writing.decode.seconds / writing.tpot_s.value)
+    alone = reading.ttft_s
+    # As many replicas as keep up with all requests at the rate that decode alone would have.
+    rate = concurrency / (alone.value + max(0.0, answer - 1) * tpot.value)
+    count = max(1, ceil(rate * alone.value / MOST_LOAD))
+    load = rate * alone.value / count
+    waiting = load / (2 * (1 - load))
+    sending_s = _sending_s(cell, prefill, decode, count, replicas, workload)
+    factor = 1 + waiting
+    ttft = Figure(
+        alone.value * factor + sending_s, alone.low * factor + sending_s, alone.high * factor + sending_s, alone.basis
+    )
+
+    def rate_at(first_s: float, each_s: float) -> float:
+        return concurrency * answer / (first_s + max(0.0, answer - 1) * each_s)
+
+    basis = writing.output_tokens_per_s.basis
+    total = Figure(rate_at(ttft.value, tpot.value), rate_at(ttft.high, tpot.high), rate_at(ttft.low, tpot.low), basis)
+    speed = writing._replace(
+        ttft_s=ttft,
+        tpot_s=tpot,
+        output_tokens_per_s=total,
+        prefill=reading.prefill,
+        extrapolated=(*writing.extrapolated, "prefill and decode apart: no run of two pools was held against this"),
+    )
+    return Apart(cell, prefill, count, decode, replicas, sequences, speed)
+
+
+def _sending_s(cell: Cell, prefill: Fold, decode: Fold, count: int, replicas: int, workload: Workload) -> float:
+    """Seconds that the cache of a prompt is on its way, each rank sending its part."""
+    each = sum(place.cache_bytes for place in prefill.places) / len(prefill.places)
+    share = min(1.0, workload.mean_input_tokens / workload.context_tokens)
+    gpus = count * prefill.layout.num_gpus + replicas * decode.layout.num_gpus
+    link = cell.hardware.scale_up
+    if link is not None and link.bytes_per_s_per_direction and gpus <= (link.domain_devices or 1):
+        return each * share / link.bytes_per_s_per_direction
+    return each * share / NETWORK_BYTES_PER_S
+
+
+def _scaled(figure: Figure, factor: float) -> Figure:
+    return Figure(figure.value * factor, figure.low * factor, figure.high * factor, figure.basis)

@@ -1,0 +1,264 @@
+"""One run of the search for a model: stored formats, then smaller ones, then two pools; and again for each failure."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from moeplan.core.errors import InputError
+from moeplan.core.hardware import Hardware
+from moeplan.core.model import Remark
+from moeplan.core.step_bytes import StepReads
+from moeplan.core.units import duration, gib
+from moeplan.core.workload import Workload
+from moeplan.plan.assembly import Assembly
+from moeplan.plan.cards import Card, LeftOut
+from moeplan.plan.cells import Cell
+from moeplan.plan.failures import Failure, conditions
+from moeplan.plan.folds import Fold, Folder
+from moeplan.plan.formats import STORED, Format, formats
+from moeplan.plan.layouts import layouts
+from moeplan.plan.pools import Apart, apart
+from moeplan.plan.questions import Questions
+from moeplan.plan.rejections import rejections
+from moeplan.plan.result import Fallback, Plan, RankBy, Rejected
+from moeplan.plan.search import STAGES, WORTH, Candidate, Option, Search, options
+
+Folded = tuple[str, Format, Fold]
+
+
+class Outcome(NamedTuple):
+    """What a run found."""
+
+    stored: tuple[Candidate | Apart, ...]
+    smaller: tuple[Candidate | Apart, ...]
+    unmeasured: tuple[tuple[Option, Cell], ...]
+
+
+class Run:
+    """A model, a workload, and where to look."""
+
+    def __init__(
+        self,
+        questions: Questions,
+        cards: Sequence[Card],
+        left: Sequence[LeftOut],
+        engines: Sequence[str],
+        asked: Sequence[str] | None,
+        max_gpus: int,
+        rank: RankBy,
+        pools: Literal["together", "apart", "both"],
+        workload: Workload,
+        skew: float,
+    ) -> None:
+        self.questions = questions
+        self.cards = cards
+        self._left = left
+        self._max_gpus = max_gpus
+        self._rank = rank
+        self._pools = pools
+        self.workload = workload
+        self.skew = skew
+        self._concurrency = workload.concurrency or 1
+        self._problems: dict[str, str] = {}
+        self._folds = list(self._folded(engines, asked))
+        if not self._folds and self._problems:
+            name, why = next(iter(self._problems.items()))
+            raise InputError(f"{name}: {why}", hint="name another engine with --engine, or another model")
+        self.search = Search(workload, skew, questions.cell)
+        self.num_layouts = len({(engine, fold.asked) for engine, _, fold in self._folds})
+        self.num_formats = len({form.name for _, form, _ in self._folds})
+        self._stored = [each for each in self._folds if each[1].name == STORED]
+        self._smaller = [each for each in self._folds if each[1].name != STORED]
+        self._by_gpus = options(self._folds, self._concurrency, max_gpus)
+        self.num_plans = sum(
+            len(found) for card in cards for count, found in self._by_gpus.items() if count <= card.max_gpus
+        )
+
+    # Looking -------------------------------------------------------------------------------------------------
+
+    def outcome(self) -> Outcome:
+        """Everything that is shown but the fallbacks."""
+        stored = self._found(self.search, self._stored)
+        smaller = self._found(self.search, self._smaller, stored)
+        silent = STAGES.index("speed")
+        unmeasured = sorted(
+            (found for name, found in self.search.unmeasured.items() if self.search.reached[name].stage == silent),
+            key=lambda found: found[0],
+        )
+        return Outcome(tuple(stored), tuple(smaller), tuple((option, cell) for _, option, cell in unmeasured))
+
+    def _found(
+        self, search: Search, folds: Sequence[Folded], better_than: Sequence[Candidate | Apart] = (), spare: int = 0
+    ) -> list[Candidate | Apart]:
+        by_gpus = options(folds, search.workload.concurrency or 1, self._max_gpus, spare)
+        beaten = [(self._axis_of(each), _tpot_s(each)) for each in better_than]
+        together = search.frontier([(card, self._axis(card)) for card in self.cards], by_gpus, beaten)
+        if self._pools == "together" or spare:
+            return list(together)
+        found: list[Candidate | Apart] = [] if self._pools == "apart" else list(together)
+        for each in self._apart(search, together, folds):
+            axis, tpot_s = self._axis_of(each), _tpot_s(each)
+            known = [*beaten, *((self._axis_of(other), _tpot_s(other)) for other in found)]
+            if any(cost <= axis and time_s * WORTH <= tpot_s for cost, time_s in known):
+                continue
+            found = [other for other in found if self._axis_of(other) < axis or _tpot_s(other) < tpot_s]
+            found.append(each)
+        return found
+
+    def _apart(self, search: Search, together: Iterable[Candidate], folds: Sequence[Folded]) -> Iterable[Apart]:
+        """Two pools around the layouts that serve alone best."""
+        for found in together:
+            mine = [fold for engine, form, fold in folds if (engine, form) == (found.cell.engine, found.cell.format)]
+            option = found.option
+            for each in apart(
+                found.cell, mine, option.fold, option.replicas, search.workload, self._concurrency, search.skew
+            ):
+                limits = search.workload
+                late = limits.ttft_s is not None and each.speed.ttft_s.value > limits.ttft_s
+                slow = limits.tpot_s is not None and each.speed.tpot_s.value > limits.tpot_s
+                if each.num_gpus <= min(self._max_gpus, found.cell.card.max_gpus) and not late and not slow:
+                    yield each
+
+    # Telling -------------------------------------------------------------------------------------------------
+
+    def rejected(self) -> tuple[Rejected, ...]:
+        """Why cards are not among the plans."""
+        axis = "money" if self._rank == "cost" else "GPUs"
+        return rejections(self.cards, self._left, self.search.reached, self._by_gpus, self.workload, axis)
+
+    def notes(self) -> list[Remark]:
+        """What somebody who reads the plans has to know."""
+        told = [Remark("engine-refuses", "info", f"{name}: {why}") for name, why in self._problems.items()]
+        if self.search.out_of_tries:
+            told.append(
+                Remark(
+                    "search-cut", "info",
+                    "some options were not worked out in full: of each card and number of GPUs those that read the fewest bytes",
+                )
+            )  # fmt: skip
+        return told
+
+    def nearest(self, assembly: Assembly) -> tuple[Plan | None, str | None]:
+        """What comes nearest where nothing does all that is asked, and what it lacks."""
+        closest = self.search.closest
+        if closest is not None:
+            plan = assembly.joined(closest)
+            assert plan.speed is not None
+            told = []
+            for name, figure, limit_s in (
+                ("time to first token", plan.speed.ttft, self.workload.ttft_s),
+                ("time per token", plan.speed.tpot, self.workload.tpot_s),
+            ):
+                if limit_s is not None and figure.value > limit_s:
+                    told.append(
+                        f"{name} {duration(figure.value)}, {figure.value / limit_s:.2f} times the limit of {duration(limit_s)}"
+                    )
+            return plan, "; ".join(told) or f"it misses {', '.join(closest.speeds.misses)}"
+        return self._fullest(assembly)
+
+    def _fullest(self, assembly: Assembly) -> tuple[Plan | None, str | None]:
+        """Where nothing fits: the option that lacks the fewest bytes on a GPU."""
+        least: tuple[float, Card, Option] | None = None
+        for card in self.cards:
+            for count, found in self._by_gpus.items():
+                if count > card.max_gpus:
+                    continue
+                for option in found:
+                    over = option.needed_bytes - card.memory.bytes
+                    if option.fold.layout.tp <= card.node_gpus and (least is None or over < least[0]):
+                        least = over, card, option
+        if least is None:
+            return None, None
+        _, card, option = least
+        cell = self.questions.cell(card, option.engine, option.format)
+        if cell is None:
+            return None, None
+        plan = assembly.unmeasured(option, cell)
+        short = -min(pool.headroom_bytes for pool in plan.pools)
+        if short > 0:
+            return plan, f"{gib(short)} on the fullest GPU"
+        refused = cell.verdict(option.fold, option.sequences).reasons
+        return plan, refused[0].message if refused else None
+
+    def fallback(self, failure: Failure, best: Plan, assembly: Assembly) -> Fallback:
+        """The next plan that survives a failure, or the best one itself."""
+        what = conditions(failure, self.workload, self.skew)
+        search = Search(what.workload, what.skew, self.questions.cell)
+        mine = [self._card_of(best)]
+        own = [each for each in self._folds if each[0] == best.engine and self._is(best, each)]
+        replicas = best.pools[-1].replicas
+        again = options(own, self._concurrency, best.num_gpus, what.spare).get(best.num_gpus, [])
+        same = [option for option in again if option.replicas == replicas]
+        kept = search.frontier([(card, self._axis(card)) for card in mine], {best.num_gpus: same}) if same else []
+        if kept:
+            return Fallback(
+                failure, what.told, True, "the best plan does all that is asked even so", assembly.joined(kept[0])
+            )
+        why = "its only replica is lost" if what.spare and replicas == 1 else _why(search)
+        for folds in (self._stored, self._smaller):
+            others = self._found(Search(what.workload, what.skew, self.questions.cell), folds, spare=what.spare)
+            if others:
+                first = min(others, key=self._axis_of)
+                return Fallback(failure, what.told, False, why, assembly.joined(first))
+        return Fallback(failure, what.told, False, why, None)
+
+    # Parts ---------------------------------------------------------------------------------------------------
+
+    def _folded(self, engines: Sequence[str], asked: Sequence[str] | None) -> Iterable[Folded]:
+        shared: dict[Hashable, tuple[int, StepReads]] = {}
+        workload, loaded = self.workload, self.questions.loaded
+        mean_context = round(workload.mean_input_tokens + workload.mean_output_tokens / 2)
+        for engine in engines:
+            for form in formats(engine, loaded, self.questions.owned(loaded.spec), asked):
+                try:
+                    folder = Folder(self.questions.question(engine, form), mean_context, shared)
+                except InputError as error:
+                    self._problems.setdefault(engine, error.message)
+                    continue
+                for layout in layouts(engine, self._max_gpus, sparse=self.questions.sparse):
+                    try:
+                        yield engine, form, folder.fold(layout)
+                    except InputError:
+                        continue  # degrees that do not go together
+
+    def _axis(self, card: Card) -> float:
+        """What one device of a card costs where plans are compared."""
+        price = card.hardware.price
+        if self._rank == "cost" and price is not None:
+            return price.high_usd_per_hour
+        return 1.0
+
+    def _axis_of(self, each: Candidate | Apart) -> float:
+        gpus = each.num_gpus if isinstance(each, Apart) else each.option.num_gpus
+        return gpus * self._axis(each.cell.card)
+
+    def card(self, plan: Plan) -> Hardware:
+        """The device of a plan."""
+        return self._card_of(plan).hardware
+
+    def _card_of(self, best: Plan) -> Card:
+        return next(card for card in self.cards if card.hardware.profile == best.profile)
+
+    def _is(self, best: Plan, each: Folded) -> bool:
+        """Whether a fold is the layout of a plan, in its format."""
+        _, form, fold = each
+        layout, used = fold.layout, best.pools[-1].layout
+        stored = best.format_origin == "stored"
+        return (form.name == STORED if stored else form.name == best.format) and (
+            layout.tp, layout.pp, layout.dp, layout.ep, layout.dp_attention, layout.num_gpus,
+        ) == (used.tp, used.pp, used.dp, used.ep, used.dp_attention, used.num_gpus)  # fmt: skip
+
+
+def _tpot_s(each: Candidate | Apart) -> float:
+    return each.speed.tpot_s.value if isinstance(each, Apart) else each.tpot_s
+
+
+def _why(search: Search) -> str:
+    """What ends the way of the one card that was asked."""
+    found = next(iter(search.reached.values()), None)
+    if found is None:
+        return "it does not fit"
+    if search.closest is not None:
+        return f"it misses {' and '.join(search.closest.speeds.misses)}"
+    return found.told or "it does not fit"

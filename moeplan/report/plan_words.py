@@ -1,0 +1,236 @@
+"""Plans in words and rows: the same on the screen and in Markdown."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from moeplan.core.serving_speed import Figure
+from moeplan.core.units import duration, gib, gib_floor, params, per_second
+from moeplan.plan.result import Fallback, Plan, PlannedLayout, PlanRequest, PlanResult, Pool, Rejected, Term
+from moeplan.report.page import UNKNOWN, Column
+
+MOST_ROWS = 10
+"""Plans of a table; JSON has all of them."""
+MOST_NAMES = 6
+"""Cards of a row of rejections."""
+RANKINGS = {
+    "cost": "cost",
+    "gpus": "number of GPUs",
+    "latency": "time per token",
+    "throughput": "tokens per second and GPU",
+}
+TERMS: dict[Term, str] = {
+    "beaten": "beaten",
+    "tpot": "time per token",
+    "ttft": "time to first token",
+    "speed": "speed not known",
+    "memory": "memory",
+    "cache": "cache",
+    "weights": "weights",
+    "engine": "engine",
+    "price": "price not known",
+    "profile": "profile",
+    "kept": "shown",
+}
+
+
+def model_words(result: PlanResult) -> str:
+    """`671.0B parameters · 37.6B active per token · 8 of 256 experts · stored as fp8 128x128 block`."""
+    model = result.model
+    parts = [f"{params(model.total_params)} parameters"]
+    if model.num_experts is not None:
+        parts += [
+            f"{params(model.active_params)} active per token",
+            f"{model.experts_per_token} of {model.num_experts} experts",
+        ]
+    else:
+        parts.append("dense")
+    return " · ".join([*parts, f"stored as {model.stored_format}"])
+
+
+def asked_words(result: PlanResult) -> str:
+    """What the plans are for."""
+    load = result.workload
+    count = load.concurrency or 1
+    requests = "1 request" if count == 1 else f"{count:,} requests"
+    told = [
+        f"{requests} in flight",
+        f"{load.mean_input_tokens:,.0f} tokens in and {load.mean_output_tokens:,.0f} out",
+        f"room for {load.context_tokens:,} tokens each",
+    ]
+    if load.ttft_s is not None:
+        told.append(f"first token within {duration(load.ttft_s)}")
+    if load.tpot_s is not None:
+        told.append(f"further tokens within {duration(load.tpot_s)}")
+    return " · ".join(told)
+
+
+def searched_words(result: PlanResult) -> str:
+    """How much was looked at, and by what it is ranked."""
+    seen, asked = result.searched, result.request
+    return (
+        f"{seen.plans:,} plans on {_count(seen.cards, 'card')}, {_count(seen.layouts, 'layout')}, "
+        f"{_count(seen.formats, 'format')} and {_count(seen.engines, 'engine')}, of at most {asked.max_gpus} GPUs; "
+        f"ranked by {RANKINGS[asked.rank]}"
+    )
+
+
+def headline(plan: Plan) -> str:
+    """`8 x NVIDIA H200 SXM · sglang 0.5.23 · fp8 128x128 block · TP 8`."""
+    parts = [f"{plan.num_gpus} x {plan.gpu}", f"{plan.engine} {plan.engine_version}", plan.format]
+    return " · ".join([*parts, pools_words(plan)])
+
+
+def pools_words(plan: Plan) -> str:
+    """`2 x TP 8`, or both pools."""
+    if plan.pooling == "together":
+        return _replicas(plan.pools[0])
+    return " + ".join(f"{pool.role} {_replicas(pool)}" for pool in plan.pools)
+
+
+def layout_words(layout: PlannedLayout) -> str:
+    """`TP 4 x PP 2 x DP 8, EP 16`."""
+    parts = [
+        f"{name} {degree}" for name, degree in (("TP", layout.tp), ("PP", layout.pp), ("DP", layout.dp)) if degree > 1
+    ]
+    told = " x ".join(parts) or "1 GPU"
+    return f"{told}, EP {layout.ep}" if layout.ep > 1 else told
+
+
+def detail_words(plan: Plan) -> Iterator[tuple[str, str]]:
+    """A plan in full, each line behind its lead."""
+    speed = plan.speed
+    if speed is not None:
+        yield (
+            "speed: ",
+            (
+                f"first token {_figure(speed.ttft)}, further tokens {_figure(speed.tpot)}; "
+                f"{per_second(speed.output_tokens_per_s.value)} tokens/s in all, "
+                f"{per_second(speed.tokens_per_s_per_user)} per user, {per_second(speed.tokens_per_s_per_gpu)} per GPU "
+                f"({speed.tpot.basis})"
+            ),
+        )
+        yield "binds: ", f"{speed.binding}; {speed.regime}"
+    else:
+        yield "speed: ", "not known"
+    if plan.cost is not None:
+        cost = plan.cost
+        each = cost.usd_per_million_output_tokens
+        tokens = "" if each is None else f", {each:,.2f} USD per million tokens out"
+        yield "cost: ", f"up to {cost.usd_per_hour:,.2f} USD per hour{tokens} ({cost.source}; an example, prices move)"
+    for pool in plan.pools:
+        lead = "memory: " if plan.pooling == "together" else f"memory, {pool.role}: "
+        yield lead, _memory(pool, plan)
+    if speed is not None and speed.extrapolated:
+        yield "extrapolated: ", "; ".join(speed.extrapolated)
+
+
+def launch_lines(plan: Plan) -> Iterator[tuple[str, str]]:
+    """What starts a replica of each pool, as it is typed, and how often."""
+    for pool in plan.pools:
+        times = "" if pool.replicas == 1 else f" ({pool.replicas} times)"
+        nodes = pool.layout.num_nodes
+        on_each = "" if nodes == 1 else f", on each of {nodes} nodes with its own rank"
+        role = "" if plan.pooling == "together" else f"{pool.role} "
+        yield f"{role}replica{times}{on_each}", shlex.join(pool.launch)
+
+
+def plan_columns(plans: Sequence[Plan], request: PlanRequest) -> list[Column]:
+    """A row for each plan."""
+    rows = [_cells(plan) for plan in plans[:MOST_ROWS]]
+    heads = ("card", "GPUs", "layout", "engine", "format", "USD/h", "first token", "per token", "tok/s GPU", "free")
+    ranks = (0, 0, 0, 3, 2, 0 if request.rank == "cost" else 4, 1, 0, 5, 6)
+    left = (0, 2, 3, 4)
+    columns = zip(heads, zip(*rows, strict=True), ranks, strict=True)
+    return [Column(head, cells, rank, right=place not in left) for place, (head, cells, rank) in enumerate(columns)]
+
+
+def more_words(plans: Sequence[Plan]) -> str | None:
+    """How many plans a table leaves out."""
+    left = len(plans) - MOST_ROWS
+    return (
+        None if left <= 0 else f"{left} more with {'a step' if left == 1 else 'steps'} of the same kind: --json has all"
+    )
+
+
+def rejection_rows(rejected: Sequence[Rejected]) -> Iterator[tuple[str, str]]:
+    """`weights: no layout has room for the weights`, with the cards."""
+    for row in rejected:
+        names = ", ".join(_short(name) for name in row.cards[:MOST_NAMES])
+        more = f" and {len(row.cards) - MOST_NAMES} more" if len(row.cards) > MOST_NAMES else ""
+        yield f"{TERMS[row.term]}: ", f"{row.message} ({names}{more})"
+
+
+def fallback_words(each: Fallback) -> Iterator[tuple[str, str]]:
+    """A failure, what it means, and where to go."""
+    kept = {True: "the best plan survives", False: f"the best plan does not: {each.why}", None: each.why}
+    yield f"{each.failure}: ", f"{each.told}; {kept[each.survives]}"
+    if each.survives is not True:
+        yield "  go to: ", plan_words(each.plan) if each.plan is not None else "nothing that was searched survives"
+
+
+def plan_words(plan: Plan) -> str:
+    """A plan in one line."""
+    told = headline(plan)
+    if plan.speed is not None:
+        told += f"; {duration(plan.speed.tpot.value)} per token"
+    if plan.cost is not None:
+        told += f", {plan.cost.usd_per_hour:,.2f} USD per hour"
+    return told
+
+
+def nearest_words(result: PlanResult) -> str:
+    """Where nothing does all that is asked."""
+    if result.nearest is None:
+        return "No plan: none of the engines takes the model on these cards."
+    return f"No plan does all that is asked. Nearest: {plan_words(result.nearest)}. Missing: {result.missing}."
+
+
+def _cells(plan: Plan) -> tuple[str, ...]:
+    speed = plan.speed
+    return (
+        _short(plan.profile),
+        str(plan.num_gpus),
+        pools_words(plan),
+        plan.engine,
+        plan.format,
+        UNKNOWN if plan.cost is None else f"{plan.cost.usd_per_hour:,.2f}",
+        UNKNOWN if speed is None else duration(speed.ttft.value),
+        UNKNOWN if speed is None else duration(speed.tpot.value),
+        UNKNOWN if speed is None else per_second(speed.tokens_per_s_per_gpu),
+        gib_floor(min(pool.headroom_bytes for pool in plan.pools)),
+    )
+
+
+def _memory(pool: Pool, plan: Plan) -> str:
+    left = pool.headroom_bytes
+    told = f"{gib_floor(left)} free" if left >= 0 else f"{gib(-left)} missing"
+    room = (
+        ""
+        if pool.max_concurrency is None
+        else f"; room for {pool.max_concurrency:,} sequences, {pool.sequences:,} asked"
+    )
+    sure = "" if pool.certain else "; guesses decide whether it fits"
+    each = " of each replica" if pool.replicas > 1 else ""
+    gpu = "the GPU" if pool.layout.num_gpus == 1 else "the fullest GPU"
+    return f"{told} on {gpu}{each}{room}{sure}"
+
+
+def _figure(figure: Figure) -> str:
+    return f"{duration(figure.value)} ({duration(figure.low)} to {duration(figure.high)})"
+
+
+def _replicas(pool: Pool) -> str:
+    told = layout_words(pool.layout)
+    if pool.replicas == 1:
+        return told
+    return f"{pool.replicas} x ({told})" if " " in told.removeprefix("TP ") else f"{pool.replicas} x {told}"
+
+
+def _short(profile: str) -> str:
+    return profile.removeprefix("nvidia-")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
