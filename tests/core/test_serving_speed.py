@@ -115,7 +115,8 @@ def test_more_users_are_no_faster_each(users: int, more: int, prompt: int, answe
     model = stages("gpt-oss-120b", **layout)  # type: ignore[arg-type]
     few = serving_speed(model, ServedLoad(users, prompt, answer, 8192))
     many = serving_speed(model, ServedLoad(users + more, prompt, answer, 8192))
-    assert many.tpot_s.value >= few.tpot_s.value * (1 - 1e-9)
+    # Where steps are full, one more token of decode takes the place of one of a prompt, which may cost a trifle more.
+    assert many.tpot_s.value >= few.tpot_s.value * (1 - 2e-3)
     assert many.output_tokens_per_s.value / (users + more) <= few.output_tokens_per_s.value / users * (1 + 1e-9)
 
 
@@ -226,6 +227,18 @@ def test_exchanges_carry_the_bytes_of_their_way() -> None:
     assert seconds["gather"] > 58 * 2 * 4096 * 7168 * 2 * 7 / 8 / 450e9
     assert seconds["all_to_all"] < seconds["gather"]
     assert seconds["low_latency"] > 58 * 512 * 8 * 7168 * 3 * 7 / 8 / 450e9
+
+
+def test_rows_of_other_ranks_are_handled_where_all_tokens_are_gathered() -> None:
+    (gather,) = stages("deepseek-v3", dp=8, wholes=True)
+    load = StepLoad(4096, 2048)
+    experts = {
+        way: next(
+            part.seconds for part in step_time(gather._replace(exchange=way), load).parts if part.name == "experts"
+        )
+        for way in ("gather", "all_to_all", "low_latency")
+    }
+    assert experts["all_to_all"] == experts["low_latency"] < experts["gather"]
 
 
 def test_beyond_one_link_only_what_was_measured_there() -> None:
