@@ -110,7 +110,7 @@ def plan(
         cards, left, named, tuple(quants) or None, max_gpus, ranked_by, pooled, held, LIGHT_SKEW if skew is None else skew,
     )  # fmt: skip
     outcome = run.outcome()
-    assembly = Assembly(loaded, held.context_tokens)
+    assembly = Assembly(loaded, held.context_tokens, run.questions.kv_dtype)
     frontier = _ranked([assembly.joined(found) for found in outcome.stored], ranked_by)
     smaller = _ranked([assembly.joined(found) for found in outcome.smaller], ranked_by)
     unmeasured = tuple(assembly.unmeasured(option, cell) for option, cell in outcome.unmeasured)

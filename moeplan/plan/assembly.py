@@ -25,8 +25,9 @@ from moeplan.sources.loaded import LoadedModel
 class Assembly:
     """Makes plans of one model."""
 
-    def __init__(self, loaded: LoadedModel, context_tokens: int) -> None:
+    def __init__(self, loaded: LoadedModel, context_tokens: int, kv_dtype: str | None) -> None:
         self._loaded = loaded
+        self._kv_dtype = kv_dtype
         self._context_tokens = context_tokens
         self._launches: dict[Pool, Launch] = {}
 
@@ -83,6 +84,11 @@ class Assembly:
                 "the best plan serves prefill and decode apart, which takes a router beside the servers",
                 hint="say --pools together",
             )
+        if plan.format_origin == "other checkpoint":
+            raise InputError(
+                f"the best plan wants a checkpoint of {self._loaded.id} in {plan.format}, and that is not the one that was named",
+                hint="name that checkpoint, or say --quant stored",
+            )
         (pool,) = plan.pools
         text = written(cast(Kind, kind), self._launches[pool], card, pool.replicas, launch_command, question=question)
         return Deployment(kind, text)
@@ -98,6 +104,7 @@ class Assembly:
             sequences,
             engine_version=answer.layout.engine_version,
             revision=self._loaded.revision,
+            kv_dtype=self._kv_dtype,
             quantization=cell.format.name if on_load else None,
         )
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from moeplan.core.hardware import Hardware
 from moeplan.core.serving_speed import ServedLoad, ServingSpeed, decode_step
 from moeplan.core.workload import Workload
+from moeplan.engines.command_line.writing import sequence_limit
 from moeplan.estimate.judge import Answer, judge, verdict
 from moeplan.estimate.ledger import ledger
 from moeplan.estimate.question import Question
@@ -50,8 +51,10 @@ class Cell:
         return self._question.serving.constants.version
 
     def question(self, fold: Fold, sequences: int) -> Question:
-        """The question of one replica that serves so many sequences."""
-        deployment = self._question.deployment._replace(concurrency=sequences)
+        """The question of one replica that serves so many sequences, its engine limited to them."""
+        deployment = self._question.deployment._replace(
+            concurrency=sequences, stated=sequence_limit(self.engine, fold.layout, sequences)
+        )
         return self._question.at(deployment).on(fold.layout.num_gpus, fold.asked)
 
     def verdict(self, fold: Fold, sequences: int) -> Verdict:

@@ -18,8 +18,9 @@ SMALLER = ("fp8", "nvfp4", "int4")
 """What servers run beside the stored format, by the names of `--quant`."""
 OF_LLAMACPP = ("bf16", "q8_0", "q4_k_m")
 """What a GGUF file is usually made in, from all of it to the most common mix."""
-ON_LOAD = {"fp8": ("vllm", "sglang")}
-"""Formats that an engine makes of a 16-bit checkpoint while it loads it (`--quantization`)."""
+ON_LOAD, LOADERS = {"fp8": "fp8-tensor"}, ("vllm", "sglang")
+"""Formats that engines make of a 16-bit checkpoint while they load it (`--quantization`), and what that is: a scale for each
+tensor."""
 
 
 class Format(NamedTuple):
@@ -28,11 +29,11 @@ class Format(NamedTuple):
     name: str
     """As `--quant` takes it, or `stored`."""
     origin: FormatOrigin
+    quant: str | None
+    """What the weights are then held in, as `--quant` says it; None for what the checkpoint stores."""
 
-    @property
-    def quant(self) -> str | None:
-        """What `--quant` says; None for what the checkpoint stores."""
-        return None if self.name == STORED else self.name
+
+AS_STORED = Format(STORED, "stored", None)
 
 
 def formats(
@@ -47,12 +48,12 @@ def formats(
         named = [_named(name, engine, loaded) for name in dict.fromkeys(asked)]
         return tuple(each for each in named if (each.name == STORED) != (engine == "llamacpp" and not gguf))
     if gguf:
-        return (Format(STORED, "stored"),)
+        return (AS_STORED,)
     if engine == "llamacpp":
-        return tuple(Format(name, "other checkpoint") for name in OF_LLAMACPP)
+        return tuple(Format(name, "other checkpoint", name) for name in OF_LLAMACPP)
     stored = _size(owned, loaded.quantisation or what_if("bf16", spec))
     smaller = [name for name in SMALLER if _size(owned, what_if(name, spec)) < 0.95 * stored]
-    return (Format(STORED, "stored"), *(_named(name, engine, loaded) for name in smaller))
+    return (AS_STORED, *(_named(name, engine, loaded) for name in smaller))
 
 
 def runs(hardware: Hardware, name: str) -> bool:
@@ -69,10 +70,10 @@ def runs(hardware: Hardware, name: str) -> bool:
 
 def _named(name: str, engine: str, loaded: LoadedModel) -> Format:
     if name == STORED:
-        return Format(STORED, "stored")
+        return AS_STORED
     what_if(name, loaded.spec)  # says what is wrong with the name
-    on_load = loaded.quantisation is None and engine in ON_LOAD.get(name, ())
-    return Format(name, "on load" if on_load else "other checkpoint")
+    made = ON_LOAD.get(name) if loaded.quantisation is None and engine in LOADERS else None
+    return Format(name, "other checkpoint", name) if made is None else Format(name, "on load", made)
 
 
 def _size(owned: tuple[Owned, ...], quantisation: Quantisation) -> int:

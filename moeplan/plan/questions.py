@@ -25,7 +25,7 @@ class Questions:
     def __init__(self, loaded: LoadedModel, workload: Workload, kv_dtype: str | None) -> None:
         self.loaded = loaded
         self._workload = workload
-        self._kv_dtype = kv_dtype
+        self.kv_dtype = kv_dtype
         self._owned: dict[ModelSpec, tuple[Owned, ...]] = {}
         self._held: dict[tuple[Holding, ...], tuple[Holding, ...]] = {}
         self._cells: dict[tuple[str, str, str], Cell | None] = {}
@@ -55,7 +55,7 @@ class Questions:
             self._workload.concurrency or 1,
             self._workload.context_tokens if spec.is_encoder_decoder else 0,
             spec.is_encoder_decoder,
-            kv_dtype=self._kv_dtype,
+            kv_dtype=self.kv_dtype,
         )
         serving = Serving(spec, self.owned(spec), resident, deployment, hardware, memory, constants)
         question = make_question(serving, load(engine), AskedLayout(), None, "default", (), None, use_headers=False)

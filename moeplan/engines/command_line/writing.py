@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from moeplan.core.deployment import Value, version_key
 from moeplan.core.errors import InputError
 from moeplan.core.launch import OPTIONS_FLAG, Command, Launch, Place
+from moeplan.core.layout import Layout
 from moeplan.core.own_words import OPTIONS
 from moeplan.core.placement import even_stages
 from moeplan.engines import flags_of
@@ -128,15 +129,22 @@ def _asked(launch: Launch, engine: _Engine) -> tuple[Mapping[Field, Value], Mapp
         ("quantization", launch.quantization),
     )
     fields |= {name: value for name, value in stated if value is not None}
-    if launch.sequences is not None and engine.limit:
-        shared = layout.dp if launch.engine != "sglang" or not layout.dp_attention else 1
-        settings[engine.limit] = -(-launch.sequences // shared)
+    if launch.sequences is not None:
+        settings |= sequence_limit(launch.engine, layout, launch.sequences)
     if launch.engine == "llamacpp":
         from moeplan.engines.llamacpp.flags import own_fields
 
         fields, more = own_fields(fields, launch.sequences or 1)  # type: ignore[assignment]
         settings = {"--gpu-layers": ALL_LAYERS, **more, **settings}
     return fields, {**settings, **launch.settings}
+
+
+def sequence_limit(engine: str, layout: Layout, sequences: int) -> dict[str, Value]:
+    """The setting that limits a replica to so many sequences at once, as the engine counts them: of a data-parallel rank,
+    or (SGLang) of all; none for an engine whose limit is a field of its own."""
+    flag = _ENGINES[engine].limit
+    shared = layout.dp if engine != "sglang" or not layout.dp_attention else 1
+    return {flag: -(-sequences // shared)} if flag else {}
 
 
 def _degrees(launch: Launch, engine: _Engine) -> tuple[dict[Field, Value], dict[str, Value]]:
