@@ -141,7 +141,7 @@ def plan(
             tuple(card.hardware.profile for card in cards) if gpus else None,
             named, tuple(quants) or None, max_gpus, ranked_by, pooled, run.skew, origins,
         ),
-        workload=held,
+        workload=held.echo(),
         model=_model(loaded, run.questions),
         searched=Searched(
             len(cards), run.num_layouts, run.num_formats, len(named), run.num_plans, run.search.evaluated
@@ -220,7 +220,7 @@ def _in_flight(workload: Workload, notes: list[Remark]) -> Workload:
 
 def _ranked(plans: list[Plan], rank: RankBy) -> tuple[Plan, ...]:
     def key(each: Plan) -> tuple[float, float]:
-        tpot_s = each.speed.tpot.value if each.speed else float("inf")
+        tpot_s = each.speed.tpot.value_s if each.speed else float("inf")
         match rank:
             case "cost":
                 return each.cost.usd_per_hour if each.cost else float("inf"), tpot_s

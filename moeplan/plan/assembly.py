@@ -9,9 +9,10 @@ from moeplan.core.errors import InputError
 from moeplan.core.hardware import Hardware
 from moeplan.core.launch import Launch
 from moeplan.core.layout import Layout
-from moeplan.core.serving_speed import Figure, ServingSpeed
+from moeplan.core.serving_speed import ServingSpeed
 from moeplan.engines.command_line.writing import launch_command, launch_words
 from moeplan.estimate.judge import Answer
+from moeplan.estimate.speed_result import Rate, Time
 from moeplan.plan.cells import Cell
 from moeplan.plan.folds import Fold
 from moeplan.plan.formats import STORED
@@ -157,10 +158,10 @@ def cost(hardware: Hardware, gpus: int, speed: PlannedSpeed | None) -> PlannedCo
 
 def _speed(speed: ServingSpeed, replicas: int, gpus: int) -> PlannedSpeed:
     rate = speed.output_tokens_per_s
-    total = Figure(rate.value * replicas, rate.low * replicas, rate.high * replicas, rate.basis)
+    total = Rate(rate.value * replicas, rate.low * replicas, rate.high * replicas, rate.basis)
     return PlannedSpeed(
-        speed.ttft_s,
-        speed.tpot_s,
+        Time(*speed.ttft_s),
+        Time(*speed.tpot_s),
         total,
         1 / speed.tpot_s.value,
         total.value / gpus,

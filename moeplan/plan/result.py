@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 
 from moeplan.core.deployment import Origin
 from moeplan.core.model import Remark
-from moeplan.core.serving_speed import Figure
-from moeplan.core.workload import Workload
+from moeplan.core.workload import LoadAsked
+from moeplan.estimate.speed_result import Rate, Time
 
 SCHEMA = "moeplan.plan/1"
 
@@ -88,9 +88,9 @@ class PlannedLayout(NamedTuple):
 class PlannedSpeed(NamedTuple):
     """How fast, of the whole plan."""
 
-    ttft: Figure
-    tpot: Figure
-    output_tokens_per_s: Figure
+    ttft: Time
+    tpot: Time
+    output_tokens_per_s: Rate
     tokens_per_s_per_user: float
     tokens_per_s_per_gpu: float
     binding: str
@@ -194,7 +194,7 @@ class PlanResult(NamedTuple):
 
     schema: str
     request: PlanRequest
-    workload: Workload
+    workload: LoadAsked
     model: PlannedModel
     searched: Searched
     best: Plan | None

@@ -150,9 +150,9 @@ class Run:
                 ("time to first token", plan.speed.ttft, self.workload.ttft_s),
                 ("time per token", plan.speed.tpot, self.workload.tpot_s),
             ):
-                if limit_s is not None and figure.value > limit_s:
+                if limit_s is not None and figure.value_s > limit_s:
                     told.append(
-                        f"{name} {duration(figure.value)}, {figure.value / limit_s:.2f} times the limit of {duration(limit_s)}"
+                        f"{name} {duration(figure.value_s)}, {figure.value_s / limit_s:.2f} times the limit of {duration(limit_s)}"
                     )
             return plan, "; ".join(told) or f"it misses {', '.join(closest.speeds.misses)}"
         return self._fullest(assembly)

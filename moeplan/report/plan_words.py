@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from moeplan.core.serving_speed import Figure
 from moeplan.core.units import duration, gib, gib_floor, params, per_second
+from moeplan.estimate.speed_result import Time
 from moeplan.plan.result import Fallback, Plan, PlannedLayout, PlanRequest, PlanResult, Pool, Rejected, Term
 from moeplan.report.page import UNKNOWN, Column
 
@@ -56,7 +56,7 @@ def asked_words(result: PlanResult) -> str:
     requests = "1 request" if count == 1 else f"{count:,} requests"
     told = [
         f"{requests} in flight",
-        f"{load.mean_input_tokens:,.0f} tokens in and {load.mean_output_tokens:,.0f} out",
+        f"{load.input_tokens:,.0f} tokens in and {load.output_tokens:,.0f} out",
         f"room for {load.context_tokens:,} tokens each",
     ]
     if load.ttft_s is not None:
@@ -174,7 +174,7 @@ def plan_words(plan: Plan) -> str:
     """A plan in one line."""
     told = headline(plan)
     if plan.speed is not None:
-        told += f"; {duration(plan.speed.tpot.value)} per token"
+        told += f"; {duration(plan.speed.tpot.value_s)} per token"
     if plan.cost is not None:
         told += f", {plan.cost.usd_per_hour:,.2f} USD per hour"
     return told
@@ -196,8 +196,8 @@ def _cells(plan: Plan) -> tuple[str, ...]:
         plan.engine,
         plan.format,
         UNKNOWN if plan.cost is None else f"{plan.cost.usd_per_hour:,.2f}",
-        UNKNOWN if speed is None else duration(speed.ttft.value),
-        UNKNOWN if speed is None else duration(speed.tpot.value),
+        UNKNOWN if speed is None else duration(speed.ttft.value_s),
+        UNKNOWN if speed is None else duration(speed.tpot.value_s),
         UNKNOWN if speed is None else per_second(speed.tokens_per_s_per_gpu),
         gib_floor(min(pool.headroom_bytes for pool in plan.pools)),
     )
@@ -217,8 +217,8 @@ def _memory(pool: Pool, plan: Plan) -> str:
     return f"{told} on {gpu}{each}{room}{sure}"
 
 
-def _figure(figure: Figure) -> str:
-    return f"{duration(figure.value)} ({duration(figure.low)} to {duration(figure.high)})"
+def _figure(figure: Time) -> str:
+    return f"{duration(figure.value_s)} ({duration(figure.low_s)} to {duration(figure.high_s)})"
 
 
 def _replicas(pool: Pool) -> str:
