@@ -46,7 +46,8 @@ def formats(
     gguf, spec = loaded.source_kind == "gguf", loaded.spec
     if asked is not None:
         named = [_named(name, engine, loaded) for name in dict.fromkeys(asked)]
-        return tuple(each for each in named if (each.name == STORED) != (engine == "llamacpp" and not gguf))
+        # llama.cpp cannot read what other servers do; what it has no units for, it refuses itself.
+        return tuple(each for each in named if gguf or engine != "llamacpp" or each.name != STORED)
     if gguf:
         return (AS_STORED,)
     if engine == "llamacpp":
