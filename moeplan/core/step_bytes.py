@@ -62,6 +62,8 @@ class StepReads(NamedTuple):
     cache_bytes: int
     """Of one sequence."""
     skew: float
+    held_bytes: int
+    """All that the rank holds of what was folded, read or not."""
 
     def at(self, sequences: float) -> StepBytes:
         """A step of so many sequences of the rank's group, one token each."""
@@ -91,25 +93,28 @@ def step_reads(
     division = Division() if division is None else division
     place = Place((0,), Stage(end_layer=len(spec.layers))) if place is None else place
     tied = spec.tied_embedding
-    dense, rows = 0, 0.0
+    dense, rows, whole = 0, 0.0, 0
     experts: dict[tuple[int, int, int], int] = {}
     for holding in held:
-        if holding.part not in ("text", "mtp"):
-            continue
         weight = holding.weight
-        if weight.role == "routed_experts":
+        if weight.role == "routed_experts" and holding.part in ("text", "mtp"):
             for visits, part in _by_visits(spec, holding):
                 key = _expert_key(weight, visits, division, place)
                 if key[2]:
-                    experts[key] = experts.get(key, 0) + rank_bytes(part, place, division)
+                    num_bytes = rank_bytes(part, place, division)
+                    whole += num_bytes
+                    experts[key] = experts.get(key, 0) + num_bytes
             continue
         num_bytes = rank_bytes(holding, place, division, tied_embedding=tied)
+        whole += num_bytes
+        if holding.part not in ("text", "mtp"):
+            continue
         if not _looked_up(spec, weight) or (tied and place.stage.is_last and _is_table(spec, weight)):
             dense += num_bytes
         else:
             rows += num_bytes / weight.shape[0]
     found = tuple(ExpertReads(*key, num_bytes) for key, num_bytes in experts.items() if num_bytes)
-    return StepReads(dense, rows, found, division.expert_ep, cache_bytes, skew)
+    return StepReads(dense, rows, found, division.expert_ep, cache_bytes, skew, whole)
 
 
 def step_bytes(

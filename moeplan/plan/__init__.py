@@ -30,7 +30,7 @@ from moeplan.engines import ALSO_CALLED, ENGINES
 from moeplan.estimate.question import read_kv_dtype
 from moeplan.estimate.workload import make_workload
 from moeplan.plan.assembly import Assembly, stored_format
-from moeplan.plan.cards import check_priced, find_cards
+from moeplan.plan.cards import Card, LeftOut, check_priced, find_cards
 from moeplan.plan.failures import FAILURES, Failure
 from moeplan.plan.questions import Questions
 from moeplan.plan.result import SCHEMA, Fallback, Plan, PlannedModel, PlanRequest, PlanResult, Pools, RankBy, Searched
@@ -138,7 +138,7 @@ def plan(
     return PlanResult(
         schema=SCHEMA,
         request=PlanRequest(
-            tuple(card.hardware.profile for card in cards) if gpus else None,
+            _named(cards, left) if gpus else None,
             named, tuple(quants) or None, max_gpus, ranked_by, pooled, run.skew, origins,
         ),
         workload=held.echo(),
@@ -163,6 +163,11 @@ def _one_of(value: str, known: tuple[str, ...], what: str) -> Any:
     if value not in known:
         raise InputError(f"unknown {what} {value!r}", hint=f"known are {', '.join(known)}")
     return value
+
+
+def _named(cards: Sequence[Card], left: Sequence[LeftOut]) -> tuple[str, ...]:
+    """All cards that were asked for, also those that are not planned with."""
+    return (*(card.hardware.profile for card in cards), *(each.profile for each in left))
 
 
 def _asked_words(loaded: LoadedModel, workload: Workload) -> str:

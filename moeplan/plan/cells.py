@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from moeplan.core.hardware import Hardware
+from moeplan.core.layout import AskedLayout
 from moeplan.core.serving_speed import ServedLoad, ServingSpeed, decode_step
+from moeplan.core.step_time import StepModel
 from moeplan.core.workload import Workload
 from moeplan.engines.command_line.writing import sequence_limit
 from moeplan.estimate.judge import Answer, judge, verdict
 from moeplan.estimate.ledger import ledger
 from moeplan.estimate.question import Question
 from moeplan.estimate.result import Verdict
-from moeplan.estimate.speed import Timed, times_of
+from moeplan.estimate.speed import Timed, step_tokens, times_of
 from moeplan.plan.cards import Card
 from moeplan.plan.folds import Fold
 from moeplan.plan.formats import Format
@@ -37,6 +39,7 @@ class Cell:
         self.engine = engine
         self.format = form
         self._question = question
+        self._served: dict[AskedLayout, tuple[StepModel, ...]] = {}
         self._known = False
         """Whether times of operations are known to be known."""
 
@@ -68,21 +71,27 @@ class Cell:
 
     def timed(self, fold: Fold, sequences: int) -> Timed:
         """The times of a replica's operations. Raises UnknownError or InputError that says why they are not known."""
-        return times_of(self.question(fold, sequences))
+        return Timed(self._stages(fold), step_tokens(self.question(fold, sequences)), 1)
 
     def decode_s(self, fold: Fold, sequences: int, workload: Workload, skew: float) -> float:
         """Seconds of a step of decode alone, the least that a token takes; raises what `timed` raises."""
+        load = ServedLoad(sequences, workload.mean_input_tokens, workload.mean_output_tokens, 1)
+        return decode_step(self._stages(fold), load, skew).seconds
+
+    def _stages(self, fold: Fold) -> tuple[StepModel, ...]:
+        """The stages of a layout, made once."""
         question = self._question
         if not self._known:
             times_of(question)  # says why nothing of this card, engine and model is known
             self._known = True
-        stages = served_stages(
-            question.spec, question.held, self.hardware, self.engine, fold.division, fold.layout,
-            version=self.engine_version,
-        )  # fmt: skip
-        assert stages is not None
-        load = ServedLoad(sequences, workload.mean_input_tokens, workload.mean_output_tokens, 1)
-        return decode_step(stages, load, skew).seconds
+        if fold.asked not in self._served:
+            found = served_stages(
+                question.spec, question.held, self.hardware, self.engine, fold.division, fold.layout,
+                version=self.engine_version,
+            )  # fmt: skip
+            assert found is not None
+            self._served[fold.asked] = found
+        return self._served[fold.asked]
 
     def speeds(self, fold: Fold, sequences: int, workload: Workload, skew: float) -> Speeds:
         """How fast a replica is under its share of the workload; raises what `timed` raises."""

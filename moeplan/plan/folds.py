@@ -8,14 +8,14 @@ those of `core/placement`, `core/kv_cache` and `core/step_bytes`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable
 from typing import NamedTuple
 
 from moeplan.core.kv_cache import cache_cost, cache_rows
 from moeplan.core.layout import AskedLayout, Division, Layout, Place
 from moeplan.core.model import MoeFfn
-from moeplan.core.placement import places, rank_bytes, stage_spec
+from moeplan.core.placement import places, stage_spec
+from moeplan.core.stage_sorts import stage_sort
 from moeplan.core.step_bytes import StepReads, cache_reads, step_reads
 from moeplan.estimate.question import Question, find_layout
 
@@ -23,12 +23,16 @@ from moeplan.estimate.question import Question, find_layout
 class PlaceFold(NamedTuple):
     """Ranks of a stage that hold the same: bytes of one of them."""
 
-    weights_bytes: int
     cache_bytes: int
     """Of one sequence at the asked context, before the engine rounds it up to blocks."""
     reads: StepReads
     """What a step reads at the context that a sequence holds on average."""
     stage: int
+
+    @property
+    def weights_bytes(self) -> int:
+        """All weights of the rank."""
+        return self.reads.held_bytes
 
 
 class Fold(NamedTuple):
@@ -48,13 +52,19 @@ class Fold(NamedTuple):
 
     def needed_bytes(self, sequences: int) -> int:
         """Weights and cache of the fullest rank with so many sequences in each of its groups."""
-        return max(place.weights_bytes + sequences * place.cache_bytes for place in self.places)
+        return max(place.reads.held_bytes + sequences * place.cache_bytes for place in self.places)
 
     def read_bytes(self, sequences: int) -> float:
-        """Bytes that a token waits for: its stages read their weights, the experts they touch, and the cache."""
+        """Bytes that a token of so many sequences of a replica waits for, over all its stages.
+
+        A rank reads its own weights and the cache of its group's sequences, and the experts that any of them touch.
+        """
         worst: dict[int, float] = {}
+        in_group = -(-sequences // self.groups)
         for place in self.places:
-            read = place.reads.at(sequences).total_bytes
+            mine = place.reads.at(in_group)
+            experts = mine.expert_bytes if in_group == sequences else place.reads.at(sequences).expert_bytes
+            read = mine.dense_bytes + mine.cache_bytes + experts
             worst[place.stage] = max(read, worst.get(place.stage, 0.0))
         return sum(worst.values())
 
@@ -62,14 +72,12 @@ class Fold(NamedTuple):
 class Folder:
     """Folds the layouts of one model in one format under one engine."""
 
-    def __init__(self, question: Question, mean_context_tokens: int, shared: dict[Hashable, tuple[int, StepReads]]):
+    def __init__(self, question: Question, mean_context_tokens: int, shared: dict[Hashable, StepReads]):
         self.question = question
         self._mean_context_tokens = mean_context_tokens
         self._shared = shared
         """Weights and reads of places by what they hold, shared by the engines that load the same weights alike."""
         self._held = hash(question.held)
-        self._sorts = _sorts(question)
-        self._stages: dict[tuple[int, int], Hashable] = {}
         self._num_experts = max(
             (ffn.num_experts for layer in question.spec.layers for ffn in layer.ffns if isinstance(ffn, MoeFfn)),
             default=0,
@@ -86,30 +94,19 @@ class Folder:
         alike: dict[Hashable, PlaceFold] = {}
         found = []
         for place in places(layout, division, len(question.spec.layers), self._num_experts):
-            sort = self._sort(place)
+            sort = stage_sort(question.spec, question.held, place.stage)
             key = (sort, place.expert_rank if uneven else 0)
             if key not in alike:
                 cache, read = self._cached(sort, division, place)
-                weights, reads = self._weights(key, division, place, read)
-                alike[key] = PlaceFold(weights, cache, reads, 0)
+                alike[key] = PlaceFold(cache, self._reads(key, division, place, read), 0)
             found.append(alike[key]._replace(stage=place.stage.number))
         return Fold(asked, layout, division, tuple(found), layout.dp)
 
-    def _sort(self, place: Place) -> Hashable:
-        """What a stage is made of."""
-        stage = place.stage
-        key = stage.first_layer, stage.end_layer
-        if key not in self._stages:
-            counts = Counter(self._sorts[stage.first_layer : stage.end_layer])
-            self._stages[key] = tuple(sorted(counts.items())), stage.is_first, stage.is_last
-        return self._stages[key]
-
-    def _weights(self, sort: Hashable, division: Division, place: Place, read: int) -> tuple[int, StepReads]:
+    def _reads(self, sort: Hashable, division: Division, place: Place, read: int) -> StepReads:
         key = (self._held, sort, division._replace(cache_tokens=1), read)
         if key not in self._shared:
-            spec, held = self.question.spec, self.question.held
-            whole = sum(rank_bytes(each, place, division, tied_embedding=spec.tied_embedding) for each in held)
-            self._shared[key] = whole, step_reads(spec, held, read, division=division, place=place)
+            question = self.question
+            self._shared[key] = step_reads(question.spec, question.held, read, division=division, place=place)
         return self._shared[key]
 
     def _cached(self, sort: Hashable, division: Division, place: Place) -> tuple[int, int]:
@@ -127,18 +124,3 @@ class Folder:
             read = cache_reads(spec, rules, self._mean_context_tokens, asked.encoder_tokens, *ranks)
             self._cache[key] = cost.bytes_at_context, read
         return self._cache[key]
-
-
-def _sorts(question: Question) -> tuple[int, ...]:
-    """A number for each layer, the same for layers that own the same weights and keep the same cache."""
-    owners: list[list[int]] = [[] for _ in question.spec.layers]
-    for number, holding in enumerate(question.held):
-        if holding.part == "text":
-            for layer in holding.layers:
-                owners[layer].append(number)
-    alike: dict[Hashable, int] = {}
-    kinds = [alike.setdefault(layer, len(alike)) for layer in question.spec.layers]
-    numbers: dict[Hashable, int] = {}
-    return tuple(
-        numbers.setdefault((kind, tuple(mine)), len(numbers)) for kind, mine in zip(kinds, owners, strict=True)
-    )

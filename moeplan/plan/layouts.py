@@ -8,8 +8,8 @@ from moeplan.core.layout import AskedLayout
 
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 """Tensor- and data-parallel ranks: heads, widths and experts of nearly all models divide by powers of two."""
-STAGES = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Pipeline stages; layers need not divide."""
+STAGES = (1, 2, 3, 4, 6, 8)
+"""Pipeline stages; layers need not divide. More of them wait for each other longer than anybody does who serves."""
 MOST_DEVICES = 16
 """Of one llama.cpp server (`llama_max_devices`)."""
 

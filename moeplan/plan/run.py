@@ -129,19 +129,13 @@ class Run:
 
     def notes(self) -> list[Remark]:
         """What somebody who reads the plans has to know."""
-        told = [Remark("engine-refuses", "info", f"{name}: {why}") for name, why in self._problems.items()]
-        if self.search.out_of_tries:
-            told.append(
-                Remark(
-                    "search-cut", "info",
-                    "some options were not worked out in full: of each card and number of GPUs those that read the fewest bytes",
-                )
-            )  # fmt: skip
-        return told
+        return [Remark("engine-refuses", "info", f"{name}: {why}") for name, why in self._problems.items()]
 
     def nearest(self, assembly: Assembly) -> tuple[Plan | None, str | None]:
         """What comes nearest where nothing does all that is asked, and what it lacks."""
-        closest = self.search.closest
+        search = Search(self.workload, self.skew, self.questions.cell, heeds_limits=False)
+        search.frontier([(card, self._axis(card)) for card in self.cards], self._by_gpus)
+        closest = search.closest
         if closest is not None:
             plan = assembly.joined(closest)
             assert plan.speed is not None
@@ -206,7 +200,7 @@ class Run:
     # Parts ---------------------------------------------------------------------------------------------------
 
     def _folded(self, engines: Sequence[str], asked: Sequence[str] | None) -> Iterable[Folded]:
-        shared: dict[Hashable, tuple[int, StepReads]] = {}
+        shared: dict[Hashable, StepReads] = {}
         workload, loaded = self.workload, self.questions.loaded
         mean_context = round(workload.mean_input_tokens + workload.mean_output_tokens / 2)
         for engine in engines:

@@ -9,7 +9,6 @@ those before it are, with the latency model and the ledger (`cells`), the most p
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from math import log2
 from typing import NamedTuple
 
 from moeplan.core.errors import InputError, UnknownError
@@ -23,19 +22,14 @@ from moeplan.plan.result import Term
 
 WORTH = 0.95
 """A plan that costs more is worth showing where its tokens come in less than this share of the time."""
-MOST_TRIES = 48
-"""Options of one card and number of GPUs that are worked out, the fewest bytes first."""
-
-
-SLACK, LEARNED_FROM = 0.85, 4
-"""An option is left aside where it could be fast enough only if it came nearer to its bytes over bandwidth than this share
-of the nearest of so many that were worked out on the same card, engine and format."""
 
 
 class Option(NamedTuple):
     """A layout with a number of replicas, on any card."""
 
     read_bytes: float
+    first_bytes: float
+    """The same with a single sequence."""
     needed_bytes: int
     num_gpus: int
     replicas: int
@@ -61,6 +55,13 @@ class Candidate(NamedTuple):
         return self.speeds.speed.tpot_s.value
 
 
+class Bar(NamedTuple):
+    """What an option has to be below, and what it then fails at."""
+
+    below_s: float
+    term: Term
+
+
 class Reached(NamedTuple):
     """How far a card came."""
 
@@ -81,7 +82,7 @@ def options(
     """
     found: dict[int, list[Option]] = {}
     for engine, form, fold in folds:
-        each_gpus, last = fold.layout.num_gpus, 0
+        each_gpus, last, first = fold.layout.num_gpus, 0, fold.read_bytes(1)
         for replicas in range(1 + spare, max_gpus // each_gpus + 1):
             sequences = -(-concurrency // (replicas - spare))
             if sequences == last:
@@ -89,7 +90,7 @@ def options(
             last = sequences
             in_group = -(-sequences // fold.groups)
             option = Option(
-                fold.read_bytes(in_group), fold.needed_bytes(in_group), each_gpus * replicas, replicas, sequences,
+                fold.read_bytes(sequences), first, fold.needed_bytes(in_group), each_gpus * replicas, replicas, sequences,
                 engine, form, fold,
             )  # fmt: skip
             found.setdefault(option.num_gpus, []).append(option)
@@ -101,23 +102,32 @@ def options(
 class Search:
     """One search over cards; keeps what was worked out, so that a second one over other formats starts from it."""
 
-    def __init__(self, workload: Workload, skew: float, cell: Callable[[Card, str, Format], Cell | None]) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        skew: float,
+        cell: Callable[[Card, str, Format], Cell | None],
+        *,
+        heeds_limits: bool = True,
+    ) -> None:
+        """Without heeding limits nothing is left aside for them, so that what comes nearest is found (`closest`)."""
         self.workload = workload
+        self._heeds = heeds_limits
+        # Where requests are of several classes, each keeps its limit at its own lengths.
+        alone = heeds_limits and len(workload.classes) == 1
+        limit_s = workload.tpot_limit_s(workload.classes[0]) if alone else None
+        self._limit_s = float("inf") if limit_s is None else limit_s
         self.skew = skew
         self.evaluated = 0
-        self.out_of_tries = 0
-        """How often options were left unlooked at."""
         self.reached: dict[str, Reached] = {}
         """By profile, the farthest that any option came."""
         self.unmeasured: dict[str, tuple[float, Option, Cell]] = {}
         """By profile, the cheapest that fits where no speed is known."""
         self.closest: Candidate | None = None
-        """What fits and comes nearest to the limits."""
+        """What fits and comes nearest to the limits, where these are not heeded."""
         self._cell = cell
         self._decoding: dict[Hashable, float | None] = {}
         self._fitting: dict[Hashable, bool] = {}
-        self._ratios: dict[Hashable, list[float]] = {}
-        """By card, engine, format and size: seconds of decode over the least that the bytes take."""
 
     def frontier(
         self,
@@ -133,8 +143,9 @@ class Search:
         kept: list[Candidate] = []
         for axis, card, count in _groups(cards, by_gpus):
             known = (*better_than, *((each.axis, each.tpot_s) for each in kept))
-            best_s = min((tpot_s for cost, tpot_s in known if cost <= axis), default=float("inf"))
-            found = self._best(card, by_gpus[count], axis, best_s * WORTH)
+            worth_s = WORTH * min((tpot_s for cost, tpot_s in known if cost <= axis), default=float("inf"))
+            bar = Bar(self._limit_s, "tpot") if self._limit_s < worth_s else Bar(worth_s, "beaten")
+            found = self._best(card, by_gpus[count], axis, bar)
             if found is not None:
                 kept = [each for each in kept if not (each.axis >= axis and each.tpot_s >= found.tpot_s)]
                 kept.append(found)
@@ -142,68 +153,56 @@ class Search:
             self._came(each.cell.card, "kept", "")
         return kept
 
-    def _best(self, card: Card, ranked: list[Option], axis: float, below_s: float) -> Candidate | None:
-        """The fastest option of a card and number of GPUs, if it is below so many seconds per token."""
+    def _best(self, card: Card, ranked: list[Option], axis: float, bar: Bar) -> Candidate | None:
+        """The fastest option of a card and number of GPUs, if it is below the bar."""
         best: Candidate | None = None
-        for decode_s, option, cell in sorted(self._promising(card, ranked, axis, below_s), key=lambda each: each[0]):
-            if decode_s >= below_s:
+        for decode_s, option, cell in sorted(self._promising(card, ranked, axis, bar), key=lambda each: each[0]):
+            if decode_s >= bar.below_s:
                 break
             speeds = cell.speeds(option.fold, option.sequences, self.workload, self.skew)
             self.evaluated += 1
-            if speeds.speed.tpot_s.value >= below_s or not self._fits(cell, option):
+            if speeds.speed.tpot_s.value >= bar.below_s:
+                self._came(card, bar.term, "")
                 continue
             found = Candidate(axis, option, cell, speeds)
             if speeds.misses:
                 self._late(found)
-            else:
-                best, below_s = found, found.tpot_s
+            elif self._fits(cell, option):
+                best, bar = found, Bar(found.tpot_s, "beaten")
         return best
 
     def _promising(
-        self, card: Card, ranked: list[Option], axis: float, below_s: float
+        self, card: Card, ranked: list[Option], axis: float, bar: Bar
     ) -> Iterator[tuple[float, Option, Cell]]:
         """Options that may be fast enough, with the seconds of a step of decode alone."""
-        tries = 0
         for option in ranked:
-            least_s = option.read_bytes / card.bandwidth_bytes_per_s
-            if least_s >= below_s:
+            if option.read_bytes / card.bandwidth_bytes_per_s >= bar.below_s:
                 if option.needed_bytes <= card.memory.high_bytes:
-                    self._came(card, "beaten", "")
+                    self._came(card, bar.term, "")
                 break
             if not self._could(card, option):
-                continue
-            if least_s * self._slowest_known(card, option) >= below_s:
-                self._came(card, "beaten", "")
                 continue
             cell = self._cell(card, option.engine, option.format)
             if cell is None:
                 continue
-            tries += 1
-            if tries > MOST_TRIES:
-                self.out_of_tries += 1
-                break
-            decode_s = self._decode_s(cell, option, axis)
-            if decode_s is None:
+            first_s = self._decode_s(cell, option, 1, axis)
+            if first_s is None:
                 continue
-            self._learn(card, option, decode_s / least_s)
-            if decode_s < below_s:
-                yield decode_s, option, cell
-            else:
-                self._came(card, "beaten", "")
-
-    def _slowest_known(self, card: Card, option: Option) -> float:
-        """How many times its least time an option takes at the best, by others of its sort; 1 where none is known."""
-        known = self._ratios.get(_sort(card, option), ())
-        return max(1.0, min(known) * SLACK) if len(known) >= LEARNED_FROM else 1.0
-
-    def _learn(self, card: Card, option: Option, ratio: float) -> None:
-        self._ratios.setdefault(_sort(card, option), []).append(ratio)
+            more_s = (option.read_bytes - option.first_bytes) / card.bandwidth_bytes_per_s
+            if first_s + more_s < bar.below_s:
+                decode_s = self._decode_s(cell, option, option.sequences, axis)
+                if decode_s is not None and decode_s < bar.below_s:
+                    yield decode_s, option, cell
+                    continue
+            self._came(card, bar.term, "")
 
     def _late(self, found: Candidate) -> None:
-        """It fits and misses a limit."""
+        """It misses a limit."""
         term: Term = "ttft" if all(each.endswith("ttft") for each in found.speeds.misses) else "tpot"
         self._came(found.cell.card, term, "")
-        if self.closest is None or found.speeds.over < self.closest.speeds.over:
+        if self._heeds or (self.closest is not None and found.speeds.over >= self.closest.speeds.over):
+            return
+        if self._fits(found.cell, found.option):
             self.closest = found
 
     def _could(self, card: Card, option: Option) -> bool:
@@ -213,13 +212,13 @@ class Search:
             return False
         return option.needed_bytes <= card.memory.high_bytes
 
-    def _decode_s(self, cell: Cell, option: Option, axis: float) -> float | None:
-        """Seconds of a step of decode, remembered; None where they are not known."""
-        key = _key(cell, option)
+    def _decode_s(self, cell: Cell, option: Option, sequences: int, axis: float) -> float | None:
+        """Seconds of a step of decode of so many sequences, remembered; None where they are not known."""
+        key = (*_key(cell, option), sequences)
         if key in self._decoding:
             return self._decoding[key]
         try:
-            seconds = cell.decode_s(option.fold, option.sequences, self.workload, self.skew)
+            seconds = cell.decode_s(option.fold, sequences, self.workload, self.skew)
         except (UnknownError, InputError) as error:
             self._decoding[key] = None
             name = cell.hardware.profile
@@ -233,7 +232,7 @@ class Search:
 
     def _fits(self, cell: Cell, option: Option) -> bool:
         """Whether an option fits by the ledger of `estimate`, remembered."""
-        key = _key(cell, option)
+        key = (*_key(cell, option), option.sequences)
         if key not in self._fitting:
             verdict = cell.verdict(option.fold, option.sequences)
             self._fitting[key] = verdict.fits is True
@@ -249,13 +248,8 @@ class Search:
             self.reached[card.hardware.profile] = Reached(mine, told)
 
 
-def _sort(card: Card, option: Option) -> Hashable:
-    """Options that come about as near to the bandwidth: the fewer bytes, the more all other times count."""
-    return card.hardware.profile, option.engine, option.format.name, round(2 * log2(option.read_bytes))
-
-
-def _key(cell: Cell, option: Option) -> Hashable:
-    return cell.hardware.profile, option.engine, option.format.name, option.fold.asked, option.sequences
+def _key(cell: Cell, option: Option) -> tuple[Hashable, ...]:
+    return cell.hardware.profile, option.engine, option.format.name, option.fold.asked
 
 
 def _groups(cards: Sequence[tuple[Card, float]], by_gpus: dict[int, list[Option]]) -> Iterator[tuple[float, Card, int]]:
@@ -266,5 +260,8 @@ def _groups(cards: Sequence[tuple[Card, float]], by_gpus: dict[int, list[Option]
         for count in by_gpus
         if count <= card.max_gpus
     ]
-    for axis, count, _, card in sorted(groups, key=lambda group: group[:3]):
+    # Of equal cost the fastest memory first: what it does leaves little to work out for the others.
+    for axis, count, _, card in sorted(
+        groups, key=lambda group: (group[0], -group[3].bandwidth_bytes_per_s, *group[1:3])
+    ):
         yield axis, card, count

@@ -19,6 +19,7 @@ from moeplan.core.op_device import op_device
 from moeplan.core.op_times import OpTimes
 from moeplan.core.placement import stage_spec, stages
 from moeplan.core.quant import Holding
+from moeplan.core.stage_sorts import stage_sort
 from moeplan.core.step_time import ExpertKernel, StepModel
 from moeplan.core.step_work import (
     AttentionWork,
@@ -111,7 +112,7 @@ def _stage_work(
 
     if len(_equal_works) > MOST_KEPT:
         _equal_works.clear()
-    return _works.of((held, spec), (division, stage, expert_rank), make)
+    return _works.of((held, spec), (division, stage_sort(spec, held, stage), expert_rank), make)
 
 
 def _beyond_the_link(hardware: Hardware, division: Division, data_ranks: int) -> bool:
