@@ -50,7 +50,7 @@ KERNEL_FORMATS = {
 STAGES_IN_TURN = ("llamacpp", "transformers")
 """Engines that run the stages of a pipeline one after the other in decode: a batch is not parted."""
 
-_times, _kernels, _works = Kept(), Kept(), Kept(4 * MOST_KEPT)
+_times, _kernels, _works, _models = Kept(), Kept(), Kept(4 * MOST_KEPT), Kept(4 * MOST_KEPT)
 
 Work = tuple[tuple[Product, ...], tuple[AttentionWork, ...], tuple[ExpertsWork, ...], StatesWork]
 
@@ -87,17 +87,21 @@ def served_stages(
     if exchange is None:
         exchange = "low_latency" if _beyond_the_link(hardware, division, data_ranks) else "gather"
     found: list[StepModel] = []
-    alike: dict[int, StepModel] = {}
     for stage in stages(layout, len(spec.layers)):
-        work = _stage_work(spec, held, division, stage)
-        if id(work) not in alike:
-            one = step_model(spec, held, hardware, engine, division, Place((0,), stage), version=version)
-            if one is None:
-                return None
-            alike[id(work)] = one._replace(
+        place = Place((0,), stage)
+
+        def made(place: Place = place) -> StepModel | None:
+            one = step_model(spec, held, hardware, engine, division, place, version=version)
+            return one and one._replace(
                 data_ranks=data_ranks, exchange=exchange, stages_at_once=engine not in STAGES_IN_TURN
             )
-        found.append(alike[id(work)])
+
+        key = engine, version, division, data_ranks, exchange
+        # Stages that compute the same are one object, whose times are worked out once.
+        one = _models.of((_stage_work(spec, held, division, stage), held, hardware), key, made)
+        if one is None:
+            return None
+        found.append(one)
     return tuple(found)
 
 
