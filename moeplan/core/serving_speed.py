@@ -28,8 +28,8 @@ LIGHT_SKEW = 0.3
 PROMPT_LAYER_S = 1.2e-3
 """What a step that reads a prompt keeps its first token waiting for each layer, beyond its kernels: launches one by one
 outside of graphs, tokenising, scheduling, the way to the client. No table has these. Fitted to TTFT of the 16 runs of
-`benchmarks/data/throughput.csv` (`benchmarks/throughput.py:fitted_layer_s`): 1.05 to 1.35 ms without one model after the other,
-median error 17 % on the model left out (10 % without the runs that may speculate), worst 63 %. It counts for first tokens
+`benchmarks/data/throughput.csv` (`benchmarks/throughput.py:fitted_layer_s`): 1.05 to 1.40 ms without one model after the other,
+median error 17 % on the model left out (12 % without the runs that may speculate), worst 67 %. It counts for first tokens
 alone: as part of the steps that others decode beside, the worst error of their TPOT would rise from 42 to 67 %."""
 
 TPOT_WIDTH = 0.19
@@ -37,7 +37,7 @@ TPOT_WIDTH = 0.19
 scatter of the 16 runs in excess of the kernels' own bands (`benchmarks/throughput.py:width_of`). 14 of the 16 lie inside;
 12 where the width comes from the other models' runs alone."""
 
-TTFT_WIDTH = 0.37
+TTFT_WIDTH = 0.38
 """The same for TTFT: 15 of the 16 runs lie inside, 13 with constants of the other models' runs alone."""
 
 SENDS_BAND = (0.5, 5.0)

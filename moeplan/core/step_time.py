@@ -203,7 +203,7 @@ def _attention(model: StepModel, load: StepLoad, mine: _Mine) -> StepPart | None
         if load.new_tokens:
             past = min(float(load.past_tokens), reach)
             new = load.new_tokens / load.prompts
-            found.append((times.attention_prefill_s(load.prompts, new, past, shape), work.count))
+            found.append((times.attention_prefill_s(load.prompts, new, past, prompt_shape(work)), work.count))
             fixed_s += times.fixed_s("attention_prefill") * work.count
     return _summed("attention", found, "compute" if load.new_tokens else "memory", fixed_s) if found else None
 
@@ -212,6 +212,16 @@ def shape_of(work: AttentionWork) -> AttentionShape:
     """The heads as an operation takes them: a latent is one entry that is key and value."""
     entry = work.key_dim if work.kind == "latent" else work.key_dim + work.value_dim
     return AttentionShape(work.heads, work.kv_heads, work.key_dim, work.value_dim, entry)
+
+
+def prompt_shape(work: AttentionWork) -> AttentionShape:
+    """The heads where a prompt is read: latents are unpacked to keys and values of each head, which takes fewer operations
+    where many tokens ask (vllm-project/vllm v1/attention/backends/mla/common.py). Unpacking those of earlier chunks again is
+    left out."""
+    if work.unpacked is None:
+        return shape_of(work)
+    key, value = work.unpacked
+    return AttentionShape(work.heads, work.heads, key, value, key + value)
 
 
 def _states(model: StepModel, load: StepLoad, mine: _Mine) -> StepPart | None:
@@ -270,7 +280,9 @@ def _exchange(model: StepModel, mine: _Mine) -> StepPart | None:
     for work in model.experts:
         gpus = model.data_ranks * model.tensor_ranks
         asked = Exchange(model.exchange, gpus, work.hidden, work.experts, work.experts_per_token)
-        found += [(one, work.count) for one in exchange_times(asked, times, mine.tokens / model.tensor_ranks)]
+        # A gather brings together as many tokens as there are (all_gatherv); else the fullest rank sends longest.
+        each = mine.of_all / gpus if model.exchange == "gather" else mine.tokens / model.tensor_ranks
+        found += [(one, work.count) for one in exchange_times(asked, times, each)]
     return _summed("exchange", found, "link")
 
 

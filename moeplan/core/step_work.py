@@ -60,6 +60,9 @@ class AttentionWork(NamedTuple):
     """Tokens that a query sees at most; None sees all."""
     chosen_tokens: int | None
     """Tokens that an indexer leaves to attention; None leaves all."""
+    unpacked: tuple[int, int] | None
+    """Width of the key and of the value of each head that latents are unpacked to where a prompt is read; None reads all as
+    it is cached."""
     count: int  # type: ignore[assignment]  # hides tuple.count, which no record needs
 
 
@@ -155,6 +158,7 @@ def attention_work(layers: Iterable[Layer], ranks: int) -> tuple[AttentionWork, 
                         mixer.value_head_dim,
                         mixer.window_tokens,
                         None,
+                        None,
                         1,
                     )
                 case RoutedAttention():
@@ -162,22 +166,25 @@ def attention_work(layers: Iterable[Layer], ranks: int) -> tuple[AttentionWork, 
                     heads = mixer.experts_per_token * mixer.num_kv_heads
                     kv_heads = max(1, -(-mixer.num_kv_heads // ranks))
                     one = AttentionWork(
-                        "grouped", -(-heads // ranks), kv_heads, mixer.head_dim, mixer.head_dim, None, None, 1
+                        "grouped", -(-heads // ranks), kv_heads, mixer.head_dim, mixer.head_dim, None, None, None, 1
                     )
                 case LatentAttention():
                     chosen = mixer.indexer.top_k if mixer.indexer is not None else None
                     width = mixer.kv_lora_rank + mixer.qk_rope_head_dim
                     heads = -(-mixer.num_heads // ranks)
-                    one = AttentionWork("latent", heads, 1, width, mixer.kv_lora_rank, None, chosen, 1)
+                    # An indexer's choice differs from token to token, so that nothing is unpacked once for many.
+                    key = mixer.qk_nope_head_dim + mixer.qk_rope_head_dim
+                    unpacked = (key, mixer.v_head_dim) if chosen is None else None
+                    one = AttentionWork("latent", heads, 1, width, mixer.kv_lora_rank, None, chosen, unpacked, 1)
                 case CompressedAttention():
                     chosen = mixer.indexer.top_k if mixer.indexer is not None else None
                     heads = -(-mixer.num_heads // ranks)
                     one = AttentionWork(
-                        "latent", heads, 1, mixer.head_dim, mixer.head_dim, mixer.window_tokens, chosen, 1
+                        "latent", heads, 1, mixer.head_dim, mixer.head_dim, mixer.window_tokens, chosen, None, 1
                     )
                 case CrossAttention():
                     heads = -(-mixer.num_heads // ranks)
-                    one = AttentionWork("cross", heads, heads, mixer.head_dim, mixer.head_dim, None, None, 1)
+                    one = AttentionWork("cross", heads, heads, mixer.head_dim, mixer.head_dim, None, None, None, 1)
                 case _:
                     continue
             counts[one] = counts.get(one, 0) + 1
