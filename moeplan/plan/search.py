@@ -89,8 +89,10 @@ def options(
                 continue
             last = sequences
             in_group = -(-sequences // fold.groups)
+            # Stages work on parts of a batch, of which each reads the experts and the cache of its own.
+            part = sequences // min(fold.layout.pp, sequences)
             option = Option(
-                fold.read_bytes(sequences), first, fold.needed_bytes(in_group), each_gpus * replicas, replicas, sequences,
+                fold.read_bytes(part), first, fold.needed_bytes(in_group), each_gpus * replicas, replicas, sequences,
                 engine, form, fold,
             )  # fmt: skip
             found.setdefault(option.num_gpus, []).append(option)
