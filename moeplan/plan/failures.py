@@ -36,14 +36,15 @@ def conditions(failure: Failure, workload: Workload, skew: float) -> Conditions:
             return Conditions(workload, twice, 0, told)
         case "context-p99":
             longest = at_p99(workload)
-            told = f"every request is as long as one in a hundred: {longest.context_p99_tokens:,} tokens"
+            alike = "fills its context" if _one_length(workload) else "is as long as one in a hundred"
+            told = f"every request {alike}: {longest.context_p99_tokens:,} tokens"
             return Conditions(longest, skew, 0, told)
 
 
 def at_p99(workload: Workload) -> Workload:
     """The workload with all its requests at the 99th percentile; where one length was stated, as long as the context."""
     longest = workload.context_p99_tokens
-    if all(each.input_tokens.p50 == each.input_tokens.p99 for each in workload.classes):
+    if _one_length(workload):
         longest = workload.context_tokens
     answer = max(1, round(workload.mean_output_tokens))
     prompt = max(1, longest - answer)
@@ -54,3 +55,7 @@ def at_p99(workload: Workload) -> Workload:
         output_tokens=Lengths(answer, answer, answer),
     )
     return workload._replace(classes=(one,))
+
+
+def _one_length(workload: Workload) -> bool:
+    return all(each.input_tokens.p50 == each.input_tokens.p99 for each in workload.classes)

@@ -61,13 +61,15 @@ def _by_folds(card: Card, by_gpus: Mapping[int, Sequence[Option]]) -> tuple[Term
 
 
 def _words(term: Term, told: str, workload: Workload, axis: str) -> str:
+    count = workload.concurrency or 1
+    sequences = "1 sequence" if count == 1 else f"{count:,} sequences"
     match term:
         case "weights":
             return "no layout has room for the weights"
         case "cache":
             return (
-                f"room for the weights in some layouts, and in none of them for the cache of {workload.concurrency or 1:,} "
-                f"sequences of {workload.context_tokens:,} tokens too"
+                f"room for the weights in some layouts, and in none of them for the cache too "
+                f"({sequences} of {workload.context_tokens:,} tokens)"
             )
         case "memory":
             return "weights and cache would fit, and not what the engine keeps beside them"
@@ -80,7 +82,7 @@ def _words(term: Term, told: str, workload: Workload, axis: str) -> str:
             limit = f" of {duration(workload.tpot_s)}" if workload.tpot_s else ""
             return f"fits, and tokens come slower than the limit{limit}"
         case "beaten":
-            return f"others do as much for no more {axis}, and at least as fast"
+            return f"others do it for no more {axis}, as fast or nearly so"
         case "engine":
             return f"refused by the engine: {told}" if told else "no layout and engine for it"
         case _:

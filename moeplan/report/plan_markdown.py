@@ -16,6 +16,7 @@ from moeplan.report.plan_words import (
     more_words,
     nearest_words,
     plan_columns,
+    plans_title,
     rejection_rows,
     searched_words,
 )
@@ -33,7 +34,7 @@ def plan_markdown(result: PlanResult) -> str:
         blocks.append(f"**{escaped(nearest_words(result))}**")
     else:
         blocks += _best(result.best)
-    blocks += _plans("Plans, none dearer and slower than another", result.frontier, result)
+    blocks += _plans(plans_title(result.request), result.frontier, result)
     blocks += _plans("In other formats (what they do to quality is not known here)", result.smaller_formats, result)
     blocks += _plans("Fit, and their speed is not known", result.unmeasured, result)
     blocks += _listed("If it fails", [pair for each in result.fallback for pair in fallback_words(each)])
@@ -58,6 +59,11 @@ def _plans(title: str, plans: Sequence[Plan], result: PlanResult) -> list[str]:
 
 
 def _listed(title: str, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """A list; leads that begin with blanks belong to the line above."""
     if not pairs:
         return []
-    return [f"### {title}", "\n".join(f"- {escaped(lead.strip() + ' ' + text)}" for lead, text in pairs)]
+    lines = [
+        f"{'  ' if lead.startswith(' ') else ''}- {escaped((lead.strip() + ' ' + text).strip())}"
+        for lead, text in pairs
+    ]
+    return [f"### {title}", "\n".join(lines)]

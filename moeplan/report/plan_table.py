@@ -17,6 +17,7 @@ from moeplan.report.plan_words import (
     more_words,
     nearest_words,
     plan_columns,
+    plans_title,
     rejection_rows,
     searched_words,
 )
@@ -39,7 +40,7 @@ def plan_table(result: PlanResult, *, width: int, color: bool, unicode: bool) ->
         print_prose(page, nearest_words(result), style="bold red")
     else:
         _best(page, result.best)
-    _plans(page, "Plans, none dearer and slower than another", result.frontier, result)
+    _plans(page, plans_title(result.request), result.frontier, result)
     _plans(page, "In other formats (what they do to quality is not known here)", result.smaller_formats, result)
     _plans(page, "Fit, and their speed is not known", result.unmeasured, result)
     if result.fallback:

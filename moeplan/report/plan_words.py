@@ -24,15 +24,17 @@ TERMS: dict[Term, str] = {
     "beaten": "beaten",
     "tpot": "time per token",
     "ttft": "time to first token",
-    "speed": "speed not known",
+    "speed": "speed",
     "memory": "memory",
     "cache": "cache",
     "weights": "weights",
     "engine": "engine",
-    "price": "price not known",
+    "price": "price",
     "profile": "profile",
     "kept": "shown",
 }
+
+ORIGINS = {"stored": "", "on load": ", made while loading", "other checkpoint": ", another checkpoint"}
 
 
 def model_words(result: PlanResult) -> str:
@@ -70,23 +72,24 @@ def searched_words(result: PlanResult) -> str:
     """How much was looked at, and by what it is ranked."""
     seen, asked = result.searched, result.request
     return (
-        f"{seen.plans:,} plans on {_count(seen.cards, 'card')}, {_count(seen.layouts, 'layout')}, "
-        f"{_count(seen.formats, 'format')} and {_count(seen.engines, 'engine')}, of at most {asked.max_gpus} GPUs; "
+        f"{_count(seen.plans, 'plan')} on {_count(seen.cards, 'card')}, {_count(seen.layouts, 'layout')}, "
+        f"{_count(seen.formats, 'format')} and {_count(seen.engines, 'engine')}, of at most {_count(asked.max_gpus, 'GPU')}; "
         f"ranked by {RANKINGS[asked.rank]}"
     )
 
 
 def headline(plan: Plan) -> str:
     """`8 x NVIDIA H200 SXM · sglang 0.5.23 · fp8 128x128 block · TP 8`."""
-    parts = [f"{plan.num_gpus} x {plan.gpu}", f"{plan.engine} {plan.engine_version}", plan.format]
+    form = f"{plan.format}{ORIGINS[plan.format_origin]}"
+    parts = [f"{plan.num_gpus} x {plan.gpu}", f"{plan.engine} {plan.engine_version}", form]
     return " · ".join([*parts, pools_words(plan)])
 
 
-def pools_words(plan: Plan) -> str:
-    """`2 x TP 8`, or both pools."""
+def pools_words(plan: Plan, *, roles: bool = True) -> str:
+    """`2 x TP 8`, or both pools, prefill first."""
     if plan.pooling == "together":
         return _replicas(plan.pools[0])
-    return " + ".join(f"{pool.role} {_replicas(pool)}" for pool in plan.pools)
+    return " + ".join(f"{pool.role} {_replicas(pool)}" if roles else _replicas(pool) for pool in plan.pools)
 
 
 def layout_words(layout: PlannedLayout) -> str:
@@ -133,25 +136,37 @@ def launch_lines(plan: Plan) -> Iterator[tuple[str, str]]:
         nodes = pool.layout.num_nodes
         on_each = "" if nodes == 1 else f", on each of {nodes} nodes with its own rank"
         role = "" if plan.pooling == "together" else f"{pool.role} "
-        yield f"{role}replica{times}{on_each}", shlex.join(pool.launch)
+        other = (
+            f", with a checkpoint in {plan.format} in place of the name"
+            if plan.format_origin == "other checkpoint"
+            else ""
+        )
+        yield f"{role}replica{times}{on_each}{other}", shlex.join(pool.launch)
 
 
 def plan_columns(plans: Sequence[Plan], request: PlanRequest) -> list[Column]:
-    """A row for each plan."""
+    """A row for each plan; what decides is kept longest on a narrow page."""
     rows = [_cells(plan) for plan in plans[:MOST_ROWS]]
     heads = ("card", "GPUs", "layout", "engine", "format", "USD/h", "first token", "per token", "tok/s GPU", "free")
-    ranks = (0, 0, 0, 3, 2, 0 if request.rank == "cost" else 4, 1, 0, 5, 6)
+    ranks = (0, 0, 1, 4, 3, 0 if request.rank == "cost" else 5, 2, 0, 6, 7)
     left = (0, 2, 3, 4)
     columns = zip(heads, zip(*rows, strict=True), ranks, strict=True)
     return [Column(head, cells, rank, right=place not in left) for place, (head, cells, rank) in enumerate(columns)]
 
 
 def more_words(plans: Sequence[Plan]) -> str | None:
-    """How many plans a table leaves out."""
-    left = len(plans) - MOST_ROWS
-    return (
-        None if left <= 0 else f"{left} more with {'a step' if left == 1 else 'steps'} of the same kind: --json has all"
-    )
+    """What a table leaves out, and how it shows two pools."""
+    told = []
+    if any(plan.pooling == "apart" for plan in plans[:MOST_ROWS]):
+        told.append("a + b: prefill on a, decode on b")
+    if len(plans) > MOST_ROWS:
+        told.append(f"{len(plans) - MOST_ROWS} more: --json has all")
+    return "; ".join(told) or None
+
+
+def plans_title(request: PlanRequest) -> str:
+    """What a frontier is, by what plans were compared."""
+    return f"Plans: each {'dearer one' if request.rank == 'cost' else 'one with more GPUs'} is faster"
 
 
 def rejection_rows(rejected: Sequence[Rejected]) -> Iterator[tuple[str, str]]:
@@ -164,10 +179,18 @@ def rejection_rows(rejected: Sequence[Rejected]) -> Iterator[tuple[str, str]]:
 
 def fallback_words(each: Fallback) -> Iterator[tuple[str, str]]:
     """A failure, what it means, and where to go."""
-    kept = {True: "the best plan survives", False: f"the best plan does not: {each.why}", None: each.why}
-    yield f"{each.failure}: ", f"{each.told}; {kept[each.survives]}"
-    if each.survives is not True:
-        yield "  go to: ", plan_words(each.plan) if each.plan is not None else "nothing that was searched survives"
+    yield f"{each.failure}: ", each.told
+    if each.survives is True:
+        yield "  ", "the best plan does all that is asked even so"
+        return
+    if each.survives is False:
+        yield "  ", f"the best plan does not survive it: {each.why}"
+    if each.plan is not None:
+        yield "  go to: ", plan_words(each.plan)
+    elif each.survives is None:
+        yield "  ", f"no plan does all that is asked: {each.why}"
+    else:
+        yield "  ", "no plan that was searched survives it"
 
 
 def plan_words(plan: Plan) -> str:
@@ -182,9 +205,14 @@ def plan_words(plan: Plan) -> str:
 
 def nearest_words(result: PlanResult) -> str:
     """Where nothing does all that is asked."""
-    if result.nearest is None:
-        return "No plan: none of the engines takes the model on these cards."
-    return f"No plan does all that is asked. Nearest: {plan_words(result.nearest)}. Missing: {result.missing}."
+    near, missing = result.nearest, result.missing or ""
+    if result.searched.cards == 0:
+        return "No plan: none of the cards can be planned with."
+    if near is None:
+        return "No plan: no engine takes the model in this format."
+    if near.speed is None and near.fits:
+        return f"No plan: what has room for it does not start. {near.engine}, for one: {missing}."
+    return f"No plan does all that is asked. Nearest: {plan_words(near)}. Missing: {missing}."
 
 
 def _cells(plan: Plan) -> tuple[str, ...]:
@@ -192,7 +220,7 @@ def _cells(plan: Plan) -> tuple[str, ...]:
     return (
         _short(plan.profile),
         str(plan.num_gpus),
-        pools_words(plan),
+        pools_words(plan, roles=False),
         plan.engine,
         plan.format,
         UNKNOWN if plan.cost is None else f"{plan.cost.usd_per_hour:,.2f}",
@@ -225,7 +253,7 @@ def _replicas(pool: Pool) -> str:
     told = layout_words(pool.layout)
     if pool.replicas == 1:
         return told
-    return f"{pool.replicas} x ({told})" if " " in told.removeprefix("TP ") else f"{pool.replicas} x {told}"
+    return f"{pool.replicas} x ({told})" if " x " in told or "," in told else f"{pool.replicas} x {told}"
 
 
 def _short(profile: str) -> str:
@@ -233,4 +261,4 @@ def _short(profile: str) -> str:
 
 
 def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
