@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from moeplan.core.closed_loop import Loop, Passing, Reading, readings, served
 from moeplan.core.errors import InputError
+from moeplan.core.expert_use import LIGHT, ExpertUse
 from moeplan.core.step_time import (
     BYTES_BETWEEN_LAYERS,
     PartBinding,
@@ -21,9 +22,6 @@ from moeplan.core.step_time import (
     one_after_another,
     step_time,
 )
-
-LIGHT_SKEW = 0.3
-"""Exponent of a light skew of the gates (facts on routing, section 3c); without any, errors on public runs are alike."""
 
 PROMPT_LAYER_S = 1.2e-3
 """What a step that reads a prompt keeps its first token waiting for each layer, beyond its kernels: launches one by one
@@ -99,7 +97,7 @@ class ServingSpeed(NamedTuple):
     """What lies outside of the runs that the model was held against, or is not modelled."""
 
 
-def serving_speed(stages: Sequence[StepModel], load: ServedLoad, skew: float = LIGHT_SKEW) -> ServingSpeed:
+def serving_speed(stages: Sequence[StepModel], load: ServedLoad, use: ExpertUse = LIGHT) -> ServingSpeed:
     """Speed of a replica whose pipeline has these stages, each its slowest rank.
 
     InputError for a load without users or tokens; UnknownError where devices lie beyond what was measured.
@@ -114,9 +112,9 @@ def serving_speed(stages: Sequence[StepModel], load: ServedLoad, skew: float = L
 
     def beside(reading: Reading) -> tuple[StepTime, Passing]:
         others = (users - 1) / parts
-        return _through(stages, StepLoad(others, context, *reading), skew)
+        return _through(stages, StepLoad(others, context, *reading), use)
 
-    decode, decode_s = _decoding(stages, load, skew)
+    decode, decode_s = _decoding(stages, load, use)
     prefill, alone_s = beside(found.alone)
     full, full_s = beside(found.full) if found.full != found.alone else (prefill, alone_s)
     mixed, mixed_s = beside(found.mixed) if found.mixed != found.alone else (prefill, alone_s)
@@ -154,14 +152,14 @@ def serving_speed(stages: Sequence[StepModel], load: ServedLoad, skew: float = L
     )
 
 
-def decode_step(stages: Sequence[StepModel], load: ServedLoad, skew: float = LIGHT_SKEW) -> StepTime:
+def decode_step(stages: Sequence[StepModel], load: ServedLoad, use: ExpertUse = LIGHT) -> StepTime:
     """One token of every sequence of a load, through all stages, with no prompt beside: no token comes sooner."""
-    return _decoding(stages, load, skew)[0]
+    return _decoding(stages, load, use)[0]
 
 
-def _decoding(stages: Sequence[StepModel], load: ServedLoad, skew: float) -> tuple[StepTime, Passing]:
+def _decoding(stages: Sequence[StepModel], load: ServedLoad, use: ExpertUse) -> tuple[StepTime, Passing]:
     users = load.concurrency / _parts(stages, load.concurrency)
-    return _through(stages, StepLoad(users, _mean_context(load)), skew)
+    return _through(stages, StepLoad(users, _mean_context(load)), use)
 
 
 def _parts(stages: Sequence[StepModel], users: int) -> int:
@@ -174,13 +172,13 @@ def _mean_context(load: ServedLoad) -> float:
     return load.input_tokens + load.output_tokens / 2
 
 
-def _through(stages: Sequence[StepModel], load: StepLoad, skew: float) -> tuple[StepTime, Passing]:
+def _through(stages: Sequence[StepModel], load: StepLoad, use: ExpertUse) -> tuple[StepTime, Passing]:
     """A step through all stages."""
     if len(stages) == 1:
-        step = step_time(stages[0], load, skew)
+        step = step_time(stages[0], load, use)
         return step, Passing(step.seconds, step.seconds)
     # Stages that compute the same are one object.
-    alike = {id(stage): step_time(stage, load, skew) for stage in {id(stage): stage for stage in stages}.values()}
+    alike = {id(stage): step_time(stage, load, use) for stage in {id(stage): stage for stage in stages}.values()}
     steps = [alike[id(stage)] for stage in stages]
     whole = one_after_another(steps, _sends(stages, load))
     return whole, Passing(whole.seconds, max(step.seconds for step in steps))

@@ -17,8 +17,8 @@ from math import hypot
 from typing import Literal, NamedTuple
 
 from moeplan.core.attention_latency import AttentionShape
-from moeplan.core.coverage import busiest_rows, distinct_on_rank
 from moeplan.core.exchange import Exchange, Way, exchange_times
+from moeplan.core.expert_use import EVEN, ExpertUse, StepTokens
 from moeplan.core.latency import Band, Binding, Device, ExpertShape, KernelConstants, Load, ValueBytes, predict
 from moeplan.core.op_times import OpTime, OpTimes
 from moeplan.core.step_work import AttentionWork, ExpertsWork, Product, StatesWork
@@ -138,18 +138,16 @@ class StepTime(NamedTuple):
         return "assumed" if "assumed" in told else "carried" if "carried" in told else "measured"
 
 
-def step_time(model: StepModel, load: StepLoad, skew: float = 0.0) -> StepTime:
-    """Seconds of one step. `skew` is the exponent of a Zipf law of the gates' weights, 0 for experts alike likely.
-
-    UnknownError where devices lie beyond what was measured.
-    """
+def step_time(model: StepModel, load: StepLoad, use: ExpertUse = EVEN) -> StepTime:
+    """Seconds of one step. UnknownError where devices lie beyond what was measured."""
     decoding = -(-load.decoding // model.data_ranks)
-    mine = _Mine(decoding, decoding + load.new_tokens, load.decoding + load.new_tokens * load.reading)
+    of_all = StepTokens(load.decoding, load.new_tokens * load.reading, max(1.0, load.prompts * load.reading))
+    mine = _Mine(decoding, decoding + load.new_tokens, of_all)
     parts = (
         _dense(model, load, mine),
         _attention(model, load, mine),
         _states(model, load, mine),
-        _experts(model, mine, skew),
+        _experts(model, mine, use),
         _exchange(model, mine),
         _collectives(model, mine),
     )
@@ -162,8 +160,8 @@ class _Mine(NamedTuple):
     decoding: float
     tokens: float
     """That go through its attention."""
-    of_all: float
-    """Tokens of all data-parallel ranks."""
+    of_all: StepTokens
+    """Those of all data-parallel ranks."""
 
 
 def _dense(model: StepModel, load: StepLoad, mine: _Mine) -> StepPart:
@@ -235,14 +233,14 @@ def _states(model: StepModel, load: StepLoad, mine: _Mine) -> StepPart | None:
     return StepPart("states", seconds, seconds * STATES_BAND[0], seconds * STATES_BAND[1], "assumed", "memory")
 
 
-def _experts(model: StepModel, mine: _Mine, skew: float) -> StepPart | None:
+def _experts(model: StepModel, mine: _Mine, use: ExpertUse) -> StepPart | None:
     kernel = model.kernel
     if kernel is None or not model.experts:
         return None
     found = []
     slowest = None
     for work in model.experts:
-        asked = expert_load(work, mine.of_all, model.expert_ranks, skew, balanced=model.balanced)
+        asked = expert_load(work, mine.of_all, model.expert_ranks, use, balanced=model.balanced)
         if model.data_ranks > 1 and model.exchange != "gather":
             # Each rank routes its own tokens, and rows of other ranks' experts never come here.
             asked = asked._replace(tokens=mine.tokens / model.tensor_ranks)
@@ -262,14 +260,14 @@ def _experts(model: StepModel, mine: _Mine, skew: float) -> StepPart | None:
     return _summed("experts", found, slowest or "memory")
 
 
-def expert_load(work: ExpertsWork, tokens: float, ranks: int, skew: float, *, balanced: bool = False) -> Load:
+def expert_load(work: ExpertsWork, tokens: StepTokens, ranks: int, use: ExpertUse, *, balanced: bool = False) -> Load:
     """Distinct experts and rows of the busiest rank: of all experts where ranks share their width.
 
     `balanced`: copies of experts leave the noise of a batch alone, as uniform routing has it (facts on routing, section 4).
     """
     experts, chosen = work.experts, work.experts_per_token
-    distinct = distinct_on_rank(experts, chosen, work.experts_on_rank, tokens, ranks, skew)
-    return Load(tokens, distinct, busiest_rows(experts, chosen, tokens, ranks, 0.0 if balanced else skew))
+    distinct = use.distinct(experts, chosen, work.experts_on_rank, tokens, ranks)
+    return Load(tokens.all, distinct, use.rows(experts, chosen, tokens, ranks, balanced=balanced))
 
 
 def _exchange(model: StepModel, mine: _Mine) -> StepPart | None:
@@ -281,7 +279,7 @@ def _exchange(model: StepModel, mine: _Mine) -> StepPart | None:
         gpus = model.data_ranks * model.tensor_ranks
         asked = Exchange(model.exchange, gpus, work.hidden, work.experts, work.experts_per_token)
         # A gather brings together as many tokens as there are (all_gatherv); else the fullest rank sends longest.
-        each = mine.of_all / gpus if model.exchange == "gather" else mine.tokens / model.tensor_ranks
+        each = mine.of_all.all / gpus if model.exchange == "gather" else mine.tokens / model.tensor_ranks
         found += [(one, work.count) for one in exchange_times(asked, times, each)]
     return _summed("exchange", found, "link")
 

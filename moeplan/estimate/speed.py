@@ -9,8 +9,9 @@ from moeplan.core.capacity import largest
 from moeplan.core.deployment import Settings
 from moeplan.core.errors import InputError, UnknownError
 from moeplan.core.exchange import Way
+from moeplan.core.expert_use import LIGHT, ExpertUse
 from moeplan.core.model import Remark
-from moeplan.core.serving_speed import LIGHT_SKEW, Figure, ServedLoad, ServingSpeed, serving_speed
+from moeplan.core.serving_speed import Figure, ServedLoad, ServingSpeed, serving_speed
 from moeplan.core.step_time import StepModel, StepTime
 from moeplan.core.units import duration, per_second
 from moeplan.core.workload import RequestClass, Workload
@@ -44,10 +45,10 @@ class Timed(NamedTuple):
     copies: int
     """Replicas within the layout: data-parallel ranks that share nothing."""
 
-    def at(self, concurrency: int, input_tokens: float, output_tokens: float, skew: float = LIGHT_SKEW) -> ServingSpeed:
+    def at(self, concurrency: int, input_tokens: float, output_tokens: float, use: ExpertUse = LIGHT) -> ServingSpeed:
         """The speed of the whole layout; copies share the requests. Raises UnknownError beyond what was measured."""
         each = -(-concurrency // self.copies)
-        found = serving_speed(self.stages, ServedLoad(each, input_tokens, output_tokens, self.step_tokens), skew)
+        found = serving_speed(self.stages, ServedLoad(each, input_tokens, output_tokens, self.step_tokens), use)
         of_one, times = found.output_tokens_per_s, concurrency / each
         total = Figure(of_one.value * times, of_one.low * times, of_one.high * times, of_one.basis)
         return found._replace(output_tokens_per_s=total)
@@ -194,7 +195,7 @@ def _speed(question: Question, known: Timed, workload: Workload, answer: Answer,
         load=workload.echo(),
         concurrency=concurrency,
         step_tokens=known.step_tokens,
-        skew=Skew(LIGHT_SKEW, "assumed", SKEW_WHY) if is_sparse else None,
+        skew=Skew(LIGHT.exponent, "assumed", SKEW_WHY) if is_sparse else None,
         ttft=_time(found.ttft_s),
         tpot=_time(found.tpot_s),
         output_tokens_per_s=Rates(per_user=_per_user(found.tpot_s), per_gpu=_rate(total, gpus), total=_rate(total, 1)),

@@ -21,8 +21,8 @@ from typing import Any, get_args
 
 from moeplan.core.deployment import Origin
 from moeplan.core.errors import InputError
+from moeplan.core.expert_use import LIGHT, ExpertUse, GateSkew
 from moeplan.core.model import MoeFfn, Remark
-from moeplan.core.serving_speed import LIGHT_SKEW
 from moeplan.core.units import per_second
 from moeplan.core.weights import parameters
 from moeplan.core.workload import Workload
@@ -105,9 +105,10 @@ def plan(
     held = _in_flight(asked, notes)
     cards, left = find_cards(gpus, max_gpus, folders, priced=ranked_by == "cost")
     check_priced(gpus, left)
+    use: ExpertUse = LIGHT if skew is None else GateSkew(skew, basis="stated")
     run = Run(
         Questions(loaded, held, read_kv_dtype(kv_dtype)),
-        cards, left, named, tuple(quants) or None, max_gpus, ranked_by, pooled, held, LIGHT_SKEW if skew is None else skew,
+        cards, left, named, tuple(quants) or None, max_gpus, ranked_by, pooled, held, use,
     )  # fmt: skip
     outcome = run.outcome()
     assembly = Assembly(loaded, held.context_tokens, run.questions.kv_dtype)
@@ -139,7 +140,7 @@ def plan(
         schema=SCHEMA,
         request=PlanRequest(
             _named(cards, left) if gpus else None,
-            named, tuple(quants) or None, max_gpus, ranked_by, pooled, run.skew, origins,
+            named, tuple(quants) or None, max_gpus, ranked_by, pooled, use.exponent, origins,
         ),
         workload=held.echo(),
         model=_model(loaded, run.questions),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from moeplan.core.expert_use import ExpertUse
 from moeplan.core.hardware import Hardware
 from moeplan.core.layout import AskedLayout
 from moeplan.core.serving_speed import ServedLoad, ServingSpeed, decode_step
@@ -73,10 +74,10 @@ class Cell:
         """The times of a replica's operations. Raises UnknownError or InputError that says why they are not known."""
         return Timed(self._stages(fold), step_tokens(self.question(fold, sequences)), 1)
 
-    def decode_s(self, fold: Fold, sequences: int, workload: Workload, skew: float) -> float:
+    def decode_s(self, fold: Fold, sequences: int, workload: Workload, use: ExpertUse) -> float:
         """Seconds of a step of decode alone, the least that a token takes; raises what `timed` raises."""
         load = ServedLoad(sequences, workload.mean_input_tokens, workload.mean_output_tokens, 1)
-        return decode_step(self._stages(fold), load, skew).seconds
+        return decode_step(self._stages(fold), load, use).seconds
 
     def _stages(self, fold: Fold) -> tuple[StepModel, ...]:
         """The stages of a layout, made once."""
@@ -93,14 +94,14 @@ class Cell:
             self._served[fold.asked] = found
         return self._served[fold.asked]
 
-    def speeds(self, fold: Fold, sequences: int, workload: Workload, skew: float) -> Speeds:
+    def speeds(self, fold: Fold, sequences: int, workload: Workload, use: ExpertUse) -> Speeds:
         """How fast a replica is under its share of the workload; raises what `timed` raises."""
-        return speeds_of(self.timed(fold, sequences), sequences, workload, skew)
+        return speeds_of(self.timed(fold, sequences), sequences, workload, use)
 
 
-def speeds_of(known: Timed, sequences: int, workload: Workload, skew: float) -> Speeds:
+def speeds_of(known: Timed, sequences: int, workload: Workload, use: ExpertUse) -> Speeds:
     """The mean load, and every class that has limits as if all requests were of its kind."""
-    speed = known.at(sequences, workload.mean_input_tokens, workload.mean_output_tokens, skew)
+    speed = known.at(sequences, workload.mean_input_tokens, workload.mean_output_tokens, use)
     misses: list[str] = []
     over = 0.0
     alone = len(workload.classes) == 1
@@ -108,7 +109,7 @@ def speeds_of(known: Timed, sequences: int, workload: Workload, skew: float) -> 
         limits = (("ttft", workload.ttft_limit_s(each)), ("tpot", workload.tpot_limit_s(each)))
         if all(limit_s is None for _, limit_s in limits):
             continue
-        mine = speed if alone else known.at(sequences, each.input_tokens.mean, each.output_tokens.mean, skew)
+        mine = speed if alone else known.at(sequences, each.input_tokens.mean, each.output_tokens.mean, use)
         for (name, limit_s), figure in zip(limits, (mine.ttft_s, mine.tpot_s), strict=True):
             if limit_s is None:
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from moeplan.core.expert_use import ExpertUse
 from moeplan.core.units import per_second
 from moeplan.core.workload import Lengths, Workload
 
@@ -15,30 +16,31 @@ class Conditions(NamedTuple):
     """What a plan is held against."""
 
     workload: Workload
-    skew: float
+    use: ExpertUse
     spare: int
     """Replicas that are lost."""
     told: str
     """What is taken to happen."""
 
 
-def conditions(failure: Failure, workload: Workload, skew: float) -> Conditions:
+def conditions(failure: Failure, workload: Workload, use: ExpertUse) -> Conditions:
     """A failure as conditions of a search."""
     match failure:
         case "rank-lost":
             told = "a GPU fails, and with it the replica that it belongs to; the others take its requests"
-            return Conditions(workload, skew, 1, told)
+            return Conditions(workload, use, 1, told)
         case "skew-doubled":
-            twice = 2 * skew
+            twice = use.doubled()
             told = (
-                f"the gates choose twice as unevenly: exponent {per_second(twice)} where {per_second(skew)} was taken"
+                f"the gates choose twice as unevenly: exponent {per_second(twice.exponent)} where "
+                f"{per_second(use.exponent)} was taken"
             )
             return Conditions(workload, twice, 0, told)
         case "context-p99":
             longest = at_p99(workload)
             alike = "fills its context" if _one_length(workload) else "is as long as one in a hundred"
             told = f"every request {alike}: {longest.context_p99_tokens:,} tokens"
-            return Conditions(longest, skew, 0, told)
+            return Conditions(longest, use, 0, told)
 
 
 def at_p99(workload: Workload) -> Workload:

@@ -16,6 +16,7 @@ from math import ceil
 from typing import NamedTuple
 
 from moeplan.core.errors import InputError, UnknownError
+from moeplan.core.expert_use import ExpertUse
 from moeplan.core.serving_speed import Figure, ServingSpeed
 from moeplan.core.workload import Workload
 from moeplan.plan.cells import Cell
@@ -51,14 +52,14 @@ class Apart(NamedTuple):
 
 
 def apart(
-    cell: Cell, folds: Iterable[Fold], decode: Fold, replicas: int, workload: Workload, concurrency: int, skew: float
+    cell: Cell, folds: Iterable[Fold], decode: Fold, replicas: int, workload: Workload, concurrency: int, use: ExpertUse
 ) -> Iterator[Apart]:
     """Pools around so many decode replicas of one layout: one for each of a few layouts that read prompts."""
     if cell.engine not in SERVERS:
         return
     sequences = -(-concurrency // replicas)
     prompt, answer = workload.mean_input_tokens, workload.mean_output_tokens
-    writing = cell.timed(decode, sequences).at(sequences, prompt, answer, skew)
+    writing = cell.timed(decode, sequences).at(sequences, prompt, answer, use)
     small = sorted(
         (fold for fold in folds if fold.layout.num_gpus <= cell.card.node_gpus),
         key=lambda fold: (fold.layout.num_gpus, fold.read_bytes(1)),
@@ -71,7 +72,7 @@ def apart(
         if tried > MOST_PREFILL_LAYOUTS:
             return
         try:
-            reading = cell.timed(fold, 1).at(1, prompt, 1, skew)
+            reading = cell.timed(fold, 1).at(1, prompt, 1, use)
         except (UnknownError, InputError):
             continue
         yield _joined(cell, fold, reading, decode, replicas, sequences, writing, workload, concurrency)

@@ -68,8 +68,8 @@ def _words(term: Term, told: str, workload: Workload, axis: str) -> str:
             return "no layout has room for the weights"
         case "cache":
             return (
-                f"room for the weights in some layouts, and in none of them for the cache too "
-                f"({sequences} of {workload.context_tokens:,} tokens)"
+                f"some layouts have room for the weights, and none beside them for the cache of {sequences} of "
+                f"{workload.context_tokens:,} tokens"
             )
         case "memory":
             return "weights and cache would fit, and not what the engine keeps beside them"

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from moeplan.core.errors import InputError
+from moeplan.core.expert_use import ExpertUse
 from moeplan.core.hardware import Hardware
 from moeplan.core.model import Remark
 from moeplan.core.step_bytes import StepReads
@@ -49,7 +50,7 @@ class Run:
         rank: RankBy,
         pools: Literal["together", "apart", "both"],
         workload: Workload,
-        skew: float,
+        use: ExpertUse,
     ) -> None:
         self.questions = questions
         self.cards = cards
@@ -58,14 +59,14 @@ class Run:
         self._rank = rank
         self._pools = pools
         self.workload = workload
-        self.skew = skew
+        self.use = use
         self._concurrency = workload.concurrency or 1
         self._problems: dict[str, str] = {}
         self._folds = list(self._folded(engines, asked))
         if not self._folds and self._problems:
             name, why = next(iter(self._problems.items()))
             raise InputError(f"{name}: {why}", hint="name another engine with --engine, or another model")
-        self.search = Search(workload, skew, questions.cell)
+        self.search = Search(workload, use, questions.cell)
         self.num_layouts = len({(engine, fold.asked) for engine, _, fold in self._folds})
         self.num_formats = len({form.name for _, form, _ in self._folds})
         self._stored = [each for each in self._folds if each[1].name == STORED]
@@ -112,7 +113,7 @@ class Run:
             mine = [fold for engine, form, fold in folds if (engine, form) == (found.cell.engine, found.cell.format)]
             option = found.option
             for each in apart(
-                found.cell, mine, option.fold, option.replicas, search.workload, self._concurrency, search.skew
+                found.cell, mine, option.fold, option.replicas, search.workload, self._concurrency, search.use
             ):
                 limits = search.workload
                 late = limits.ttft_s is not None and each.speed.ttft_s.value > limits.ttft_s
@@ -133,7 +134,7 @@ class Run:
 
     def nearest(self, assembly: Assembly) -> tuple[Plan | None, str | None]:
         """What comes nearest where nothing does all that is asked, and what it lacks."""
-        search = Search(self.workload, self.skew, self.questions.cell, heeds_limits=False)
+        search = Search(self.workload, self.use, self.questions.cell, heeds_limits=False)
         search.frontier([(card, self._axis(card)) for card in self.cards], self._by_gpus)
         closest = search.closest
         if closest is not None:
@@ -177,8 +178,8 @@ class Run:
 
     def fallback(self, failure: Failure, best: Plan, assembly: Assembly) -> Fallback:
         """The next plan that survives a failure, or the best one itself."""
-        what = conditions(failure, self.workload, self.skew)
-        search = Search(what.workload, what.skew, self.questions.cell)
+        what = conditions(failure, self.workload, self.use)
+        search = Search(what.workload, what.use, self.questions.cell)
         mine = [self._card_of(best)]
         own = [each for each in self._folds if each[0] == best.engine and self._is(best, each)]
         replicas = best.pools[-1].replicas
@@ -191,7 +192,7 @@ class Run:
             )
         why = "its only replica is lost" if what.spare and replicas == 1 else _why(search)
         for folds in (self._stored, self._smaller):
-            others = self._found(Search(what.workload, what.skew, self.questions.cell), folds, spare=what.spare)
+            others = self._found(Search(what.workload, what.use, self.questions.cell), folds, spare=what.spare)
             if others:
                 first = min(others, key=self._axis_of)
                 return Fallback(failure, what.told, False, why, assembly.joined(first))

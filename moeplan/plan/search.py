@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from moeplan.core.errors import InputError, UnknownError
+from moeplan.core.expert_use import ExpertUse
 from moeplan.core.workload import Workload
 from moeplan.estimate.result import MEMORY_REASONS
 from moeplan.plan.cards import Card
@@ -107,7 +108,7 @@ class Search:
     def __init__(
         self,
         workload: Workload,
-        skew: float,
+        use: ExpertUse,
         cell: Callable[[Card, str, Format], Cell | None],
         *,
         heeds_limits: bool = True,
@@ -119,7 +120,7 @@ class Search:
         alone = heeds_limits and len(workload.classes) == 1
         limit_s = workload.tpot_limit_s(workload.classes[0]) if alone else None
         self._limit_s = float("inf") if limit_s is None else limit_s
-        self.skew = skew
+        self.use = use
         self.evaluated = 0
         self.reached: dict[str, Reached] = {}
         """By profile, the farthest that any option came."""
@@ -161,7 +162,7 @@ class Search:
         for decode_s, option, cell in sorted(self._promising(card, ranked, axis, bar), key=lambda each: each[0]):
             if decode_s >= bar.below_s:
                 break
-            speeds = cell.speeds(option.fold, option.sequences, self.workload, self.skew)
+            speeds = cell.speeds(option.fold, option.sequences, self.workload, self.use)
             self.evaluated += 1
             if speeds.speed.tpot_s.value >= bar.below_s:
                 self._came(card, bar.term, "")
@@ -220,7 +221,7 @@ class Search:
         if key in self._decoding:
             return self._decoding[key]
         try:
-            seconds = cell.decode_s(option.fold, sequences, self.workload, self.skew)
+            seconds = cell.decode_s(option.fold, sequences, self.workload, self.use)
         except (UnknownError, InputError) as error:
             self._decoding[key] = None
             name = cell.hardware.profile

@@ -29,6 +29,7 @@ from benchmarks.throughput import (
 )
 from moeplan.core import serving_speed as limits
 from moeplan.core.errors import InputError, UnknownError
+from moeplan.core.expert_use import EVEN, GateSkew
 from moeplan.core.hardware import Hardware
 from moeplan.core.layout import Division, Layout
 from moeplan.core.model import ModelSpec
@@ -161,7 +162,7 @@ def test_a_dense_model_has_no_term_of_experts() -> None:
         "dense", "attention", "collectives",
     }  # fmt: skip
     # Nothing of routing takes part: the figures are the same to the last bit under any skew.
-    assert serving_speed(model, LOAD, 0.0) == serving_speed(model, LOAD, 0.9) == found
+    assert serving_speed(model, LOAD, EVEN) == serving_speed(model, LOAD, GateSkew(0.9)) == found
     assert "experts" not in found.regime
 
 

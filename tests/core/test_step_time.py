@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moeplan.core.expert_use import EVEN, GateSkew, StepTokens
 from moeplan.core.latency import parts, work
 from moeplan.core.layout import Division, Place, Stage
 from moeplan.core.quant import BY_DTYPE, Quantisation, holdings
@@ -62,7 +63,7 @@ def test_experts_are_the_layers_of_the_latency_model() -> None:
     assert kernel is not None
     from moeplan.core.latency import ExpertShape
 
-    asked = expert_load(shape, 64, 1, 0.0)
+    asked = expert_load(shape, StepTokens(64), 1, EVEN)
     one = ExpertShape(shape.hidden, shape.width, 8, 8, 2, kernel.values, gated=True)
     assert asked.distinct == pytest.approx(8, abs=1e-6)  # 64 tokens of two choices among eight touch all
     assert experts.seconds == pytest.approx(32 * parts(kernel.constants, kernel.device, work(one, asked)).total_s)
@@ -80,14 +81,15 @@ def test_more_work_is_never_faster(decoding: int, context: int, more: int) -> No
 def test_skew_touches_fewer_experts(decoding: int) -> None:
     found = model("gpt-oss-120b", ranks=2)
     (work_,) = found.experts
-    even, skewed = expert_load(work_, decoding, 1, 0.0), expert_load(work_, decoding, 1, 0.65)
+    tokens = StepTokens(decoding)
+    even, skewed = (expert_load(work_, tokens, 1, use) for use in (EVEN, GateSkew(0.65)))
     assert skewed.distinct <= even.distinct + 1e-6
     assert skewed.rows == even.rows
 
 
 def test_the_busiest_of_several_ranks_has_more_than_its_share() -> None:
     (work_,) = model("qwen3-30b-a3b", ranks=4, expert_ranks=4).experts
-    asked = expert_load(work_, 64, 4, 0.0)
+    asked = expert_load(work_, StepTokens(64), 4, EVEN)
     assert 64 * 8 / 4 < asked.rows < 64 * 8 / 4 * 1.5
     assert 125.9 / 4 < asked.distinct <= 32  # of 128 experts 64 tokens touch 125.9 (facts on routing, section 2a)
 

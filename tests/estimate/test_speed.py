@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import moeplan
-from moeplan.core.serving_speed import LIGHT_SKEW, ServedLoad, serving_speed
+from moeplan.core.serving_speed import ServedLoad, serving_speed
 from moeplan.estimate import Estimate
 from moeplan.estimate.speed_result import Speed
 
@@ -65,7 +65,7 @@ def test_it_is_the_step_model_of_this_layout_at_this_load() -> None:
     )
     assert stages is not None
     found = fast("mixtral-8x7b", gpu="4xh100-sxm", concurrency=16, input=2000, output=500)
-    expected = serving_speed(stages, ServedLoad(16, 2000, 500, found.step_tokens), LIGHT_SKEW)
+    expected = serving_speed(stages, ServedLoad(16, 2000, 500, found.step_tokens))
     assert found.ttft.value_s == pytest.approx(expected.ttft_s.value)
     assert found.tpot.value_s == pytest.approx(expected.tpot_s.value)
     assert found.output_tokens_per_s.total.value == pytest.approx(expected.output_tokens_per_s.value)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moeplan.core.errors import MoeplanError
-from moeplan.core.serving_speed import LIGHT_SKEW
+from moeplan.core.expert_use import LIGHT
 from moeplan.core.workload import Workload
 from moeplan.estimate.workload import make_workload
 from moeplan.plan import PLANNED
@@ -90,7 +90,7 @@ def everything(
 def _kept(cell: Cell, option: Option, workload: Workload) -> Speeds | None:
     """How fast, where it fits and misses nothing."""
     try:
-        speeds = cell.speeds(option.fold, option.sequences, workload, LIGHT_SKEW)
+        speeds = cell.speeds(option.fold, option.sequences, workload, LIGHT)
     except MoeplanError:
         return None
     if speeds.misses or cell.verdict(option.fold, option.sequences).fits is not True:
