@@ -19,6 +19,7 @@ from moeplan.report.plan_words import (
     plans_title,
     rejection_rows,
     searched_words,
+    stored_words,
 )
 from moeplan.report.printable import printable_record
 
@@ -34,6 +35,8 @@ def plan_markdown(result: PlanResult) -> str:
         blocks.append(f"**{escaped(nearest_words(result))}**")
     else:
         blocks += _best(result.best)
+        stored = stored_words(result)
+        blocks += [] if stored is None else [f"**{escaped(stored)}**"]
     blocks += _plans(plans_title(result.request), result.frontier, result)
     blocks += _plans("In other formats (what they do to quality is not known here)", result.smaller_formats, result)
     blocks += _plans("Fit, and their speed is not known", result.unmeasured, result)

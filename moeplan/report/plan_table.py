@@ -20,6 +20,7 @@ from moeplan.report.plan_words import (
     plans_title,
     rejection_rows,
     searched_words,
+    stored_words,
 )
 from moeplan.report.printable import printable_record
 
@@ -40,6 +41,9 @@ def plan_table(result: PlanResult, *, width: int, color: bool, unicode: bool) ->
         print_prose(page, nearest_words(result), style="bold red")
     else:
         _best(page, result.best)
+        stored = stored_words(result)
+        if stored is not None:
+            print_prose(page, stored, "! ", style="yellow")
     _plans(page, plans_title(result.request), result.frontier, result)
     _plans(page, "In other formats (what they do to quality is not known here)", result.smaller_formats, result)
     _plans(page, "Fit, and their speed is not known", result.unmeasured, result)

@@ -93,11 +93,12 @@ def pools_words(plan: Plan, *, roles: bool = True) -> str:
 
 
 def layout_words(layout: PlannedLayout) -> str:
-    """`TP 4 x PP 2 x DP 8, EP 16`."""
-    parts = [
-        f"{name} {degree}" for name, degree in (("TP", layout.tp), ("PP", layout.pp), ("DP", layout.dp)) if degree > 1
-    ]
-    told = " x ".join(parts) or "1 GPU"
+    """`TP 4 x PP 2 x DP 8, EP 16`; `TP 8, DP 4 attention` where data-parallel ranks are among the tensor-parallel ones."""
+    within = layout.dp > 1 and layout.num_gpus < layout.tp * layout.pp * layout.dp
+    degrees = (("TP", layout.tp), ("PP", layout.pp), ("DP", 1 if within else layout.dp))
+    told = " x ".join(f"{name} {degree}" for name, degree in degrees if degree > 1) or "1 GPU"
+    if within:
+        told += f", DP {layout.dp} attention"
     return f"{told}, EP {layout.ep}" if layout.ep > 1 else told
 
 
@@ -127,6 +128,8 @@ def detail_words(plan: Plan) -> Iterator[tuple[str, str]]:
         yield lead, _memory(pool, plan)
     if speed is not None and speed.extrapolated:
         yield "extrapolated: ", "; ".join(speed.extrapolated)
+    if plan.pooling == "apart":
+        yield "not in the commands: ", "the router in front, and the engine's options that hand caches over"
 
 
 def launch_lines(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -208,11 +211,21 @@ def nearest_words(result: PlanResult) -> str:
     near, missing = result.nearest, result.missing or ""
     if result.searched.cards == 0:
         return "No plan: none of the cards can be planned with."
+    if result.unmeasured:
+        return "No plan is known to keep the limits: where it fits, speed is not known."
     if near is None:
         return "No plan: no engine takes the model in this format."
     if near.speed is None and near.fits:
         return f"No plan: what has room for it does not start. {near.engine}, for one: {missing}."
     return f"No plan does all that is asked. Nearest: {plan_words(near)}. Missing: {missing}."
+
+
+def stored_words(result: PlanResult) -> str | None:
+    """That the checkpoint as it is does not do, where nobody asked for another format and the best plan is one."""
+    best = result.best
+    if best is None or best.speed is None or best.format_origin == "stored" or result.request.formats is not None:
+        return None
+    return f"no plan does all that is asked in the checkpoint's own format, {result.model.stored_format}"
 
 
 def _cells(plan: Plan) -> tuple[str, ...]:
@@ -234,11 +247,8 @@ def _cells(plan: Plan) -> tuple[str, ...]:
 def _memory(pool: Pool, plan: Plan) -> str:
     left = pool.headroom_bytes
     told = f"{gib_floor(left)} free" if left >= 0 else f"{gib(-left)} missing"
-    room = (
-        ""
-        if pool.max_concurrency is None
-        else f"; room for {pool.max_concurrency:,} sequences, {pool.sequences:,} asked"
-    )
+    most = pool.max_concurrency
+    room = "" if most is None else f"; room for {_count(most, 'sequence')}, {pool.sequences:,} asked"
     sure = "" if pool.certain else "; guesses decide whether it fits"
     each = " of each replica" if pool.replicas > 1 else ""
     gpu = "the GPU" if pool.layout.num_gpus == 1 else "the fullest GPU"

@@ -17,6 +17,7 @@ from moeplan.plan.failures import FAILURES
 from moeplan.report.as_json import as_json
 from moeplan.report.plan_markdown import plan_markdown
 from moeplan.report.plan_table import plan_table
+from moeplan.report.plan_words import layout_words
 from moeplan.sources.deployments.written import KINDS
 from tests.golden.configs import MIXTRAL
 from tests.report.schemas import Schema, changed, without
@@ -122,6 +123,28 @@ def test_plans_without_a_known_speed_are_shown_apart(answers: dict[str, result.P
     assert [row.term for row in found.rejected] == ["speed"]
     text = plan_table(found, width=100, color=False, unicode=True)
     assert "llamacpp" in text
+
+
+def test_ranks_within_ranks_are_not_multiplied() -> None:
+    """SGLang's data-parallel ranks of attention are among its tensor-parallel ones; vLLM's are groups of them."""
+    sglang = result.PlannedLayout(tp=8, pp=2, dp=4, ep=8, dp_attention=True, num_gpus=16, num_nodes=2)
+    vllm = result.PlannedLayout(tp=2, pp=1, dp=4, ep=8, dp_attention=True, num_gpus=8, num_nodes=1)
+    assert layout_words(sglang) == "TP 8 x PP 2, DP 4 attention, EP 8"
+    assert layout_words(vllm) == "TP 2 x DP 4, EP 8"
+    assert layout_words(vllm._replace(tp=1, dp=1, ep=1, num_gpus=1)) == "1 GPU"
+
+
+def test_a_best_plan_in_another_format_says_that_the_stored_one_does_not_do() -> None:
+    asked: dict[str, Any] = {"gpus": ["rtx-4090"], "max_gpus": 1, "context": "4k", "offline": True}
+    found = moeplan.plan("qwen3-30b-a3b", **asked)
+    assert not found.frontier
+    assert found.best is not None
+    assert found.best.format_origin == "other checkpoint"
+    for text in (plan_table(found, width=100, color=False, unicode=True), plan_markdown(found)):
+        assert "in the checkpoint's own format, bfloat16" in text
+        assert f"a checkpoint in {found.best.format} in place of the name" in text
+    asked_for = moeplan.plan("qwen3-30b-a3b", **asked, quants=[found.best.format])
+    assert "own format" not in plan_table(asked_for, width=100, color=False, unicode=True)
 
 
 # Names from outside ----------------------------------------------------------------------------------------
@@ -265,7 +288,7 @@ def test_a_pipe_a_narrow_page_and_markdown(run: Go) -> None:
         (("olmoe", "--gpus", "l40s", "--max-gpus", "1"), 0, "Best:"),
         (("deepseek-v3", "--gpus", "l40s", "--max-gpus", "2"), 1, "on the fullest GPU"),
         (("olmoe", "--gpus", "l40s", "--max-gpus", "1", "--tpot", "100us"), 1, "times the limit"),
-        (("olmoe", "--gpus", "l40s", "--max-gpus", "1", "--engine", "llamacpp", "--tpot", "50ms"), 3, "speed is not known"),
+        (("olmoe", "--gpus", "l40s", "--max-gpus", "1", "--engine", "llamacpp", "--tpot", "50ms"), 3, "No plan is known to keep"),
     ],
 )  # fmt: skip
 def test_exit_codes(words: tuple[str, ...], code: int, said: str, run: Go) -> None:
