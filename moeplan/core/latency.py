@@ -265,10 +265,11 @@ def rate(hardware: Hardware, dtype: str) -> int | None:
     """Peak matrix rate at which experts of this format are multiplied; None where the profile knows none.
 
     4- and 8-bit weights are unpacked to 16 bit where the device has no such rate, or where the format keeps 16-bit
-    activations (`int4_wo`, `w4a16_mxfp4`).
+    activations (`int4_wo`, `w4a16_mxfp4`). The rate of vectors in 32 bit is for values of 32 bit alone: matrix units that a
+    profile knows no rate of are several times as fast.
     """
     rates = hardware.dense_flops_per_s
-    return _low_rate(hardware, dtype) or rates.bf16 or rates.fp16 or rates.fp32
+    return _low_rate(hardware, dtype) or rates.bf16 or rates.fp16 or (rates.fp32 if dtype == "float32" else None)
 
 
 def value_bytes(hardware: Hardware, dtype: str) -> ValueBytes:
@@ -289,7 +290,7 @@ def device_of(hardware: Hardware, dtype: str, *, warm: bool = False) -> Device:
     InputError names what the profile does not say. An unknown cache size counts as none.
     """
     bandwidth, flops_per_s = hardware.memory_bandwidth_bytes_per_s, rate(hardware, dtype)
-    for key, value in (("memory_bandwidth_bytes_per_s", bandwidth), ("dense_flops_per_s", flops_per_s)):
+    for key, value in (("memory_bandwidth_bytes_per_s", bandwidth), ("dense_flops_per_s.bf16", flops_per_s)):
         if value is None:
             raise InputError(
                 f"{hardware.profile}: `{key}` is unknown, and times need it",

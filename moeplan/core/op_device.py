@@ -31,7 +31,7 @@ def op_device(hardware: Hardware, dtype: str, *, cached: bool) -> OpDevice:
     the link: it is asked for where devices are several.
     """
     bandwidth, flops_per_s = hardware.memory_bandwidth_bytes_per_s, rate(hardware, dtype)
-    for key, value in (("memory_bandwidth_bytes_per_s", bandwidth), ("dense_flops_per_s", flops_per_s)):
+    for key, value in (("memory_bandwidth_bytes_per_s", bandwidth), ("dense_flops_per_s.bf16", flops_per_s)):
         if value is None:
             raise InputError(
                 f"{hardware.profile}: `{key}` is unknown, and times need it",

@@ -244,6 +244,15 @@ def test_rates_fall_back_to_16_bit_where_the_device_or_the_format_has_no_other()
     assert rate(turing, "bfloat16") == 65
 
 
+def test_the_rate_of_vectors_is_not_that_of_matrix_units() -> None:
+    # An RTX 5090 has 105 Tflop/s in 32-bit vectors, and matrix units whose 16-bit rate its profile does not know.
+    unknown = Hardware("g", "G", memory_bandwidth_bytes_per_s=5, dense_flops_per_s=DenseRates(fp32=105, fp4=1676))
+    assert [rate(unknown, dtype) for dtype in ("bfloat16", "int4_wo", "fp8", "nvfp4")] == [None, None, None, 1676]
+    assert rate(unknown, "float32") == 105
+    with pytest.raises(InputError, match=r"g: `dense_flops_per_s\.bf16` is unknown"):
+        device_of(unknown, "bfloat16")
+
+
 def test_rows_stay_in_16_bit_where_the_device_multiplies_no_narrower() -> None:
     hopper = Hardware("h", "H", dense_flops_per_s=DenseRates(bf16=989, fp8=1979))
     ampere = Hardware("a", "A", dense_flops_per_s=DenseRates(bf16=312, int8=624))
@@ -264,5 +273,5 @@ def test_a_device_is_cold_unless_said_and_an_unknown_cache_is_none() -> None:
 def test_what_a_profile_lacks_is_named(missing: str) -> None:
     known = {"memory_bandwidth_bytes_per_s": 5, "dense_flops_per_s": DenseRates(bf16=3)}
     del known[missing]
-    with pytest.raises(InputError, match=f"x: `{missing}` is unknown"):
+    with pytest.raises(InputError, match=f"x: `{missing}.* is unknown"):
         device_of(Hardware("x", "X", **known), "bfloat16")  # type: ignore[arg-type]
