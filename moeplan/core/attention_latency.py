@@ -34,6 +34,11 @@ WIDE_GROUP = 32
 """Heads for one KV head up to which all kernels measured share what they read. TensorRT-LLM took 1.1 ms for 96 and 128
 heads of 2 where it took 0.04 ms at 32 for each (public rows of facts on kernels, section 1)."""
 
+LATENT_COMPUTE_FRACTION = 580 / 989
+"""Assumed for every kernel of latent attention: what FlashMLA reaches where operations bind, of the peak of an H800 (580 Tflop/s;
+deepseek-ai/FlashMLA, README of 2025-02). Public rows hold no such attention, and the kernels that were measured are made for
+few heads that share a KV head."""
+
 BLOCK_ROWS = 128
 """Rows of a block of queries."""
 
@@ -133,8 +138,10 @@ def decode_s(
     memory_s = blocks * entry_bytes * padded * share / (bandwidth * memory)
     group = heads / kv_heads
     rows = max(group, group_rows)
-    compute_s = 2 * (key_dim + value_dim) * blocks * rows * padded / (device.flops_per_s * compute)
-    if group > WIDE_GROUP:
+    reached = max(compute, LATENT_COMPUTE_FRACTION) if shape.latent else compute
+    compute_s = 2 * (key_dim + value_dim) * blocks * rows * padded / (device.flops_per_s * reached)
+    # Kernels of latent attention are made for all heads on one entry, whose rows are shared.
+    if group > WIDE_GROUP and not shape.latent:
         compute_s += wide * batch * heads * entry_bytes * padded / bandwidth
     pieces_s = token_s * tokens * split_tokens / (tokens + split_tokens)
     traffic_s = traffic * batch * heads * (key_dim + value_dim) * VALUE_BYTES / bandwidth

@@ -130,6 +130,16 @@ def test_a_card_whose_matrix_units_are_not_known_has_no_times() -> None:
         times("nvidia-rtx-5090")
 
 
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_latent_attention_of_many_heads_is_what_its_kernels_reach(engine: str) -> None:
+    # deepseek-ai/FlashMLA, README: up to 580 Tflop/s where operations bind on an H800, whose rate is an H100's. All 128 heads
+    # of DeepSeek-V3 on one rank: 2 (576 + 512) operations for each, of 64 sequences of 8,000 tokens.
+    found = times("nvidia-h100-sxm", engine).attention_decode_s(64, 8000, latent(128, 512, 64))
+    published_s = 2 * (576 + 512) * 128 * 64 * 8000 / 580e12
+    assert found.low_s <= published_s <= found.high_s
+    assert 0.8 * published_s < found.seconds < 1.7 * published_s
+
+
 def test_a_faster_memory_is_felt_where_constants_are_carried() -> None:
     # 3.35 and 4.8 TB/s: 8 GB of cache take a share of the bandwidth of either.
     slow, fast = (
