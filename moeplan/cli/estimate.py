@@ -12,6 +12,8 @@ from moeplan.cli.load_options import (
     Input,
     OutputFile,
     OutputTokens,
+    Routing,
+    Skew,
     Tpot,
     Ttft,
     WorkloadFile,
@@ -77,6 +79,8 @@ def estimate(
     tpot: Tpot = None,
     arrival: Arrival = None,
     workload: WorkloadFile = None,
+    routing: Routing = None,
+    skew: Skew = None,
     speed: Annotated[
         bool, typer.Option("--speed", help="How fast, too; as with any option of a load but --context.")
     ] = False,
@@ -157,6 +161,8 @@ def estimate(
             tpot=tpot,
             arrival=arrival,
             workload=workload,
+            routing=routing,
+            skew=skew,
             speed=speed or concurrency is not None,
             dtype=dtype,
             quant=quant,

@@ -31,6 +31,15 @@ WorkloadFile = Annotated[
     typer.Option("--workload", metavar="FILE", help="File of classes, lengths and limits: docs/workload.md."),
 ]
 
+Routing = Annotated[
+    str | None,
+    typer.Option("--routing", metavar="FILE", help="How experts are used: a file of `moeplan routing`."),
+]
+Skew = Annotated[
+    float | None,
+    typer.Option("--skew", help="How unevenly experts are chosen: 0 even, 0.3 light (assumed), 0.7 heavy."),
+]
+
 
 def tokens_and_file(texts: list[str] | None, file: Path | None) -> tuple[str | None, Path | None]:
     """What `--output` and `-o` say: a length of answers, and a file to write to.

@@ -13,6 +13,8 @@ from moeplan.cli.load_options import (
     Input,
     OutputFile,
     OutputTokens,
+    Routing,
+    Skew,
     Tpot,
     Ttft,
     WorkloadFile,
@@ -63,9 +65,8 @@ def plan(
     pools: Annotated[
         str, typer.Option("--pools", help="Prefill and decode together, apart, or both.", show_default=True)
     ] = "both",
-    skew: Annotated[
-        float | None, typer.Option("--skew", help="How unevenly experts are chosen: 0 even, 0.3 light, 0.7 heavy.")
-    ] = None,
+    routing: Routing = None,
+    skew: Skew = None,
     fallback: Annotated[
         list[str] | None,
         typer.Option("--fallback", help="Next plan under a failure: rank-lost, skew-doubled, context-p99, all."),
@@ -114,6 +115,7 @@ def plan(
         kv_dtype=kv_dtype,
         rank=rank,
         pools=pools,
+        routing=routing,
         skew=skew,
         fallback=_listed(fallback),
         dense=dense,

@@ -83,6 +83,8 @@ def estimate(
     tpot: float | str | None = None,
     arrival: float | str | None = None,
     workload: str | Path | None = None,
+    routing: str | Path | None = None,
+    skew: float | None = None,
     speed: bool = False,
     dtype: str | None = None,
     quant: str | None = None,
@@ -100,7 +102,8 @@ def estimate(
 
     `model` may be left out where `engine_args` names it. `context` and `concurrency` are numbers or texts such as `32k`.
     `input` and `output` are typical lengths, `ttft` and `tpot` limits (`2s`, `30ms`), `arrival` a rate (`12/s`), `workload` a
-    file that says all of this; with any of them, or with `speed`, the answer has a `speed`.
+    file that says all of this; with any of them, or with `speed`, the answer has a `speed`. `routing` is a file of counted
+    routing, `skew` the exponent of a Zipf law of the gates' weights: how experts are used.
     `engine_args` is the engine's own command line, as a text or in words; what it says and a keyword says too must agree.
     `engine_files` False leaves files that it names (`--config`) unread, as for a command that is to run elsewhere.
     `headers` reads the checkpoint's headers from the Hub also for a model that the catalogue knows; `file` names one of
@@ -150,7 +153,7 @@ def estimate(
     }
     load_asked = None
     asked_limits = (values.get("context_tokens"), values.get("concurrency"))
-    if speed or any(value is not None for value in asks.values()):
+    if speed or any(value is not None for value in (routing, skew, *asks.values())):
         from moeplan.estimate.workload import make_workload
 
         load_asked = make_workload(
@@ -205,8 +208,10 @@ def estimate(
     times = None
     if load_asked is not None:
         from moeplan.estimate.speed import timed
+        from moeplan.sources.expert_uses import read_use
 
-        question, times = timed(question, load_asked, notes)
+        use = read_use(loaded.spec, routing, skew, notes)
+        question, times = timed(question, load_asked, notes, use)
         if load_asked.concurrency is None:
             origins["concurrency"] = "inferred"
     answer = judge(question)

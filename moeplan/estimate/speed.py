@@ -44,11 +44,13 @@ class Timed(NamedTuple):
     step_tokens: int
     copies: int
     """Replicas within the layout: data-parallel ranks that share nothing."""
+    use: ExpertUse = LIGHT
+    """How tokens use experts."""
 
-    def at(self, concurrency: int, input_tokens: float, output_tokens: float, use: ExpertUse = LIGHT) -> ServingSpeed:
+    def at(self, concurrency: int, input_tokens: float, output_tokens: float) -> ServingSpeed:
         """The speed of the whole layout; copies share the requests. Raises UnknownError beyond what was measured."""
         each = -(-concurrency // self.copies)
-        found = serving_speed(self.stages, ServedLoad(each, input_tokens, output_tokens, self.step_tokens), use)
+        found = serving_speed(self.stages, ServedLoad(each, input_tokens, output_tokens, self.step_tokens), self.use)
         of_one, times = found.output_tokens_per_s, concurrency / each
         total = Figure(of_one.value * times, of_one.low * times, of_one.high * times, of_one.basis)
         return found._replace(output_tokens_per_s=total)
@@ -66,14 +68,16 @@ def step_tokens(question: Question) -> int:
     return settings.count(STEP_TOKENS[engine])
 
 
-def timed(question: Question, workload: Workload, notes: list[Remark]) -> tuple[Question, Timed | None]:
+def timed(
+    question: Question, workload: Workload, notes: list[Remark], use: ExpertUse = LIGHT
+) -> tuple[Question, Timed | None]:
     """The question with the times of its operations, at the concurrency that an arrival rate makes where none was stated.
 
     None, with a note `speed-unknown`, where times are not known.
     """
     found: Timed | None = None
     try:
-        found = times_of(question)
+        found = times_of(question)._replace(use=use)
         if workload.concurrency is None:
             question = _under_arrival(question, found, workload, notes)
     except (InputError, UnknownError) as error:
@@ -195,7 +199,7 @@ def _speed(question: Question, known: Timed, workload: Workload, answer: Answer,
         load=workload.echo(),
         concurrency=concurrency,
         step_tokens=known.step_tokens,
-        skew=Skew(LIGHT.exponent, "assumed", SKEW_WHY) if is_sparse else None,
+        skew=_skew(known.use) if is_sparse else None,
         ttft=_time(found.ttft_s),
         tpot=_time(found.tpot_s),
         output_tokens_per_s=Rates(per_user=_per_user(found.tpot_s), per_gpu=_rate(total, gpus), total=_rate(total, 1)),
@@ -210,6 +214,11 @@ def _speed(question: Question, known: Timed, workload: Workload, answer: Answer,
         classes=classes if len(classes) > 1 else (),
         meets=meets,
     )
+
+
+def _skew(use: ExpertUse) -> Skew:
+    whys = {"assumed": SKEW_WHY, "stated": "as stated", "measured": "counts of the routing profile, layer by layer"}
+    return Skew(use.exponent, use.growth, use.basis, whys[use.basis])
 
 
 def _of_class(of: RequestClass, known: Timed, concurrency: int, workload: Workload) -> ClassSpeed:

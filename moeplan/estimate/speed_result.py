@@ -37,10 +37,13 @@ class Rates(NamedTuple):
 
 
 class Skew(NamedTuple):
-    """How unevenly the router is taken to choose: the exponent of a Zipf law of the gates' weights."""
+    """How unevenly the router is taken to choose."""
 
     exponent: float
-    basis: SpeedBasis
+    """Of a Zipf law of the gates' weights; where a profile was counted, of the law that is nearest to it."""
+    growth: float
+    """Exponent b of distinct experts over n neighbouring tokens, k n^b."""
+    basis: Literal["assumed", "stated", "measured"]
     why: str
 
 

@@ -21,7 +21,6 @@ from typing import Any, get_args
 
 from moeplan.core.deployment import Origin
 from moeplan.core.errors import InputError
-from moeplan.core.expert_use import LIGHT, ExpertUse, GateSkew
 from moeplan.core.model import MoeFfn, Remark
 from moeplan.core.units import per_second
 from moeplan.core.weights import parameters
@@ -36,6 +35,7 @@ from moeplan.plan.questions import Questions
 from moeplan.plan.result import SCHEMA, Fallback, Plan, PlannedModel, PlanRequest, PlanResult, Pools, RankBy, Searched
 from moeplan.plan.run import Run
 from moeplan.sources.deployments.written import KINDS
+from moeplan.sources.expert_uses import read_use
 from moeplan.sources.loaded import Asked, LoadedModel
 from moeplan.sources.models import find_model
 
@@ -57,6 +57,7 @@ def plan(
     kv_dtype: str | None = None,
     rank: str = "cost",
     pools: str = "both",
+    routing: str | Path | None = None,
     skew: float | None = None,
     fallback: Sequence[str] = (),
     dense: str | Path | None = None,
@@ -89,8 +90,6 @@ def plan(
         raise InputError(
             f"--max-gpus {max_gpus} must be from 1 to {MOST_ASKED_GPUS:,}", hint="for instance --max-gpus 16"
         )
-    if skew is not None and not 0 <= skew <= 4:
-        raise InputError(f"--skew {skew:g} must be from 0 (even) to 4", hint="0.3 is light, 0.7 heavy")
     if emit is not None and emit not in KINDS:
         raise InputError(f"unknown kind of deployment {emit!r}", hint=f"--emit takes {', '.join(KINDS)}")
     named = _engines(engines)
@@ -105,7 +104,7 @@ def plan(
     held = _in_flight(asked, notes)
     cards, left = find_cards(gpus, max_gpus, folders, priced=ranked_by == "cost")
     check_priced(gpus, left)
-    use: ExpertUse = LIGHT if skew is None else GateSkew(skew, basis="stated")
+    use = read_use(loaded.spec, routing, skew, notes)
     run = Run(
         Questions(loaded, held, read_kv_dtype(kv_dtype)),
         cards, left, named, tuple(quants) or None, max_gpus, ranked_by, pooled, held, use,
@@ -134,13 +133,13 @@ def plan(
         "gpus": "stated" if gpus else "default",
         "engines": "stated" if engines else "default",
         "formats": "stated" if quants else "default",
-        "skew": "default" if skew is None else "stated",
+        "skew": "default" if skew is None and routing is None else "stated",
     }
     return PlanResult(
         schema=SCHEMA,
         request=PlanRequest(
             _named(cards, left) if gpus else None,
-            named, tuple(quants) or None, max_gpus, ranked_by, pooled, use.exponent, origins,
+            named, tuple(quants) or None, max_gpus, ranked_by, pooled, use.exponent, use.basis, origins,
         ),
         workload=held.echo(),
         model=_model(loaded, run.questions),

@@ -96,12 +96,12 @@ class Cell:
 
     def speeds(self, fold: Fold, sequences: int, workload: Workload, use: ExpertUse) -> Speeds:
         """How fast a replica is under its share of the workload; raises what `timed` raises."""
-        return speeds_of(self.timed(fold, sequences), sequences, workload, use)
+        return speeds_of(self.timed(fold, sequences)._replace(use=use), sequences, workload)
 
 
-def speeds_of(known: Timed, sequences: int, workload: Workload, use: ExpertUse) -> Speeds:
+def speeds_of(known: Timed, sequences: int, workload: Workload) -> Speeds:
     """The mean load, and every class that has limits as if all requests were of its kind."""
-    speed = known.at(sequences, workload.mean_input_tokens, workload.mean_output_tokens, use)
+    speed = known.at(sequences, workload.mean_input_tokens, workload.mean_output_tokens)
     misses: list[str] = []
     over = 0.0
     alone = len(workload.classes) == 1
@@ -109,7 +109,7 @@ def speeds_of(known: Timed, sequences: int, workload: Workload, use: ExpertUse) 
         limits = (("ttft", workload.ttft_limit_s(each)), ("tpot", workload.tpot_limit_s(each)))
         if all(limit_s is None for _, limit_s in limits):
             continue
-        mine = speed if alone else known.at(sequences, each.input_tokens.mean, each.output_tokens.mean, use)
+        mine = speed if alone else known.at(sequences, each.input_tokens.mean, each.output_tokens.mean)
         for (name, limit_s), figure in zip(limits, (mine.ttft_s, mine.tpot_s), strict=True):
             if limit_s is None:
                 continue

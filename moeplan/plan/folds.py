@@ -72,9 +72,10 @@ class Fold(NamedTuple):
 class Folder:
     """Folds the layouts of one model in one format under one engine."""
 
-    def __init__(self, question: Question, mean_context_tokens: int, shared: dict[Hashable, StepReads]):
+    def __init__(self, question: Question, mean_context_tokens: int, skew: float, shared: dict[Hashable, StepReads]):
         self.question = question
         self._mean_context_tokens = mean_context_tokens
+        self._skew = skew
         self._shared = shared
         """Weights and reads of places by what they hold, shared by the engines that load the same weights alike."""
         self._held = hash(question.held)
@@ -106,7 +107,9 @@ class Folder:
         key = (self._held, sort, division._replace(cache_tokens=1), read)
         if key not in self._shared:
             question = self.question
-            self._shared[key] = step_reads(question.spec, question.held, read, division=division, place=place)
+            self._shared[key] = step_reads(
+                question.spec, question.held, read, division=division, place=place, skew=self._skew
+            )
         return self._shared[key]
 
     def _cached(self, sort: Hashable, division: Division, place: Place) -> tuple[int, int]:

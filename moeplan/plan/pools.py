@@ -59,7 +59,7 @@ def apart(
         return
     sequences = -(-concurrency // replicas)
     prompt, answer = workload.mean_input_tokens, workload.mean_output_tokens
-    writing = cell.timed(decode, sequences).at(sequences, prompt, answer, use)
+    writing = cell.timed(decode, sequences)._replace(use=use).at(sequences, prompt, answer)
     small = sorted(
         (fold for fold in folds if fold.layout.num_gpus <= cell.card.node_gpus),
         key=lambda fold: (fold.layout.num_gpus, fold.read_bytes(1)),
@@ -72,7 +72,7 @@ def apart(
         if tried > MOST_PREFILL_LAYOUTS:
             return
         try:
-            reading = cell.timed(fold, 1).at(1, prompt, 1, use)
+            reading = cell.timed(fold, 1)._replace(use=use).at(1, prompt, 1)
         except (UnknownError, InputError):
             continue
         yield _joined(cell, fold, reading, decode, replicas, sequences, writing, workload, concurrency)

@@ -56,6 +56,8 @@ class PlanRequest(NamedTuple):
     rank: RankBy
     pools: Pools
     skew: float
+    """Exponent of how unevenly experts are chosen; where a profile was counted, of the law that is nearest to it."""
+    skew_basis: Literal["assumed", "stated", "measured"]
     origins: dict[str, Origin]
 
 

@@ -207,7 +207,7 @@ class Run:
         for engine in engines:
             for form in formats(engine, loaded, self.questions.owned(loaded.spec), asked):
                 try:
-                    folder = Folder(self.questions.question(engine, form), mean_context, shared)
+                    folder = Folder(self.questions.question(engine, form), mean_context, self.use.exponent, shared)
                 except InputError as error:
                     self._problems.setdefault(engine, error.message)
                     continue

@@ -59,6 +59,7 @@ def everything(
             folder = Folder(
                 questions.question(engine, form),
                 round(workload.mean_input_tokens + workload.mean_output_tokens / 2),
+                LIGHT.exponent,
                 {},
             )
             for layout in layouts(engine, max_gpus, sparse=questions.sparse):
