@@ -15,7 +15,7 @@ from moeplan.core.workload import Workload
 from moeplan.plan.assembly import Assembly
 from moeplan.plan.cards import Card, LeftOut
 from moeplan.plan.cells import Cell
-from moeplan.plan.failures import Failure, conditions
+from moeplan.plan.failures import Conditions, Failure, conditions
 from moeplan.plan.folds import Fold, Folder
 from moeplan.plan.formats import STORED, Format, formats
 from moeplan.plan.layouts import layouts
@@ -179,6 +179,9 @@ class Run:
     def fallback(self, failure: Failure, best: Plan, assembly: Assembly) -> Fallback:
         """The next plan that survives a failure, or the best one itself."""
         what = conditions(failure, self.workload, self.use)
+        if best.pooling == "apart":
+            why = "plans of two pools are not held against failures"
+            return Fallback(failure, what.told, None, why, self._survivor(what, assembly))
         search = Search(what.workload, what.use, self.questions.cell)
         mine = [self._card_of(best)]
         own = [each for each in self._folds if each[0] == best.engine and self._is(best, each)]
@@ -191,12 +194,15 @@ class Run:
                 failure, what.told, True, "the best plan does all that is asked even so", assembly.joined(kept[0])
             )
         why = "its only replica is lost" if what.spare and replicas == 1 else _why(search)
+        return Fallback(failure, what.told, False, why, self._survivor(what, assembly))
+
+    def _survivor(self, what: Conditions, assembly: Assembly) -> Plan | None:
+        """The cheapest plan that does all that is asked under these conditions."""
         for folds in (self._stored, self._smaller):
             others = self._found(Search(what.workload, what.use, self.questions.cell), folds, spare=what.spare)
             if others:
-                first = min(others, key=self._axis_of)
-                return Fallback(failure, what.told, False, why, assembly.joined(first))
-        return Fallback(failure, what.told, False, why, None)
+                return assembly.joined(min(others, key=self._axis_of))
+        return None
 
     # Parts ---------------------------------------------------------------------------------------------------
 
@@ -254,6 +260,5 @@ def _why(search: Search) -> str:
     found = next(iter(search.reached.values()), None)
     if found is None:
         return "it does not fit"
-    if search.closest is not None:
-        return f"it misses {' and '.join(search.closest.speeds.misses)}"
-    return found.told or "it does not fit"
+    late = {"ttft": "its first tokens come too late", "tpot": "its tokens come too slowly"}
+    return late.get(STAGES[found.stage]) or found.told or "it does not fit"
