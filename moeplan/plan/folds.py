@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import NamedTuple
 
+from moeplan.core.errors import InputError
 from moeplan.core.kv_cache import cache_cost, cache_rows
 from moeplan.core.layout import AskedLayout, Division, Layout, Place
 from moeplan.core.model import MoeFfn
@@ -88,6 +89,9 @@ class Folder:
     def fold(self, asked: AskedLayout) -> Fold:
         """One layout. Raises InputError where its degrees contradict each other."""
         layout = find_layout(self.question.engine, self.question.serving, asked, asked.pp)
+        if layout.pp != asked.pp:
+            # llama.cpp leaves devices empty that it has no layers for: the same as a plan of fewer.
+            raise InputError(f"{asked.pp} stages are more than there are layers", hint=f"say --pp {layout.pp}")
         question = self.question.at(self.question.deployment._replace(layout=layout))
         settings = question.engine.settle(question.serving)
         division = question.engine.division(question.serving, settings)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from moeplan import cli
-from tests.golden.configs import MIXTRAL
 from tests.sources.gguf_files import converted, write
 from tests.sources.gguf_models import MODELS
 
@@ -115,12 +114,13 @@ def test_a_model_that_no_server_takes(run: Go) -> None:
     assert "try" in out
 
 
-def test_a_model_of_fewer_layers_than_devices(run: Go, tmp_path: Path) -> None:
-    """llama.cpp gives no device more than it has layers for: what it cannot split so is no layout, and no error."""
-    (tmp_path / "config.json").write_text(json.dumps({**MIXTRAL, "num_hidden_layers": 6}), encoding="utf-8")
-    code, out, err = run(".", "--gpus", "l40s", "--max-gpus", "16", "--engine", "llamacpp", "--rank", "gpus")
-    assert (code, err) == (0, "")
-    assert "llamacpp" in out
+def test_devices_beyond_a_models_layers_are_no_layout_and_no_error(run: Go) -> None:
+    """Twelve layers and the output: llama.cpp leaves the fourteenth device empty."""
+    words = ("switch-base-8", "--gpus", "h100-sxm", "--engine", "llamacpp", "--context", "512", "--json")
+    found = [run(*words, "--max-gpus", str(most)) for most in (13, 16)]
+    assert [(code, err) for code, _, err in found] == [(1, ""), (1, "")]
+    few, many = (json.loads(out)["searched"]["layouts"] for _, out, _ in found)
+    assert few == many
 
 
 def test_a_gguf_file_is_planned_as_it_is_stored(run: Go, tmp_path: Path) -> None:
