@@ -17,16 +17,21 @@ MOST_BYTES = 1 << 20
 
 
 def load(
-    path: Path, page: str = "docs/hardware-profiles.md", *, may_be_empty: bool = False, lines: bool = False
+    path: Path,
+    page: str = "docs/hardware-profiles.md",
+    *,
+    may_be_empty: bool = False,
+    lines: bool = False,
+    most_bytes: int = MOST_BYTES,
 ) -> Block:
     """The mapping at the top of a YAML file. InputError when it cannot be read, is no YAML or no mapping.
 
     `page` is where its keys are told; with `may_be_empty` a file without anything is an empty mapping; with `lines` errors
-    name the line of the key.
+    name the line of the key. A file of more than `most_bytes` is refused unread.
     """
     try:
         state = path.stat()
-        if state.st_size > MOST_BYTES:
+        if state.st_size > most_bytes:
             raise InputError(f"{path} is larger than such a file can be", hint="name another file")
         value = _read(path, state.st_mtime_ns, state.st_size)
     except (OSError, UnicodeDecodeError) as error:
@@ -44,7 +49,8 @@ def _line_of(path: Path, steps: Sequence[str | int]) -> int | None:
     import yaml
 
     # The file is parsed a second time, for an error alone.
-    node, line = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), None
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    node, line = yaml.compose(path.read_text(encoding="utf-8"), Loader=loader), None
     for step in steps:
         if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
             node = node.value[step]
