@@ -23,7 +23,7 @@ from moeplan.plan.pools import Apart, apart
 from moeplan.plan.questions import Questions
 from moeplan.plan.rejections import rejections
 from moeplan.plan.result import Fallback, Plan, RankBy, Rejected
-from moeplan.plan.search import STAGES, WORTH, Candidate, Option, Search, options
+from moeplan.plan.search import STAGES, WORTH, Candidate, Option, Search, option_of, options
 
 Folded = tuple[str, Format, Fold]
 
@@ -186,8 +186,8 @@ class Run:
         mine = [self._card_of(best)]
         own = [each for each in self._folds if each[0] == best.engine and self._is(best, each)]
         replicas = best.pools[-1].replicas
-        again = options(own, self._concurrency, best.num_gpus, what.spare).get(best.num_gpus, [])
-        same = [option for option in again if option.replicas == replicas]
+        # Its own number of replicas, also where fewer would leave each of the others as many sequences.
+        same = [option_of(*each, self._concurrency, replicas, what.spare) for each in own if replicas > what.spare]
         kept = search.frontier([(card, self._axis(card)) for card in mine], {best.num_gpus: same}) if same else []
         if kept:
             return Fallback(

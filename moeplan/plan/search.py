@@ -83,23 +83,28 @@ def options(
     """
     found: dict[int, list[Option]] = {}
     for engine, form, fold in folds:
-        each_gpus, last, first = fold.layout.num_gpus, 0, fold.read_bytes(1)
-        for replicas in range(1 + spare, max_gpus // each_gpus + 1):
-            sequences = -(-concurrency // (replicas - spare))
-            if sequences == last:
+        last = 0
+        for replicas in range(1 + spare, max_gpus // fold.layout.num_gpus + 1):
+            option = option_of(engine, form, fold, concurrency, replicas, spare)
+            if option.sequences == last:
                 continue
-            last = sequences
-            in_group = -(-sequences // fold.groups)
-            # Stages work on parts of a batch, of which each reads the experts and the cache of its own.
-            part = sequences // min(fold.layout.pp, sequences)
-            option = Option(
-                fold.read_bytes(part), first, fold.needed_bytes(in_group), each_gpus * replicas, replicas, sequences,
-                engine, form, fold,
-            )  # fmt: skip
+            last = option.sequences
             found.setdefault(option.num_gpus, []).append(option)
     for each in found.values():
         each.sort(key=lambda option: (option.read_bytes, option.needed_bytes, option.num_gpus, option.engine))
     return found
+
+
+def option_of(engine: str, form: Format, fold: Fold, concurrency: int, replicas: int, spare: int = 0) -> Option:
+    """A layout with so many replicas, of which `spare` serve nobody."""
+    sequences = -(-concurrency // (replicas - spare))
+    in_group = -(-sequences // fold.groups)
+    # Stages work on parts of a batch, of which each reads the experts and the cache of its own.
+    part = sequences // min(fold.layout.pp, sequences)
+    return Option(
+        fold.read_bytes(part), fold.read_bytes(1), fold.needed_bytes(in_group), fold.layout.num_gpus * replicas, replicas,
+        sequences, engine, form, fold,
+    )  # fmt: skip
 
 
 class Search:

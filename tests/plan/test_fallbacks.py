@@ -61,6 +61,24 @@ def test_a_plan_of_one_replica_does_not_survive_and_one_with_a_spare_does() -> N
     assert each.plan.num_gpus > alone.best.num_gpus
 
 
+def test_a_replica_for_each_request_survives_the_loss_of_one() -> None:
+    # Seven replicas take two requests each at most, as four would: the search looks at the four alone.
+    load: dict[str, Any] = {"context": "4k", "input": 1000, "output": 500}
+    model = "granite-3.1-1b-a400m-instruct"
+    found = plan(
+        model, gpus=["l40s"], engines=["vllm"], rank="latency", pools="together", concurrency=8,
+        fallback=["rank-lost"], **load,
+    )  # fmt: skip
+    assert found.best is not None
+    (pool,) = found.best.pools
+    assert (pool.replicas, pool.sequences) == (8, 1)
+    assert held(model, found.best, 2, **load).verdict.fits is True
+    each = only(found)
+    assert each.survives is True
+    assert each.plan is not None
+    assert (each.plan.pools[0].replicas, each.plan.pools[0].sequences) == (8, 2)
+
+
 def test_a_load_that_takes_all_gpus_has_no_spare() -> None:
     found = plan(gpus=["l40s"], max_gpus=2, concurrency=1, fallback=["rank-lost"], context="4k")
     assert found.best is not None
