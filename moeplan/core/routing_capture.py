@@ -247,6 +247,16 @@ def distinct_by_windows(masks: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
+def chosen_masks(header: CaptureHeader, prompt: CapturedPrompt, tokens: int) -> list[list[int]]:
+    """The choices of a prompt's first `tokens`, by layer: a number for each token, with one bit per chosen expert."""
+    row = len(header.layers) * header.places
+    flat = _unpacked(prompt.experts)
+    return [
+        _masks(layer, [flat[place * header.places + k : tokens * row : row] for k in range(header.places)])
+        for place, layer in enumerate(header.layers)
+    ]
+
+
 class _Seen(NamedTuple):
     """One layer of one sequence and phase."""
 
@@ -264,10 +274,7 @@ def _seen(layer: CapturedLayer, columns: Sequence["array[int]"]) -> _Seen:
     highest = max(counts, default=0)
     if highest >= layer.num_experts:
         raise ValueError(f"layer {layer.layer} has experts 0 to {layer.num_experts - 1}, and {highest} was chosen")
-    bits = _bits(layer.num_experts)
-    masks = list(map(bits.__getitem__, columns[0]))
-    for column in columns[1:]:
-        masks = list(map(or_, masks, map(bits.__getitem__, column)))
+    masks = _masks(layer, columns)
     windows = distinct_by_windows(masks)
     if windows[0][1] != counts.total():
         raise ValueError(f"layer {layer.layer}: a token has the same expert twice")
@@ -279,6 +286,15 @@ def _seen(layer: CapturedLayer, columns: Sequence["array[int]"]) -> _Seen:
         both = sum(map(int.bit_count, map(and_, earlier, masks[distance:])))
         kept.append((sum(map(int.bit_count, earlier)), both))
     return _Seen(counts, windows, kept)
+
+
+def _masks(layer: CapturedLayer, columns: Sequence["array[int]"]) -> list[int]:
+    """One bit per chosen expert, for each token; `columns` are the first, second, ... choices of all tokens."""
+    bits = _bits(layer.num_experts)
+    masks = list(map(bits.__getitem__, columns[0]))
+    for column in columns[1:]:
+        masks = list(map(or_, masks, map(bits.__getitem__, column)))
+    return masks
 
 
 class _LayerSums:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from moeplan.core.errors import InputError
 from moeplan.core.routing_profile import RoutingProfile
-from moeplan.sources.routing_files.captures import CaptureWriter, read_capture
+from moeplan.sources.routing_files.captures import CaptureWriter, read_capture, read_prompts
 from moeplan.sources.routing_files.counts import read_counts, write_counts
 from moeplan.sources.routing_files.profiles import read_profile, write_profile
 
-__all__ = ["CaptureWriter", "read_routing", "write_counts", "write_profile"]
+__all__ = ["CaptureWriter", "read_prompts", "read_routing", "write_counts", "write_profile"]
 
 _READERS: dict[str, Callable[[Path], RoutingProfile]] = {
     ".jsonl": read_capture,

@@ -176,16 +176,40 @@ class CaptureWriter:
 
 def read_capture(path: Path) -> RoutingProfile:
     """The profile that a capture folds to. InputError, with file and line, where it is broken, cut short or holds nothing."""
-    fold: RoutingFold | None = None
+    header, prompts = read_prompts(path)
+    fold = RoutingFold(header)
+    for where, prompt in prompts:
+        try:
+            fold.add(prompt)
+        except ValueError as error:
+            raise InputError(f"{where}: {error}", hint="is it a capture of another model? capture again") from error
+    if not fold.sequences:
+        problems = fold.profile().notes
+        why = f": {problems[0]}" if problems else ""
+        raise InputError(f"{path} holds no prompt with its choices{why}", hint="capture again, with other prompts")
+    return fold.profile()
+
+
+def read_prompts(path: Path) -> tuple[CaptureHeader, Iterator[tuple[str, CapturedPrompt]]]:
+    """A capture's header and its prompts, one at a time, each with its file and line. InputError as `read_capture`."""
+    lines = _lines(path)
+    number, line = next(lines, (1, b""))
+    if not line:
+        raise InputError(f"{path} is empty", hint="capture again, or name another file")
+    where = f"{path}:{number}"
+    _check_whole(line, where)
+    header = _read_header(line, where)
+    return header, _prompts(path, header, lines)
+
+
+def _prompts(
+    path: Path, header: CaptureHeader, lines: Iterator[tuple[int, bytes]]
+) -> Iterator[tuple[str, CapturedPrompt]]:
     seen: set[bytes] = set()
-    for number, line in _lines(path):
+    for number, line in lines:
         where = f"{path}:{number}"
-        if not line.endswith(b"\n"):
-            raise InputError(f"{where}: the line is cut short", hint=AGAIN)
-        if fold is None:
-            fold = RoutingFold(_read_header(line, where))
-            continue
-        prompt = _read_prompt(json_object(line, where), fold.header)
+        _check_whole(line, where)
+        prompt = _read_prompt(json_object(line, where), header)
         if prompt.problem is None:
             key = bytes.fromhex(prompt.prompt)
             if key in seen:
@@ -195,17 +219,12 @@ def read_capture(path: Path) -> RoutingProfile:
             if len(seen) == MOST_PROMPTS:
                 raise InputError(f"{where}: no more than {MOST_PROMPTS} prompts are read", hint="split the file")
             seen.add(key)
-        try:
-            fold.add(prompt)
-        except ValueError as error:
-            raise InputError(f"{where}: {error}", hint="is it a capture of another model? capture again") from error
-    if fold is None:
-        raise InputError(f"{path} is empty", hint="capture again, or name another file")
-    if not fold.sequences:
-        problems = fold.profile().notes
-        why = f": {problems[0]}" if problems else ""
-        raise InputError(f"{path} holds no prompt with its choices{why}", hint="capture again, with other prompts")
-    return fold.profile()
+        yield where, prompt
+
+
+def _check_whole(line: bytes, where: str) -> None:
+    if not line.endswith(b"\n"):
+        raise InputError(f"{where}: the line is cut short", hint=AGAIN)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
