@@ -53,6 +53,8 @@ def inclusion_of(weights: Sequence[float], experts_per_token: int) -> list[float
         high *= 2
     for _ in range(200):
         middle = (low + high) / 2
+        if middle in (low, high):  # neighbours among floats
+            break
         if sum(-math.expm1(-middle * weight / total) for weight in weights) < experts_per_token:
             low = middle
         else:
@@ -98,6 +100,19 @@ def distinct_of_sequence(experts: int, experts_per_token: int, tokens: float, gr
     return min(float(experts), experts_per_token * math.pow(tokens, growth))
 
 
+def distinct_kept(experts: int, experts_per_token: int, tokens: float, kept_fraction: float) -> float:
+    """Distinct experts of neighbouring tokens, each of which keeps a share of the experts of the one before it.
+
+    E [1 - (1-q) (1 - q (1-s) / (1-q))^(n-1)] with q = k/E; s = q are independent tokens. Within 0.9 % of draws of such a
+    chain. Real sequences keep their experts longer: beyond some four tokens it is too high (facts on routing, 2c).
+    """
+    if experts_per_token >= experts:
+        return float(experts)
+    share = experts_per_token / experts
+    missed = max(0.0, 1 - share * (1 - kept_fraction) / (1 - share))
+    return experts * (1 - (1 - share) * math.pow(missed, tokens - 1))
+
+
 def distinct_of_batch(experts: int, distinct_per_sequence: float, sequences: float) -> float:
     """Distinct experts of independent sequences that touch so many each: E (1 - (1 - d/E)^B)."""
     return experts * (1 - math.pow(1 - distinct_per_sequence / experts, sequences))
@@ -110,7 +125,7 @@ def busiest_distinct(experts_on_rank: int, touched_fraction: float, ranks: int) 
     """
     below = found = 0.0
     for j in range(experts_on_rank):
-        below += _binomial(experts_on_rank, j, touched_fraction)
+        below += binomial(experts_on_rank, j, touched_fraction)
         found += 1 - min(1.0, below) ** ranks
     return found
 
@@ -184,7 +199,7 @@ def normal_maximum(count: int) -> float:
     return total / 256
 
 
-def _binomial(size: int, hits: int, share: float) -> float:
+def binomial(size: int, hits: int, share: float) -> float:
     """Probability of so many hits in `size` trials."""
     if share <= 0 or share >= 1:
         return float(hits == (size if share >= 1 else 0))
