@@ -4,6 +4,8 @@
     ttft = waiting + prompt + sending the cache
     rate = requests in flight / (ttft + (output - 1) tpot)
 
+A class with limits has its own prompt and answers, as if all that are written were of its kind; it waits as all do.
+
 Waiting is that of a queue with random arrivals and equal service at each prefill replica, load / (2 (1 - load)) x prompt
 (Pollaczek-Khinchine); replicas are as many as keep the load at `MOST_LOAD`. The cache of a prompt is sent over what joins
 the cards: their own link where both pools lie in its domain, else a network that no profile describes.
@@ -44,6 +46,8 @@ class Apart(NamedTuple):
     """Of one decode replica."""
     speed: ServingSpeed
     """Of the whole plan."""
+    misses: tuple[str, ...]
+    """Limits that are not kept, in the words of `cells.Speeds`."""
 
     @property
     def num_gpus(self) -> int:
@@ -73,9 +77,9 @@ def apart(
             return
         try:
             reading = cell.timed(fold, 1)._replace(use=use).at(1, prompt, 1)
+            yield _joined(cell, fold, reading, decode, replicas, sequences, writing, workload, concurrency, use)
         except (UnknownError, InputError):
             continue
-        yield _joined(cell, fold, reading, decode, replicas, sequences, writing, workload, concurrency)
 
 
 def _joined(
@@ -88,6 +92,7 @@ def _joined(
     writing: ServingSpeed,
     workload: Workload,
     concurrency: int,
+    use: ExpertUse,
 ) -> Apart:
     answer = workload.mean_output_tokens
     tpot = _scaled(writing.tpot_s, writing.decode.seconds / writing.tpot_s.value)
@@ -97,7 +102,7 @@ def _joined(
     count = max(1, ceil(rate * alone.value / MOST_LOAD))
     load = rate * alone.value / count
     waiting = load / (2 * (1 - load))
-    sending_s = _sending_s(cell, prefill, decode, count, replicas, workload)
+    sending_s = _sending_s(cell, prefill, decode, count, replicas, workload, workload.mean_input_tokens)
     factor = 1 + waiting
     ttft = Figure(
         alone.value * factor + sending_s, alone.low * factor + sending_s, alone.high * factor + sending_s, alone.basis
@@ -115,13 +120,38 @@ def _joined(
         prefill=reading.prefill,
         extrapolated=(*writing.extrapolated, "prefill and decode apart: no run of two pools was held against this"),
     )
-    return Apart(cell, prefill, count, decode, replicas, sequences, speed)
+    found = Apart(cell, prefill, count, decode, replicas, sequences, speed, ())
+    return found._replace(misses=_missed(found, workload, waiting * alone.value, use))
 
 
-def _sending_s(cell: Cell, prefill: Fold, decode: Fold, count: int, replicas: int, workload: Workload) -> float:
+def _missed(found: Apart, workload: Workload, waiting_s: float, use: ExpertUse) -> tuple[str, ...]:
+    """Limits that a class does not have kept."""
+    misses = []
+    alone = len(workload.classes) == 1
+    for each in workload.classes:
+        ttft_limit_s, tpot_limit_s = workload.ttft_limit_s(each), workload.tpot_limit_s(each)
+        ttft_s, tpot_s = found.speed.ttft_s.value, found.speed.tpot_s.value
+        if not alone and ttft_limit_s is not None:
+            prompt = each.input_tokens.mean
+            ttft_s = waiting_s + found.cell.timed(found.prefill, 1)._replace(use=use).at(1, prompt, 1).ttft_s.value
+            ttft_s += _sending_s(
+                found.cell, found.prefill, found.decode, found.prefill_replicas, found.decode_replicas, workload, prompt
+            )
+        if not alone and tpot_limit_s is not None:
+            writing = found.cell.timed(found.decode, found.sequences)._replace(use=use)
+            tpot_s = writing.at(found.sequences, each.input_tokens.mean, each.output_tokens.mean).decode.seconds
+        for name, value_s, limit_s in (("ttft", ttft_s, ttft_limit_s), ("tpot", tpot_s, tpot_limit_s)):
+            if limit_s is not None and value_s > limit_s:
+                misses.append(name if alone else f"{each.name}: {name}")
+    return tuple(misses)
+
+
+def _sending_s(
+    cell: Cell, prefill: Fold, decode: Fold, count: int, replicas: int, workload: Workload, prompt_tokens: float
+) -> float:
     """Seconds that the cache of a prompt is on its way, each rank sending its part."""
     each = sum(place.cache_bytes for place in prefill.places) / len(prefill.places)
-    share = min(1.0, workload.mean_input_tokens / workload.context_tokens)
+    share = min(1.0, prompt_tokens / workload.context_tokens)
     gpus = count * prefill.layout.num_gpus + replicas * decode.layout.num_gpus
     link = cell.hardware.scale_up
     if link is not None and link.bytes_per_s_per_direction and gpus <= (link.domain_devices or 1):

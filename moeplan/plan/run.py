@@ -115,10 +115,7 @@ class Run:
             for each in apart(
                 found.cell, mine, option.fold, option.replicas, search.workload, self._concurrency, search.use
             ):
-                limits = search.workload
-                late = limits.ttft_s is not None and each.speed.ttft_s.value > limits.ttft_s
-                slow = limits.tpot_s is not None and each.speed.tpot_s.value > limits.tpot_s
-                if each.num_gpus <= min(self._max_gpus, found.cell.card.max_gpus) and not late and not slow:
+                if each.num_gpus <= min(self._max_gpus, found.cell.card.max_gpus) and not each.misses:
                     yield each
 
     # Telling -------------------------------------------------------------------------------------------------

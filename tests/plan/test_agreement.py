@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +104,35 @@ def test_two_pools_fit_and_are_worked_out_of_their_estimates() -> None:
         # Little's law: in flight = rate x time in the system.
         time_s = plan.speed.ttft.value_s + 299 * plan.speed.tpot.value_s
         assert requests_per_s * time_s == pytest.approx(48)
+
+
+CLASSES = """
+schema: moeplan.workload/1
+context: 12k
+concurrency: 64
+classes:
+  - {name: easy, share: 70, input_tokens: 500, output_tokens: 300}
+  - {name: long, share: 30, input_tokens: 10000, output_tokens: 500, ttft: LIMIT}
+"""
+
+
+@pytest.mark.parametrize(("limit_s", "some"), [(0.3, False), (0.4, True)])
+def test_two_pools_keep_the_limits_of_each_class(limit_s: float, some: bool, tmp_path: Path) -> None:
+    # Prompts are 3,350 tokens on average, which hides how long one of 10,000 takes on a single card: more than 0.3 s.
+    file = tmp_path / "workload.yaml"
+    file.write_text(CLASSES.replace("LIMIT", f"{limit_s}s"))
+    found = moeplan.plan(
+        "qwen3-30b-a3b", gpus=["h100-sxm"], max_gpus=16, pools="apart", quants=["stored"], workload=file, offline=True
+    )
+    assert bool(found.frontier) is some
+    for plan in found.frontier:
+        pool = plan.pools[0]
+        alone = moeplan.estimate(
+            found.model.id, gpu=f"{pool.layout.num_gpus}x{plan.profile}", engine=plan.engine, engine_args=pool.launch,
+            concurrency=1, context="12k", input=10_000, output=1, offline=True,
+        ).speed  # fmt: skip
+        assert alone is not None
+        assert alone.ttft.value_s < limit_s
 
 
 def test_cost_is_price_times_gpus_and_tokens(found: PlanResult) -> None:
