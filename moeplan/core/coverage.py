@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 SEQUENCE_GROWTH = 0.7
-SEQUENCE_GROWTH_LOW = 0.58
-SEQUENCE_GROWTH_HIGH = 0.9
-"""Exponent b of `distinct_of_sequence` where no profile tells it: assumed. Observed: 0.58 Qwen3.5-35B, 0.63 Qwen3-30B,
-0.72 GLM-5, 0.80 GLM-4.7-Flash, 0.90 DeepSeek-V4-Flash (facts on routing, section 2c)."""
+SEQUENCE_GROWTH_LOW = 0.57
+SEQUENCE_GROWTH_HIGH = 0.91
+"""Exponent b of `distinct_of_sequence` where no profile tells it: assumed, and the band of all that was observed, rounded outwards:
+0.576 Qwen3.5-35B, 0.63 Qwen3-30B, 0.72 GLM-5, 0.80 GLM-4.7-Flash, 0.903 DeepSeek-V4-Flash (facts on routing, section 2c)."""
 
 NEVER = 1e-12
 """Probability from which an expert counts as touched for sure: sums over experts need not be taken for whole prompts."""
@@ -171,14 +171,24 @@ def busiest_rows(experts: int, experts_per_token: int, tokens: float, ranks: int
     if ranks == 1 or skew <= 0 or experts_per_token >= experts:
         return floor
     mean, on_rank = tokens * experts_per_token / ranks, experts / ranks
-    hottest, variance = _zipf_spread(experts, experts_per_token, skew)
-    placed = tokens * tokens * variance * on_rank * (experts - on_rank) / (experts - 1)
-    share = 1 / ranks
-    drawn = tokens * experts_per_token * share * (1 - share) * (experts - experts_per_token) / (experts - 1)
-    spread = mean + normal_maximum(ranks) * math.sqrt(ranks / (ranks - 1)) * math.sqrt(placed + drawn)
+    hottest, _ = _zipf_spread(experts, experts_per_token, skew)
+    deviation = rows_deviation(experts, experts_per_token, tokens, ranks, skew)
+    spread = mean + normal_maximum(ranks) * math.sqrt(ranks / (ranks - 1)) * deviation
     around_hottest = tokens * (hottest + max(0.0, on_rank - 1) * (experts_per_token - hottest) / (experts - 1))
     most = tokens * min(experts_per_token, max(1.0, on_rank))
     return max(floor, min(most, around_hottest), min(most, spread) if mean >= NORMAL_FROM_ROWS else 0.0)
+
+
+def rows_deviation(experts: int, experts_per_token: int, tokens: float, ranks: int, skew: float = 0.0) -> float:
+    """Standard deviation of the rows of ranks: the spread of placement and that of the batch, as `busiest_rows` has it.
+
+    With as many ranks as experts that of the rows of experts.
+    """
+    on_rank, share = experts / ranks, 1 / ranks
+    _, variance = _zipf_spread(experts, experts_per_token, skew)
+    placed = tokens * tokens * variance * on_rank * (experts - on_rank) / (experts - 1)
+    drawn = tokens * experts_per_token * share * (1 - share) * (experts - experts_per_token) / (experts - 1)
+    return math.sqrt(placed + drawn)
 
 
 @lru_cache(maxsize=64)
