@@ -98,6 +98,10 @@ class OpTimes:
         """Time of an operation that has nothing to do."""
         return float(self.resolved[operation].kernels[-1].constants.fixed_s)
 
+    def least_fixed_s(self, operation: Literal["matmul", "attention_decode"]) -> float:
+        """The same of whichever kernel has the least."""
+        return min(float(kernel.constants.fixed_s) for kernel in self.resolved[operation].kernels)
+
     def compute_over_memory(self, m: float) -> float:
         """How many times longer the operations of m rows take than reading the weights, at the shares that are reached."""
         found = self.resolved["matmul"]

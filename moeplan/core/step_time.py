@@ -154,6 +154,21 @@ def step_time(model: StepModel, load: StepLoad, use: ExpertUse = EVEN) -> StepTi
     return StepTime(tuple(part for part in parts if part is not None))
 
 
+def fixed_s(model: StepModel) -> float:
+    """What a step of a stage takes however little it has to do: every formula begins with the fixed time of its kernel.
+
+    Beside the bytes that it reads over the bandwidth this bounds a step from below.
+    """
+    times = next(iter(model.by_format.values()))
+    found = sum(model.by_format[each.format].least_fixed_s("matmul") * each.count for each in model.products)
+    found += times.least_fixed_s("attention_decode") * sum(work.count for work in model.attention)
+    if model.kernel is not None:
+        found += model.kernel.constants.fixed_s * sum(work.count for work in model.experts)
+    if model.tensor_ranks > 1 and model.data_ranks == 1:
+        found += times.all_reduce_s(model.tensor_ranks, 0).seconds * REDUCES_PER_LAYER * model.num_layers
+    return found
+
+
 class _Mine(NamedTuple):
     """The busiest rank's share of a step."""
 

@@ -104,7 +104,7 @@ def plan(
     held = _in_flight(asked, notes)
     cards, left = find_cards(gpus, max_gpus, folders, priced=ranked_by == "cost")
     check_priced(gpus, left)
-    use = read_use(loaded.spec, routing, skew, notes)
+    use = read_use(loaded.spec, routing, skew, notes, model=loaded.id, folders=folders)
     run = Run(
         Questions(loaded, held, read_kv_dtype(kv_dtype)),
         cards, left, named, tuple(quants) or None, max_gpus, ranked_by, pooled, held, use,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from moeplan.core.errors import MoeplanError
 from moeplan.core.expert_use import ExpertUse
 from moeplan.core.hardware import Hardware
 from moeplan.core.layout import AskedLayout
 from moeplan.core.serving_speed import ServedLoad, ServingSpeed, decode_step
-from moeplan.core.step_time import StepModel
+from moeplan.core.step_time import StepModel, fixed_s
 from moeplan.core.workload import Workload
 from moeplan.engines.command_line.writing import sequence_limit
 from moeplan.estimate.judge import Answer, judge, verdict
@@ -41,8 +42,9 @@ class Cell:
         self.format = form
         self._question = question
         self._served: dict[AskedLayout, tuple[StepModel, ...]] = {}
-        self._known = False
-        """Whether times of operations are known to be known."""
+        self._fixed: dict[int, float] = {}
+        self._unknown: MoeplanError | None = None
+        """Why times of operations are not known, once that was asked."""
 
     @property
     def hardware(self) -> Hardware:
@@ -74,6 +76,15 @@ class Cell:
         """The times of a replica's operations. Raises UnknownError or InputError that says why they are not known."""
         return Timed(self._stages(fold), step_tokens(self.question(fold, sequences)), 1)
 
+    def fixed_s(self, fold: Fold) -> float:
+        """What a token takes however little there is to do, with as many tensor-parallel ranks; raises what `timed` raises."""
+        ranks = fold.division.attention if fold.groups == 1 else 1
+        if ranks not in self._fixed:
+            stages = self._stages(fold)
+            alone = stages if fold.groups == 1 else tuple(stage._replace(tensor_ranks=1) for stage in stages)
+            self._fixed[ranks] = sum(map(fixed_s, alone))
+        return self._fixed[ranks]
+
     def decode_s(self, fold: Fold, sequences: int, workload: Workload, use: ExpertUse) -> float:
         """Seconds of a step of decode alone, the least that a token takes; raises what `timed` raises."""
         load = ServedLoad(sequences, workload.mean_input_tokens, workload.mean_output_tokens, 1)
@@ -82,9 +93,14 @@ class Cell:
     def _stages(self, fold: Fold) -> tuple[StepModel, ...]:
         """The stages of a layout, made once."""
         question = self._question
-        if not self._known:
-            times_of(question)  # says why nothing of this card, engine and model is known
-            self._known = True
+        if self._unknown is not None:
+            raise self._unknown
+        if not self._served:
+            try:
+                times_of(question)  # says why nothing of this card, engine and model is known
+            except MoeplanError as error:
+                self._unknown = error
+                raise
         if fold.asked not in self._served:
             found = served_stages(
                 question.spec, question.held, self.hardware, self.engine, fold.division, fold.layout,

@@ -2,13 +2,15 @@
 
 Layouts are folded once per format and engine (`folds`). What is left for a card and a number of GPUs is to compare: the
 bytes that a rank needs with its memory, and the bytes that a token waits for, over its bandwidth, with the best time that
-is known for as little money. That quotient is the least that a step can take, so options behind it need not be worked out;
-those before it are, with the latency model and the ledger (`cells`), the most promising first.
+is known for as little money. That quotient and the fixed times of the kernels are the least that a step can take, so options
+behind it need not be worked out; those before it are, with the latency model and the ledger (`cells`), the most promising
+first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from moeplan.core.errors import InputError, UnknownError
@@ -162,47 +164,77 @@ class Search:
         return kept
 
     def _best(self, card: Card, ranked: list[Option], axis: float, bar: Bar) -> Candidate | None:
-        """The fastest option of a card and number of GPUs, if it is below the bar."""
-        best: Candidate | None = None
-        for decode_s, option, cell in sorted(self._promising(card, ranked, axis, bar), key=lambda each: each[0]):
-            if decode_s >= bar.below_s:
-                break
-            speeds = cell.speeds(option.fold, option.sequences, self.workload, self.use)
-            self.evaluated += 1
-            if speeds.speed.tpot_s.value >= bar.below_s:
-                self._came(card, bar.term, "")
-                continue
-            found = Candidate(axis, option, cell, speeds)
-            if speeds.misses:
-                self._late(found)
-            elif self._fits(cell, option):
-                best, bar = found, Bar(found.tpot_s, "beaten")
-        return best
+        """The fastest option of a card and number of GPUs, if it is below the bar.
 
-    def _promising(
-        self, card: Card, ranked: list[Option], axis: float, bar: Bar
-    ) -> Iterator[tuple[float, Option, Cell]]:
-        """Options that may be fast enough, with the seconds of a step of decode alone."""
+        Best first: of all options the one with the least bound is worked out one step further, until what is worked out in
+        full has the least. Its bounds are fixed times and bytes, a step of one sequence, a step of decode, and its time.
+        """
+        heap = [
+            (least_s, number, 0, option, cell)
+            for number, (least_s, option, cell) in enumerate(self._could_be(card, ranked, bar))
+        ]
+        heapify(heap)
+        full: dict[int, Candidate] = {}
+        while heap:
+            bound_s, number, known, option, cell = heappop(heap)
+            if bound_s >= bar.below_s:
+                self._came(card, bar.term, "")
+                break
+            if number in full:
+                if self._fits(cell, option):
+                    return full[number]
+                continue
+            further: float | None
+            if known < len(self._BOUNDS):
+                further = self._BOUNDS[known](self, cell, option, axis)
+            else:
+                found = self._in_full(cell, option, axis, bar)
+                further = None if found is None else found.tpot_s
+                if found is not None:
+                    full[number] = found
+            if further is not None:
+                heappush(heap, (max(bound_s, further), number, known + 1, option, cell))
+        return None
+
+    def _could_be(self, card: Card, ranked: list[Option], bar: Bar) -> Iterator[tuple[float, Option, Cell]]:
+        """Options that comparing leaves, with the least that a step takes."""
         for option in ranked:
-            if option.read_bytes / card.bandwidth_bytes_per_s >= bar.below_s:
+            bytes_s = option.read_bytes / card.bandwidth_bytes_per_s
+            if bytes_s >= bar.below_s:
                 if option.needed_bytes <= card.memory.high_bytes:
                     self._came(card, bar.term, "")
                 break
             if not self._could(card, option):
                 continue
             cell = self._cell(card, option.engine, option.format)
-            if cell is None:
-                continue
-            first_s = self._decode_s(cell, option, 1, axis)
-            if first_s is None:
-                continue
-            more_s = (option.read_bytes - option.first_bytes) / card.bandwidth_bytes_per_s
-            if first_s + more_s < bar.below_s:
-                decode_s = self._decode_s(cell, option, option.sequences, axis)
-                if decode_s is not None and decode_s < bar.below_s:
-                    yield decode_s, option, cell
-                    continue
-            self._came(card, bar.term, "")
+            if cell is not None:
+                yield bytes_s + _fixed_s(cell, option), option, cell
+
+    def _first_bound(self, cell: Cell, option: Option, axis: float) -> float | None:
+        """A step of one sequence, and the bytes that the others add."""
+        first_s = self._decode_s(cell, option, 1, axis)
+        if first_s is None:
+            return None
+        return first_s + (option.read_bytes - option.first_bytes) / cell.card.bandwidth_bytes_per_s
+
+    def _decode_bound(self, cell: Cell, option: Option, axis: float) -> float | None:
+        """A step of decode with no prompt beside it."""
+        return self._decode_s(cell, option, option.sequences, axis)
+
+    _BOUNDS = (_first_bound, _decode_bound)
+
+    def _in_full(self, cell: Cell, option: Option, axis: float, bar: Bar) -> Candidate | None:
+        """The option with its speed, if that keeps the bar and all limits."""
+        self.evaluated += 1
+        speeds = cell.speeds(option.fold, option.sequences, self.workload, self.use)
+        if speeds.speed.tpot_s.value >= bar.below_s:
+            self._came(cell.card, bar.term, "")
+            return None
+        found = Candidate(axis, option, cell, speeds)
+        if speeds.misses:
+            self._late(found)
+            return None
+        return found
 
     def _late(self, found: Candidate) -> None:
         """It misses a limit."""
@@ -254,6 +286,14 @@ class Search:
         mine, known = STAGES.index(stage), self.reached.get(card.hardware.profile)
         if known is None or mine > known.stage:
             self.reached[card.hardware.profile] = Reached(mine, told)
+
+
+def _fixed_s(cell: Cell, option: Option) -> float:
+    """What kernels take beside bytes, however few these are; 0 where it is not known."""
+    try:
+        return cell.fixed_s(option.fold)
+    except (UnknownError, InputError):
+        return 0.0
 
 
 def _key(cell: Cell, option: Option) -> tuple[Hashable, ...]:

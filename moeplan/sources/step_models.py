@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
+from moeplan.core.errors import UnknownError
 from moeplan.core.exchange import Way
 from moeplan.core.hardware import Hardware
 from moeplan.core.kept import MOST_KEPT, Kept
@@ -35,6 +36,9 @@ from moeplan.sources.kernel_constants import kernel_set
 from moeplan.sources.op_constants import op_times
 
 KERNEL_FORMATS = {
+    "bf16": "bfloat16",
+    "fp16": "bfloat16",
+    "fp32": "bfloat16",
     "fp8 128x128 block": "fp8_block",
     "fp8": "fp8",
     "mxfp8": "fp8",
@@ -44,13 +48,14 @@ KERNEL_FORMATS = {
     "awq": "int4_wo",
     "gptq int4": "int4_wo",
 }
-"""Formats of weights by the beginning of their names, in the words of the measurements; all others move as bfloat16."""
-
+"""Formats of weights by the beginning of their names, in the words of the measurements. Kernels of others (int8, GGUF's,
+bitsandbytes) were not measured: they read other bytes, and unpack them in other ways."""
 
 STAGES_IN_TURN = ("llamacpp", "transformers")
 """Engines that run the stages of a pipeline one after the other in decode: a batch is not parted."""
 
-_times, _kernels, _works, _models = Kept(), Kept(), Kept(4 * MOST_KEPT), Kept(4 * MOST_KEPT)
+_times, _by_format, _kernels = Kept(), Kept(), Kept()
+_works, _layouts, _models = Kept(4 * MOST_KEPT), Kept(4 * MOST_KEPT), Kept(4 * MOST_KEPT)
 
 Work = tuple[tuple[Product, ...], tuple[AttentionWork, ...], tuple[ExpertsWork, ...], StatesWork]
 
@@ -59,9 +64,13 @@ _equal_works: dict[Work, Work] = {}
 
 @lru_cache(maxsize=256)
 def kernel_format(name: str) -> str:
-    """The measurements' word for a format: the longest beginning that it has counts."""
+    """The measurements' word for a format: the longest beginning that it has counts. UnknownError for one without."""
     known = [start for start in KERNEL_FORMATS if name.startswith(start)]
-    return KERNEL_FORMATS[max(known, key=len)] if known else "bfloat16"
+    if not known:
+        raise UnknownError(
+            f"kernels of {name} weights were not measured", hint="times are known of bf16, fp8, nvfp4, mxfp4 and int4"
+        )
+    return KERNEL_FORMATS[max(known, key=len)]
 
 
 def served_stages(
@@ -80,29 +89,43 @@ def served_stages(
     `held` are the weights that the engine keeps; hand in the same tuple again for quick answers. Without an `exchange` the
     engines' default is taken, all tokens gathered, and beyond one link DeepEP's kernels, the only ones that were measured there.
     Data-parallel ranks that share nothing are copies, each a replica: the stages are those of one.
-    None for a device of which no kernel was measured. InputError for a profile that lacks a bandwidth or a rate.
+    None for a device of which no kernel was measured. InputError for a profile that lacks a bandwidth or a rate, UnknownError
+    for a format of weights whose kernels were not measured.
     """
     held = held if isinstance(held, tuple) else tuple(held)
     data_ranks = layout.dp if layout.dp_attention else 1
     if exchange is None:
         exchange = "low_latency" if _beyond_the_link(hardware, division, data_ranks) else "gather"
+    key = engine, version, division, data_ranks, exchange
     found: list[StepModel] = []
-    for stage in stages(layout, len(spec.layers)):
-        place = Place((0,), stage)
+    for work, num_layers in _layout_works(spec, held, division, layout):
 
-        def made(place: Place = place) -> StepModel | None:
-            one = step_model(spec, held, hardware, engine, division, place, version=version)
+        def made(work: Work = work, num_layers: int = num_layers) -> StepModel | None:
+            one = _model(work, num_layers, spec, held, hardware, engine, division, version)
             return one and one._replace(
                 data_ranks=data_ranks, exchange=exchange, stages_at_once=engine not in STAGES_IN_TURN
             )
 
-        key = engine, version, division, data_ranks, exchange
         # Stages that compute the same are one object, whose times are worked out once.
-        one = _models.of((_stage_work(spec, held, division, stage), held, hardware), key, made)
+        one = _models.of((work, held, hardware), key, made)
         if one is None:
             return None
         found.append(one)
     return tuple(found)
+
+
+def _layout_works(
+    spec: ModelSpec, held: tuple[Holding, ...], division: Division, layout: Layout
+) -> tuple[tuple[Work, int], ...]:
+    """What a rank of each stage computes, and its number of layers: the same on every card."""
+
+    def make() -> tuple[tuple[Work, int], ...]:
+        return tuple(
+            (_stage_work(spec, held, division, stage), stage.end_layer - stage.first_layer)
+            for stage in stages(layout, len(spec.layers))
+        )
+
+    return _layouts.of((held, spec), (division, layout.pp_layers), make)
 
 
 def _stage_work(
@@ -137,19 +160,29 @@ def step_model(
 ) -> StepModel | None:
     """A rank of a layout; `held` are the weights that the engine keeps. None for a device of which no kernel was measured.
 
-    Raises InputError for a profile that lacks a bandwidth or a rate.
+    Raises InputError for a profile that lacks a bandwidth or a rate, UnknownError for a format that was not measured.
     """
     held = held if isinstance(held, tuple) else tuple(held)
     stage = place.stage
     work = _stage_work(spec, held, division, stage, place.expert_rank)
+    return _model(work, stage.end_layer - stage.first_layer, spec, held, hardware, engine, division, version)
+
+
+def _model(
+    work: Work,
+    num_layers: int,
+    spec: ModelSpec,
+    held: tuple[Holding, ...],
+    hardware: Hardware,
+    engine: str,
+    division: Division,
+    version: str | None,
+) -> StepModel | None:
     mine, attention, experts, states = work
-    by_format = {}
     # Attention and collectives move 16-bit values, whatever the weights are stored in.
-    for name in dict.fromkeys(("bf16", *(product.format for product in mine))):
-        times = _op_times(hardware, engine, kernel_format(name))
-        if times is None:
-            return None
-        by_format[name] = times
+    by_format = _times_by_format(hardware, engine, tuple(dict.fromkeys(("bf16", *(each.format for each in mine)))))
+    if by_format is None:
+        return None
     return StepModel(
         products=mine,
         attention=attention,
@@ -157,7 +190,7 @@ def step_model(
         by_format=by_format,
         kernel=_kernel(held, hardware, engine, division, version) if experts else None,
         hidden=spec.hidden_size,
-        num_layers=stage.end_layer - stage.first_layer,
+        num_layers=num_layers,
         tensor_ranks=division.attention,
         expert_ranks=division.expert_ep,
         states=states,
@@ -166,6 +199,17 @@ def step_model(
         engine=engine,
         hardware=hardware.profile,
     )
+
+
+def _times_by_format(hardware: Hardware, engine: str, formats: tuple[str, ...]) -> dict[str, OpTimes] | None:
+    """Times of operations by format of weights; None where no kernel of such a device was measured."""
+
+    def make() -> dict[str, OpTimes] | None:
+        found = {name: _op_times(hardware, engine, kernel_format(name)) for name in formats}
+        known = {name: times for name, times in found.items() if times is not None}
+        return known if len(known) == len(found) else None
+
+    return _by_format.of((hardware,), (engine, formats), make)
 
 
 def _work(spec: ModelSpec, held: tuple[Holding, ...], division: Division, stage: Stage, expert_rank: int) -> Work:
