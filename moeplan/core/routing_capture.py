@@ -36,7 +36,9 @@ SAMPLED_BYTES = 4 << 20
 """A reservoir keeps so many sequences, so many tokens of each, and never more bytes than this."""
 
 DRAWN_TOKENS = 4096
-"""Tokens drawn from a reservoir, with repetition, for the curve across sequences: the sampling error stays below 1 %."""
+MOST_ROUNDS = 256
+"""Tokens drawn from a reservoir for the curve across sequences, in no more rounds than this; a round has one token of each
+sequence. The error of the draws is around 1 %."""
 
 LISTED_PROBLEMS = 20
 """Prompts that failed are named in notes up to this many; the others are counted."""
@@ -395,7 +397,7 @@ class _Reservoir:
         """By layer: mean distinct experts of n tokens, each of another sequence; up to as many n as there are sequences."""
         chance = random.Random(SEED)  # noqa: S311 - no secret
         rounds = []
-        for _ in range(-(-DRAWN_TOKENS // len(self.rows))):
+        for _ in range(min(MOST_ROUNDS, -(-DRAWN_TOKENS // len(self.rows)))):
             order = chance.sample(range(len(self.rows)), len(self.rows))
             rounds.append([(sequence, chance.randrange(len(self.rows[sequence]))) for sequence in order])
         flats = [[_unpacked(row) for row in rows] for rows in self.rows]
