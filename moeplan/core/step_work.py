@@ -108,8 +108,8 @@ def products(
         is_head = tied_embedding and weight.role == "embedding" and stage.is_last
         if holding.part not in ("text", "mtp") or not (weight.linear or weight.role in NEVER_QUANTISED):
             continue
-        if (weight.role not in DENSE_ROLES and not is_head) or len(weight.shape) != 2:
-            continue
+        if (weight.role not in DENSE_ROLES and not is_head) or len(weight.shape) != 2 or weight.buffer:
+            continue  # a buffer of two dimensions is a table: experts by token id
         layers = 1 if is_head else layers_here(holding, stage)
         if not layers:
             continue

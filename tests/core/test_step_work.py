@@ -49,6 +49,15 @@ def test_matrices_with_one_input_run_as_one_product() -> None:
     )  # fmt: skip
 
 
+def test_a_table_of_experts_by_token_id_is_not_multiplied() -> None:
+    # DeepSeek-V4 chooses the experts of its first layers by a table of 129,280 ids, six experts each (config: vocab_size).
+    spec, held, stage = read("deepseek-v4-flash")
+    assert {each.format for each in held if each.weight.shape == (129_280, 6)} == {"int64"}
+    found = products(held, Division(), stage)
+    assert [(each.role, each.depth) for each in found if each.columns == 129_280] == [("lm_head", spec.hidden_size)]
+    assert "int64" not in {each.format for each in found}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_products_are_the_inventory_and_nothing_else(name: str) -> None:
     spec, held, stage = read(name)
