@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moeplan.core.errors import UnknownError
 from moeplan.core.expert_use import EVEN, GateSkew, StepTokens
 from moeplan.core.latency import parts, work
 from moeplan.core.layout import Division, Place, Stage
@@ -97,9 +98,16 @@ def test_the_busiest_of_several_ranks_has_more_than_its_share() -> None:
 def test_formats_are_those_of_the_measurements() -> None:
     names = {
         "bf16": "bfloat16", "fp8 128x128 block, ue8m0 scales": "fp8_block", "fp8 per tensor": "fp8", "mxfp4": "w4a16_mxfp4",
-        "int4 g128": "int4_wo", "gptq int8 g128": "bfloat16",
+        "int4 g128": "int4_wo", "fp16": "bfloat16", "fp32": "bfloat16",
     }  # fmt: skip
     assert {name: kernel_format(name) for name in names} == names
+
+
+@pytest.mark.parametrize("name", ["int8 per channel", "gptq int8 g128", "q8_0", "bitsandbytes nf4"])
+def test_formats_that_were_not_measured_have_no_times(name: str) -> None:
+    # They read a half or a quarter of what 16 bits are, with kernels of their own: no more is known.
+    with pytest.raises(UnknownError, match=f"kernels of {name} weights were not measured"):
+        kernel_format(name)
 
 
 def test_a_cpu_has_no_measured_kernels() -> None:
