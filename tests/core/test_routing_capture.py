@@ -24,7 +24,7 @@ from moeplan.core.routing_capture import (
     RoutingFold,
 )
 from moeplan.core.routing_fit import kept_fraction
-from moeplan.core.routing_profile import LayerRouting, Provenance, RoutingProfile
+from moeplan.core.routing_profile import LayerRouting, Phase, Provenance, RoutingProfile
 
 Rows = list[list[list[int]]]
 """Experts of [tokens][layers]."""
@@ -89,7 +89,8 @@ def test_counts_windows_and_overlap_are_those_of_sets(found: list[tuple[Rows, in
     decoded = [rows[prefill:] for rows, prefill, _ in found if rows[prefill:]]
     assert set(profile.layers) == {"all"} | ({"prefill"} if prompts else set()) | ({"decode"} if decoded else set())
     for place in range(2):
-        for phase, parts in (("all", prompts + decoded), ("prefill", prompts), ("decode", decoded)):
+        by_phase: dict[Phase, list[Rows]] = {"all": prompts + decoded, "prefill": prompts, "decode": decoded}
+        for phase, parts in by_phase.items():
             if parts:
                 layer = profile.layers[phase][place]
                 assert layer._replace(across=()) == by_sets(parts, place)

@@ -341,7 +341,8 @@ def curves(most: float) -> st.SearchStrategy[Curve]:
 def profiles(draw: st.DrawFn, windows: bool) -> RoutingProfile:
     experts = draw(st.dictionaries(st.integers(0, 99), st.integers(1, 12), min_size=1, max_size=3))
     experts = dict(sorted(experts.items()))
-    phases: list[Phase] = ["all", *draw(st.lists(st.sampled_from(("prefill", "decode")), unique=True))]
+    others: tuple[Phase, ...] = ("prefill", "decode")
+    phases: list[Phase] = ["all", *draw(st.lists(st.sampled_from(others), unique=True))]
     classes = draw(st.lists(names, unique=True, max_size=2))
     return RoutingProfile(
         draw(names),
