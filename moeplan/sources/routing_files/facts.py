@@ -122,7 +122,7 @@ def required_text(block: Block, key: str) -> str:
     """A text that must be there."""
     value = block.text(key)
     if value is None:
-        raise block.wrong(key, "is missing", "say it")
+        raise block.wrong(key, "is missing", f"add it; {PAGE} has the keys")
     return value
 
 
@@ -130,7 +130,7 @@ def required_integer(block: Block, key: str, minimum: int, maximum: int) -> int:
     """A whole number that must be there."""
     value = block.integer(key, minimum, maximum)
     if value is None:
-        raise block.wrong(key, "is missing", "say it")
+        raise block.wrong(key, "is missing", f"add it; {PAGE} has the keys")
     return value
 
 
