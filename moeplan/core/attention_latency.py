@@ -16,7 +16,8 @@ Prefill, `new` tokens each, causal over themselves and `past` tokens before:
 
     total = fixed + fill + (compute ** q + traffic ** q) ** (1 / q) + rows + pieces
 
-compute  2 (key + value) x heads x new x (past + new / 2) operations, rows and columns padded by half a tile
+compute  2 (key + value) x heads x new x (past + new / 2) operations, rows and columns padded by half a tile; a query within
+         a window, or with an indexer's choice, sees no more tokens than these
 fill     as many blocks of 128 rows more as a machine that is not full leaves idle
 traffic  queries, keys, values and results, found in the cache where they just were made and fit
 rows     each new token: positions, pages
@@ -26,6 +27,7 @@ The operation counts are those of two matrix products of (rows x key) and (rows 
 (FlashAttention, arXiv 2205.14135, counts 4 n^2 d per head and half of it under a causal mask).
 """
 
+import math
 from typing import NamedTuple
 
 from moeplan.core.op_device import OpDevice, bytes_from_memory, smooth_maximum
@@ -156,21 +158,31 @@ def prefill_s(
     new: float,
     past: float,
     shape: AttentionShape,
+    reach: float = math.inf,
 ) -> float:
     """Seconds of `new` tokens for each of `batch` sequences after `past` cached ones of `value_bytes` each value.
 
-    Without new tokens it is the fixed time. `past` above 0 extrapolates: all public rows begin a sequence.
+    `reach` are the tokens that a query sees at most: a window, or an indexer's choice. Without new tokens it is the fixed
+    time. `past` above 0 and a reach below all extrapolate: all public rows begin a sequence, and none has a window.
     """
     fixed_s, compute, fill_blocks, tile, traffic, speedup, cache, overlap, row_s, token_s = constants
     if batch <= 0 or new <= 0:
         return fixed_s
     heads, kv_heads, key_dim, value_dim, entry_values = shape
-    flops_per_row = 2 * (key_dim + value_dim) * (past + (new + tile) / 2)
+    flops_per_row = 2 * (key_dim + value_dim) * (seen_tokens(new, past, reach) + tile / 2)
     reached = device.flops_per_s * compute
     compute_s = batch * heads * (new + tile / 2) * flops_per_row / reached
     fill_s = fill_blocks * BLOCK_ROWS * flops_per_row / reached
     fresh = batch * new * ((heads + kv_heads) * (key_dim + value_dim)) * VALUE_BYTES
     moved = bytes_from_memory(fresh, device.cache_bytes, speedup, cache)
-    moved += batch * kv_heads * past * entry_values * value_bytes
+    moved += batch * kv_heads * min(past, reach) * entry_values * value_bytes
     traffic_s = traffic * moved / device.bandwidth_bytes_per_s
     return fixed_s + fill_s + smooth_maximum(compute_s, traffic_s, overlap) + row_s * batch * new + token_s * new
+
+
+def seen_tokens(new: float, past: float, reach: float) -> float:
+    """Tokens that one of `new` queries sees on average, of `past` cached ones and those before it: at most `reach`."""
+    if past >= reach:
+        return reach
+    rising = min(new, reach - past)
+    return (rising * (past + rising / 2) + (new - rising) * reach) / new if rising < new else past + new / 2

@@ -3,6 +3,7 @@
 `sources/op_constants.op_times` makes them. Each answer is seconds with a band and a basis.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -131,11 +132,16 @@ class OpTimes:
         seconds = decode_s(kernel.constants, found.device, self._cache_bytes, batch, past_tokens, shape)
         return _told(found, kernel, seconds, batch * (past_tokens + 1), latent=shape.latent)
 
-    def attention_prefill_s(self, batch: float, new_tokens: float, past_tokens: float, shape: AttentionShape) -> OpTime:
-        """`new_tokens` of each of `batch` sequences, causal, after `past_tokens` cached ones."""
+    def attention_prefill_s(
+        self, batch: float, new_tokens: float, past_tokens: float, shape: AttentionShape, reach_tokens: float = math.inf
+    ) -> OpTime:
+        """`new_tokens` of each of `batch` sequences, causal, after `past_tokens` cached ones; a query sees `reach_tokens` at
+        most."""
         found = self.resolved["attention_prefill"]
         kernel = _kernel(found, batch * new_tokens)
-        seconds = prefill_s(kernel.constants, found.device, self._cache_bytes, batch, new_tokens, past_tokens, shape)
+        seconds = prefill_s(
+            kernel.constants, found.device, self._cache_bytes, batch, new_tokens, past_tokens, shape, reach_tokens
+        )
         return _told(found, kernel, seconds, batch * new_tokens, latent=shape.latent)
 
     def all_reduce_s(self, gpus: int, num_bytes: float) -> OpTime:

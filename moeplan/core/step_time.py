@@ -214,9 +214,9 @@ def _attention(model: StepModel, load: StepLoad, mine: _Mine) -> StepPart | None
             found.append((times.attention_decode_s(mine.decoding, seen, shape), work.count))
             fixed_s += times.fixed_s("attention_decode") * work.count
         if load.new_tokens:
-            past = min(float(load.past_tokens), reach)
             new = load.new_tokens / load.prompts
-            found.append((times.attention_prefill_s(load.prompts, new, past, prompt_shape(work)), work.count))
+            one = times.attention_prefill_s(load.prompts, new, load.past_tokens, prompt_shape(work), reach)
+            found.append((one, work.count))
             fixed_s += times.fixed_s("attention_prefill") * work.count
     return _summed("attention", found, "compute" if load.new_tokens else "memory", fixed_s) if found else None
 

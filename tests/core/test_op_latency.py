@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moeplan.core.attention_latency import DecodeConstants, PrefillConstants, decode_s, grouped, latent, prefill_s
+from moeplan.core.attention_latency import (
+    DecodeConstants,
+    PrefillConstants,
+    decode_s,
+    grouped,
+    latent,
+    prefill_s,
+    seen_tokens,
+)
 from moeplan.core.collective_latency import (
     CollectiveConstants,
     ExchangeConstants,
@@ -158,6 +166,22 @@ def test_prefill_by_hand() -> None:
     traffic = 2 * (6000 * 40 * 256 * 2 + 3 * 8 * 500 * 256 * 2) / 1e12
     expected = 10e-6 + fill + math.hypot(compute, traffic) + 1e-10 * 6000 + 2e-9 * 2000
     assert prefill_s(PREFILL, DEVICE, 2, 3, 2000, 500, shape) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("new", "past", "reach"), [(300, 0, 128), (300, 100, 128), (300, 500, 128), (60, 50, 128)])
+def test_a_query_within_a_window_sees_no_more(new: int, past: int, reach: int) -> None:
+    # Query i comes after past + i tokens and sees half of itself, as the causal half of a product has it.
+    counted = sum(min(past + i + 0.5, reach) for i in range(new)) / new
+    assert seen_tokens(new, past, reach) == pytest.approx(counted, rel=1e-3)
+    assert seen_tokens(new, past, math.inf) == past + new / 2
+
+
+def test_a_prompt_in_a_window_takes_operations_of_the_window_alone() -> None:
+    # Blocks outside of a window are not computed: 128 of 16,384 tokens, which see 8,192 on average without one.
+    whole, within = (
+        prefill_s(PREFILL, DEVICE, 2, 4, 16_384, 0, grouped(64, 8, 64), reach) for reach in (math.inf, 128)
+    )
+    assert whole > 20 * within
 
 
 # Collectives --------------------------------------------------------------------------------------------------
