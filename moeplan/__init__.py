@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from moeplan.version import __version__
 
 if TYPE_CHECKING:
+    from moeplan import routing as routing
     from moeplan.check import check as check
     from moeplan.compare import compare as compare
     from moeplan.core.errors import MoeplanError as MoeplanError
@@ -35,6 +36,7 @@ _HOMES = {
     "models": "moeplan.inspect",
     "plan": "moeplan.plan",
     "profile": "moeplan.profile",
+    "routing": "moeplan.routing",
     "validate": "moeplan.validate",
 }
 """Public names and the modules that they come from."""
@@ -55,7 +57,8 @@ class _Package(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if name in _HOMES:
-            return getattr(import_module(_HOMES[name]), name)
+            home = import_module(_HOMES[name])
+            return getattr(home, name, home)  # a group of commands is a module of functions
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 

@@ -23,11 +23,12 @@ COMMANDS: dict[str, str] = {
     "validate": "The estimate beside what an engine said at start, line by line.",
     "profile": "Measure this machine, for later estimates.",
     "check": "Judge deployment files: the gate in CI.",
+    "routing": "How experts are really used: capture, report, drift, placement.",
     "lock": "Keep the models of deployment files, for checks without a network.",
     "gpus": "The accelerators that moeplan knows, or one of them with its sources.",
     "models": "The models that moeplan knows without the network.",
 }
-"""Name of each command, of its module and of its function, with its help line."""
+"""Name of each command, of its module and of its function or group of commands, with its help line."""
 
 TAKE_ENGINE_WORDS = ("estimate", "validate")
 """Commands that read an engine's command line behind `--`."""
@@ -57,7 +58,10 @@ def application(asked: str | None) -> typer.Typer:
             continue
         if asked in COMMANDS or "_MOEPLAN_COMPLETE" in os.environ:
             command = getattr(import_module(f"moeplan.cli.{name}"), name)
-            app.command(name)(command)
+            if isinstance(command, typer.Typer):
+                app.add_typer(command, name=name)
+            else:
+                app.command(name)(command)
         else:
             # Help, version and mistyped names need no options, so no command's module is loaded for them.
             app.command(name, help=summary)(_stub)
@@ -82,7 +86,9 @@ def _run(words: list[str]) -> int:
     except MoeplanError as error:
         return _report(error.message, error.hint, error.exit_code)
     except _ClickException as error:
-        if not words:  # no command: help that nobody asked for is no data, so it goes where errors go
+        if (
+            type(error).__name__ == "NoArgsIsHelpError"
+        ):  # help that nobody asked for is no data: it goes where errors go
             sys.stderr.write(f"{error.format_message()}\n")
             return EXIT_INPUT
         return _report(*_usage(error, asked, words), EXIT_INPUT)
@@ -146,6 +152,10 @@ def _unheard() -> int:
 def _usage(error: Any, asked: str | None, words: list[str]) -> tuple[str, str]:
     """A usage error in one line, and the way out: near names where there are any, else the command's help."""
     command = f"moeplan {asked}" if asked in COMMANDS else "moeplan"
+    known = None
+    if asked in COMMANDS and error.ctx is not None and error.ctx.parent is not None:
+        command = error.ctx.command_path  # a command of a group has a longer name
+        known = getattr(error.ctx.command, "commands", None)
     hint = f"`{command} --help` shows what it takes"
     option = getattr(error, "option_name", None)
     if option and hasattr(error, "possibilities"):
@@ -158,8 +168,12 @@ def _usage(error: Any, asked: str | None, words: list[str]) -> tuple[str, str]:
         near = _did_you_mean(option, error.possibilities or ())
         return f"no such option {option}", f"{near}{hint}{_behind_dashes(asked, option)}"
     if type(error).__name__ == "MissingParameter" and error.param is not None:
-        name, told = error.param.name.upper(), error.param.help
+        is_option = error.param.param_type_name == "option"
+        name, told = error.param.opts[0] if is_option else error.param.name.upper(), error.param.help
         return f"{command} needs {name}", f"{name}: {told[:1].lower()}{told[1:]}" if told else hint
+    if known is not None:  # of a group, which takes nothing but the names of its commands
+        typed = next((word for word in words[words.index(str(asked)) + 1 :] if not word.startswith("-")), "")
+        return f"no such command '{asked} {typed}'", f"{_did_you_mean(typed, known)}commands: {', '.join(known)}"
     if asked is not None and asked not in COMMANDS:
         return f"no such command {asked!r}", f"{_did_you_mean(asked, COMMANDS)}commands: {', '.join(COMMANDS)}"
     message = " ".join(str(error.format_message()).split()).rstrip(".")

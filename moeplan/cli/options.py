@@ -49,11 +49,22 @@ class Showing(NamedTuple):
     quiet: bool
 
 
-def showing(format: str, *, json: bool, output: Path | None, quiet: bool, color: str) -> Showing:  # noqa: A002 - the option's name
-    """The shared options as they were given. Raises InputError for a value that is none."""
+def showing(
+    format: str,  # noqa: A002 - the option's name
+    *,
+    json: bool,
+    output: Path | None,
+    quiet: bool,
+    color: str,
+    also: tuple[str, ...] = (),
+) -> Showing:
+    """The shared options as they were given; `also` are formats that one command has beside those of all.
+
+    Raises InputError for a value that is none.
+    """
     # Standard output may be a file that somebody else writes to as well: it is written on, never replaced.
     output = None if output is not None and str(output) in STDOUT else output
-    return Showing("json" if json else _format(format), _page(color, output), output, quiet)
+    return Showing("json" if json else _format(format, also), _page(color, output), output, quiet)
 
 
 def show(result: object, report: str, how: Showing, **details: bool) -> None:
@@ -86,9 +97,11 @@ def leave_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _format(name: str) -> str:
+def _format(name: str, also: tuple[str, ...]) -> str:
+    if name in also:
+        return name
     if name not in FORMATS:
-        raise InputError(f"unknown format {name!r}", hint="formats: table, json, markdown")
+        raise InputError(f"unknown format {name!r}", hint=f"formats: {', '.join(('table', 'json', 'markdown', *also))}")
     return FORMATS[name]
 
 

@@ -8,7 +8,7 @@ import typer
 from moeplan.cli.completion import engine_names, gpu_names, model_names
 from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, show, showing
 from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN, InputError
-from moeplan.core.units import parse_count
+from moeplan.core.units import parse_count, parse_share
 
 
 def validate(
@@ -103,7 +103,7 @@ def validate(
         engine=engine,
         engine_version=engine_version,
         engine_args=context_of_call.obj or (),
-        tolerance=None if tolerance is None else share(tolerance),
+        tolerance=None if tolerance is None else parse_share(tolerance, "--tolerance"),
         learn=learn,
         quant=quant,
         revision=revision,
@@ -121,17 +121,3 @@ def validate(
     if result.passed is None:
         return EXIT_UNKNOWN
     return EXIT_DONE if result.passed else EXIT_FINDINGS
-
-
-def share(text: str) -> float:
-    """`5%` or `0.05` as a fraction. Raises InputError for anything else, also for a `5` that was meant as per cent."""
-    number = text.removesuffix("%").strip()
-    try:
-        value = float(number) / 100 if text.endswith("%") else float(number)
-    except ValueError:
-        raise InputError(f"--tolerance {text!r} is no share", hint="for instance --tolerance 5%") from None
-    if not 0 < value < 1:
-        meant = f"did you mean {number}%? " if 1 <= value < 100 and not text.endswith("%") else ""
-        told = "as a share it must be above 0 and below 1 (or 100%)"
-        raise InputError(f"--tolerance {text}: {told}", hint=f"{meant}for instance --tolerance 5%")
-    return value

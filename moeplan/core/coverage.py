@@ -24,7 +24,7 @@ NORMAL_FROM_ROWS = 32
 """Mean rows of a rank from which the busiest rank follows the normal form; below it the Poisson form."""
 
 
-def distinct_uniform(experts: int, experts_per_token: int, tokens: float) -> float:
+def distinct_uniform(experts: int, experts_per_token: float, tokens: float) -> float:
     """Expected distinct experts, all equally likely: E (1 - (1 - k/E)^n). Exact."""
     return experts * (1 - math.pow(1 - experts_per_token / experts, tokens))
 

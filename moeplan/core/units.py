@@ -109,6 +109,20 @@ def parse_rate(text: str, what: str) -> float:
     return rate
 
 
+def parse_share(text: str, what: str, example: str = "5%") -> float:
+    """`5%` or `0.05` as a fraction. Raises InputError for anything else, also for a `5` that was meant as per cent."""
+    number = text.removesuffix("%").strip()
+    try:
+        value = float(number) / 100 if text.endswith("%") else float(number)
+    except ValueError:
+        raise InputError(f"{what} {text!r} is no share", hint=f"for instance {what} {example}") from None
+    if not 0 < value < 1:
+        meant = f"did you mean {number}%? " if 1 <= value < 100 and not text.endswith("%") else ""
+        told = "as a share it must be above 0 and below 1 (or 100%)"
+        raise InputError(f"{what} {text}: {told}", hint=f"{meant}for instance {what} {example}")
+    return value
+
+
 def _plain(digits: str) -> float:
     """The number; -1 for what only looks like one."""
     try:

@@ -20,7 +20,10 @@ LEAST_NAME_COLUMNS = 16
 """The first column of a listing is never narrower."""
 LEAST_PROSE_COLUMNS = 20
 
-_ASCII = str.maketrans({"·": "-", "█": "#", "▌": "=", "–": "-", "×": "x", "─": "-", "…": "~", "µ": "u", "²": "2"})
+_ASCII = str.maketrans(
+    {"·": "-", "█": "#", "▌": "=", "–": "-", "×": "x", "─": "-", "…": "~", "µ": "u", "²": "2"}
+    | {"░": ".", "▒": ":", "▓": "+"}
+)
 
 
 class Column(NamedTuple):
@@ -74,16 +77,25 @@ def print_notes(page: "Console", notes: Sequence[Remark]) -> None:
         print_prose(page, note.message, "! " if warning else "· ", style="yellow" if warning else "")
 
 
-def print_listing(page: "Console", columns: Sequence[Column]) -> None:
-    """A table, one line per row: a narrow page loses columns by their rank, then ends of the first one's cells."""
-    kept = list(columns)
-    while needed_columns(kept) > page.width and any(column.rank for column in kept):
-        kept = [column for column in kept if column.rank < max(each.rank for each in kept)]
+def print_listing(page: "Console", columns: Sequence[Column], least: int = LEAST_NAME_COLUMNS) -> None:
+    """A table, one line per row: a narrow page loses columns by their rank, then ends of the first one's cells.
+
+    The first column is `least` wide at least, where there is room.
+    """
+    kept = fitting_columns(columns, page.width)
     first, *others = natural_widths(kept)
     room = page.width - sum(others) - GAP * len(others)
     # A short first column is padded as far as there is room; a long one loses its ends down to the least.
-    width = min(LEAST_NAME_COLUMNS, room) if first <= room else LEAST_NAME_COLUMNS
+    width = min(least, room) if first <= room else least
     print_columns(page, kept, max(width, min(first, room)), head_style="bold")
+
+
+def fitting_columns(columns: Sequence[Column], width: int) -> list[Column]:
+    """The columns that a page of this width has room for: those of the highest rank go first, those of rank 0 stay."""
+    kept = list(columns)
+    while needed_columns(kept) > width and any(column.rank for column in kept):
+        kept = [column for column in kept if column.rank < max(each.rank for each in kept)]
+    return kept
 
 
 def print_columns(

@@ -42,6 +42,8 @@ def completed(*words: str) -> list[str]:
         (("check", "--select", "FIT00"), "FIT001"),
         (("check", "--ignore", "HYG001,READ01"), "HYG001,READ010"),
         (("lock", "--che"), "--check"),
+        (("routing", "rep"), "report"),
+        (("routing", "place", "x", "--ra"), "--ranks"),
     ],
 )
 def test_names_complete(words: tuple[str, ...], expected: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from moeplan import __version__, cli
+from moeplan.cli.routing import routing
 from tests.cli.conftest import Run
 
 Child = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -62,9 +63,15 @@ def test_help_names_every_command(flag: str, run: Run) -> None:
     assert all(name in out for name in cli.COMMANDS)
 
 
-@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+def commands() -> list[str]:
+    """All of them, those of a group with the name of the group before."""
+    names = [f"routing {command.name}" for command in routing.registered_commands]
+    return sorted([*(name for name in cli.COMMANDS if name != "routing"), *names])
+
+
+@pytest.mark.parametrize("command", commands())
 def test_every_command_has_help(command: str, run: Run) -> None:
-    code, out, err = run(command, "-h")
+    code, out, err = run(*command.split(), "-h")
     assert (code, err) == (0, "")
     assert f"moeplan {command}" in out
     assert "--format" in out
@@ -75,6 +82,33 @@ def test_no_arguments_show_help_as_wrong_usage(run: Run) -> None:
     code, out, err = run()
     assert (code, out) == (2, "")
     assert err == run("--help").out.rstrip("\n") + "\n"
+
+
+def test_a_group_of_commands_without_one_shows_its_help_as_wrong_usage(run: Run) -> None:
+    code, out, err = run("routing")
+    assert (code, out) == (2, "")
+    assert err == run("routing", "--help").out.rstrip("\n") + "\n"
+    assert all(name in err for name in ("report", "drift", "place"))
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "hint"),
+    [
+        (("routing", "reprot", "x"), "no such command 'routing reprot'", "did you mean report?"),
+        (("routing", "report"), "moeplan routing report needs FILE", "capture (.jsonl)"),
+        (("routing", "place", "x"), "moeplan routing place needs --ranks", "ranks that share the experts"),
+        (("routing", "report", "x", "--phases", "all"), "no such option --phases", "did you mean --phase?"),
+        (("routing", "--json", "report"), "no such option --json", "moeplan routing --help"),
+    ],
+)
+def test_mistakes_in_a_group_name_the_command_of_the_group(
+    words: tuple[str, ...], what: str, hint: str, run: Run
+) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    first, second = err.splitlines()
+    assert what in first
+    assert hint in second
 
 
 def test_completion_script_is_shown(child: Child) -> None:

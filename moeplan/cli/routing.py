@@ -1,0 +1,185 @@
+"""`moeplan routing`: how a model's experts are really used. A group of commands, one function each."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moeplan.cli.completion import model_names
+from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, show, showing
+from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN
+from moeplan.core.units import parse_count, parse_share
+
+routing = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="How experts are really used: capture it, report it, compare it, place experts by it.",
+    epilog="FILE is a capture (.jsonl), counts (.json) or a profile (.yaml): docs/routing.md. Each command has --help.",
+)
+
+FILE_HELP = "A capture (.jsonl), counts (.json) or a profile (.yaml)."
+File = Annotated[str, typer.Argument(metavar="FILE", help=FILE_HELP)]
+Phase = Annotated[str, typer.Option("--phase", help="Tokens of prompts or decoded ones: all, prefill, decode.")]
+Class = Annotated[str | None, typer.Option("--class", help="Only this class of prompts: code, mathematics, ...")]
+Layers = Annotated[
+    list[str] | None, typer.Option("--layer", metavar="LAYERS", help="Only these layers: 3, 10-20; may be repeated.")
+]
+DataFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")]
+
+
+@routing.command("report", short_help="How evenly experts are loaded, layer by layer.")
+def report(
+    file: File,
+    phase: Phase = "all",
+    class_: Class = None,
+    layer: Layers = None,
+    drop_bound: Annotated[
+        str, typer.Option("--drop-bound", help="Share of choices that a capacity may drop.", show_default=True)
+    ] = "1%",
+    step_tokens: Annotated[
+        str, typer.Option("--step-tokens", help="Tokens of the step that a capacity is for.", show_default=True)
+    ] = "4096",
+    format: Annotated[  # noqa: A002 - the option's name
+        str,
+        typer.Option("--format", "-f", help="table, json, markdown, or csv: a line per layer.", show_default=True),
+    ] = "table",
+    json: Json = False,
+    output: Output = None,
+    quiet: Quiet = False,
+    color: Color = "auto",
+) -> None:
+    """How evenly experts are loaded, layer by layer, and what chance alone would do.
+
+    \b
+    $ moeplan routing report capture.jsonl
+    $ moeplan routing report capture.jsonl --phase decode --layer 10-20
+    $ moeplan routing report profile.yaml --format csv -o layers.csv
+    """  # noqa: D301 - \b is the character that keeps lines apart in help
+    how = showing(format, json=json, output=output, quiet=quiet, color=color, also=("csv",))
+    bound = parse_share(drop_bound, "--drop-bound", "1%")
+    step = parse_count(step_tokens, "--step-tokens").value
+    from moeplan.routing.report import report as verb
+
+    result = verb(file, phase=phase, prompt_class=class_, layers=layer or (), drop_bound=bound, step_tokens=step)
+    show(result, "routing_report", how)
+
+
+@routing.command("drift", short_help="How far the use of experts moved between two files.")
+def drift(
+    a: Annotated[str, typer.Argument(metavar="A", help=FILE_HELP)],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same model under other prompts, precision or engine.")],
+    bound: Annotated[
+        str | None, typer.Option("--bound", help="Largest Jensen-Shannon distance that passes, 0 to 1: 0.1.")
+    ] = None,
+    phase: Phase = "all",
+    class_: Class = None,
+    layer: Layers = None,
+    format: Format = "table",  # noqa: A002 - the option's name
+    json: Json = False,
+    output: Output = None,
+    quiet: Quiet = False,
+    color: Color = "auto",
+) -> int:
+    """How far the use of experts has moved from A to B, layer by layer, beyond the noise.
+
+    Of two captures of the same prompts also how many tokens have the same experts.
+    Exit 1 where a layer moved beyond --bound, 3 where too few tokens were seen to tell.
+
+    \b
+    $ moeplan routing drift last-week.yaml today.yaml --bound 0.1
+    $ moeplan routing drift bf16.jsonl fp8.jsonl
+    """  # noqa: D301 - \b is the character that keeps lines apart in help
+    how = showing(format, json=json, output=output, quiet=quiet, color=color)
+    from moeplan.routing.drift import drift as verb
+
+    most = None if bound is None else parse_share(bound, "--bound")
+    result = verb(a, b, bound=most, phase=phase, prompt_class=class_, layers=layer or ())
+    show(result, "routing_drift", how)
+    if result.passed is None:
+        return EXIT_UNKNOWN
+    return EXIT_DONE if result.passed else EXIT_FINDINGS
+
+
+@routing.command("place", short_help="Which rank holds which experts, by their load.")
+def place(
+    file: File,
+    ranks: Annotated[int, typer.Option("--ranks", "-r", min=1, help="Ranks that share the experts (EP).")],
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Hosts that the ranks are on.", show_default=True)] = 1,
+    redundant: Annotated[
+        int, typer.Option("--redundant", min=0, help="Further copies of busy experts, over all ranks.")
+    ] = 0,
+    groups: Annotated[
+        int | None, typer.Option("--groups", help="Groups of the router (n_group); else as the model has them.")
+    ] = None,
+    kept_groups: Annotated[
+        int | None, typer.Option("--kept-groups", help="Groups that a token keeps (topk_group).")
+    ] = None,
+    live: Annotated[
+        str | None, typer.Option("--live", metavar="FILE", help="Other counts, to judge the placement by.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The model, for the memory of the copies.", autocompletion=model_names),
+    ] = None,
+    quant: Annotated[
+        str | None, typer.Option("--quant", help="Weight format of the model, as estimate takes it.")
+    ] = None,
+    phase: Phase = "all",
+    class_: Class = None,
+    layer: Layers = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
+    format: Format = "table",  # noqa: A002 - the option's name
+    json: Json = False,
+    output: Output = None,
+    profiles: Profiles = None,
+    quiet: Quiet = False,
+    color: Color = "auto",
+) -> None:
+    """Which rank holds which experts, by their load: before, after, and what copies cost.
+
+    \b
+    $ moeplan routing place profile.yaml --ranks 8
+    $ moeplan routing place profile.yaml --ranks 32 --nodes 4 --redundant 32 --model deepseek-v3
+    $ moeplan routing place monday.yaml --ranks 8 --redundant 8 --live tuesday.yaml
+    """  # noqa: D301 - \b is the character that keeps lines apart in help
+    how = showing(format, json=json, output=output, quiet=quiet, color=color)
+    from moeplan.routing.placing import place as verb
+
+    result = verb(
+        file,
+        ranks=ranks,
+        nodes=nodes,
+        redundant=redundant,
+        groups=groups,
+        kept_groups=kept_groups,
+        live=live,
+        model=model,
+        quant=quant,
+        phase=phase,
+        prompt_class=class_,
+        layers=layer or (),
+        offline=offline,
+        profiles=profiles or (),
+    )
+    show(result, "routing_placement", how)
+
+
+@routing.command("profile", short_help="Any file folded to a profile, to be kept.")
+def profile(
+    file: File,
+    output: DataFile,
+    format: Format = "table",  # noqa: A002 - the option's name
+    json: Json = False,
+    quiet: Quiet = False,
+    color: Color = "auto",
+) -> None:
+    """Any file of routing folded to a profile: counts and curves, for `estimate --routing` and to be kept.
+
+    \b
+    $ moeplan routing profile capture.jsonl -o profile.yaml
+    """  # noqa: D301 - typer reads the character, not the escape
+    how = showing(format, json=json, output=None, quiet=quiet, color=color)
+    from moeplan.routing.profiling import profile as verb
+
+    show(verb(file, output=output), "routing_written", how)
