@@ -76,7 +76,9 @@ def plan(
     ] = None,
     emit: Annotated[
         str | None,
-        typer.Option("--emit", help="Print the best plan as a deployment file: k8s, compose or vllm-yaml."),
+        typer.Option(
+            "--emit", help="Print the best plan as a deployment file: k8s, compose or vllm-yaml; in --json beside it."
+        ),
     ] = None,
     revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
@@ -134,13 +136,14 @@ def plan(
         file=file,
         profiles=profiles or (),
     )
-    if result.deployment is not None:
+    if result.deployment is not None and how.format != "json":
         write_out(result.deployment.text, how)
     else:
         show(result, "plan", how)
     if result.best is not None:
         return EXIT_DONE
-    return EXIT_UNKNOWN if result.unmeasured else EXIT_FINDINGS
+    # Where no card could be looked at, or no time of one is known, nothing was found out.
+    return EXIT_UNKNOWN if result.unmeasured or not result.searched.cards else EXIT_FINDINGS
 
 
 def _listed(values: list[str] | None) -> tuple[str, ...]:

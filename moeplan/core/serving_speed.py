@@ -258,7 +258,7 @@ def _extrapolated(stages: Sequence[StepModel], load: ServedLoad, decode: StepTim
         ("ranks", ranks, MEASURED_RANKS),
     )
     told = [
-        f"{name} {value:g} (measured: {low} to {high})"
+        f"{name} {value:,.0f} (measured: {low:,} to {high:,})"
         for name, value, (low, high) in ranges
         if not low <= value <= high
     ]

@@ -59,20 +59,21 @@ class Assembly:
     ) -> Pool:
         """Replicas of one layout."""
         answer = cell.answer(fold, sequences)
-        verdict, launch = answer.verdict, self.launch(cell, answer, fold.layout, sequences)
+        layout = cell.question(fold, sequences).deployment.layout  # with the nodes that the card's machines make of it
+        verdict, launch = answer.verdict, self.launch(cell, answer, layout, sequences)
         assert verdict.headroom_bytes is not None
         assert verdict.headroom_low_bytes is not None
         assert verdict.worst_rank is not None
         pool = Pool(
             role,
             replicas,
-            _layout(fold.layout, answer),
+            _layout(layout),
             sequences,
             verdict.headroom_bytes,
             verdict.headroom_low_bytes,
             verdict.worst_rank,
             verdict.certain,
-            _capacity(answer, fold.layout),
+            _capacity(answer, layout),
             launch_words(launch),
         )
         self._launches[pool] = launch
@@ -171,10 +172,9 @@ def _speed(speed: ServingSpeed, replicas: int, gpus: int) -> PlannedSpeed:
     )
 
 
-def _layout(layout: Layout, answer: Answer) -> PlannedLayout:
-    used = answer.layout
+def _layout(layout: Layout) -> PlannedLayout:
     return PlannedLayout(
-        layout.tp, layout.pp, layout.dp, layout.ep, layout.dp_attention, layout.num_gpus, used.num_nodes
+        layout.tp, layout.pp, layout.dp, layout.ep, layout.dp_attention, layout.num_gpus, layout.num_nodes
     )
 
 

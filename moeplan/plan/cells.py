@@ -133,3 +133,13 @@ def speeds_of(known: Timed, sequences: int, workload: Workload) -> Speeds:
             if figure.value > limit_s:
                 misses.append(name if alone else f"{each.name}: {name}")
     return Speeds(speed, tuple(misses), over)
+
+
+def keeping_up(speeds: Speeds, replicas: int, workload: Workload) -> Speeds:
+    """The same with the miss `rate` where so many replicas answer fewer requests than come in."""
+    if workload.arrival_per_s is None:
+        return speeds
+    answered = speeds.speed.output_tokens_per_s.value * replicas / workload.mean_output_tokens
+    if answered >= workload.arrival_per_s * (1 - 1e-9):
+        return speeds
+    return speeds._replace(misses=(*speeds.misses, "rate"), over=max(speeds.over, workload.arrival_per_s / answered))

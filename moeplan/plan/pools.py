@@ -27,8 +27,8 @@ from moeplan.plan.folds import Fold
 MOST_LOAD = 0.7
 """Of a prefill replica: at this load a prompt waits as long again as it takes, and above it queues grow fast. Assumed."""
 NETWORK_BYTES_PER_S = 50e9
-"""Of each GPU: 400 Gb/s, the network cards of nodes with H100, H200 and B200 (facts on routing, section 5: 50 GB/s).
-Assumed for every card; achieved 58 GB/s with NVLink's part, 39 to 48 across nodes."""
+"""Of each GPU: 400 Gb/s, the network cards of nodes with H100, H200 and B200 (deepseek-ai/DeepEP README: CX7, 50 GB/s).
+Assumed for every card."""
 SERVERS = ("vllm", "sglang", "trtllm")
 """Engines that serve prefill and decode apart."""
 MOST_PREFILL_LAYOUTS = 6

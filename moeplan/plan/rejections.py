@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from moeplan.core.units import duration
+from moeplan.core.units import duration, per_second
 from moeplan.core.workload import Workload
 from moeplan.plan.cards import Card, LeftOut
 from moeplan.plan.result import Rejected, Term
-from moeplan.plan.search import STAGES, Option, Reached
+from moeplan.plan.search import STAGES, Option, Reached, lies_on
 
 ORDER: tuple[Term, ...] = (
-    "beaten", "tpot", "ttft", "speed", "memory", "cache", "weights", "engine", "price", "profile",
+    "beaten", "rate", "tpot", "ttft", "speed", "memory", "cache", "weights", "engine", "price", "profile",
 )  # fmt: skip
 """Those that came farthest first."""
 
@@ -52,7 +52,7 @@ def _by_folds(card: Card, by_gpus: Mapping[int, Sequence[Option]]) -> tuple[Term
         for count, options in by_gpus.items()
         if count <= card.max_gpus
         for option in options
-        if option.fold.layout.tp <= card.node_gpus
+        if lies_on(card, option)
     ]
     if not mine:
         return "engine", ""
@@ -81,6 +81,8 @@ def _words(term: Term, told: str, workload: Workload, axis: str) -> str:
         case "tpot":
             limit = f" of {duration(workload.tpot_s)}" if workload.tpot_s else ""
             return f"fits, and tokens come slower than the limit{limit}"
+        case "rate":
+            return f"fits, and answers fewer than the {per_second(workload.arrival_per_s or 0)} requests per second that come in"
         case "beaten":
             return f"others do it for no more {axis}, as fast or nearly so"
         case "engine":

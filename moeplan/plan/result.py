@@ -25,6 +25,7 @@ Term = Literal[
     "speed",
     "ttft",
     "tpot",
+    "rate",
     "beaten",
     "kept",
 ]
@@ -39,6 +40,7 @@ memory   room for both, and not for what the engine keeps beside them
 speed    it fits, and no kernel of such a device, or no link of such a group, was measured
 ttft     it fits, and prompts wait longer than allowed for their first token
 tpot     it fits, and tokens come slower than allowed
+rate     it fits, and fewer requests are answered than come in
 beaten   it does all that is asked, and another does it for no more and no slower
 kept     it is among the plans that are shown
 """

@@ -10,7 +10,7 @@ from moeplan.core.expert_use import ExpertUse
 from moeplan.core.hardware import Hardware
 from moeplan.core.model import Remark
 from moeplan.core.step_bytes import StepReads
-from moeplan.core.units import duration, gib
+from moeplan.core.units import duration, gib, per_second
 from moeplan.core.workload import Workload
 from moeplan.plan.assembly import Assembly
 from moeplan.plan.cards import Card, LeftOut
@@ -23,7 +23,7 @@ from moeplan.plan.pools import Apart, apart
 from moeplan.plan.questions import Questions
 from moeplan.plan.rejections import rejections
 from moeplan.plan.result import Fallback, Plan, RankBy, Rejected
-from moeplan.plan.search import STAGES, WORTH, Candidate, Option, Search, option_of, options
+from moeplan.plan.search import STAGES, WORTH, Candidate, Option, Search, lies_on, option_of, options
 
 Folded = tuple[str, Format, Fold]
 
@@ -146,6 +146,10 @@ class Run:
                     told.append(
                         f"{name} {duration(figure.value_s)}, {figure.value_s / limit_s:.2f} times the limit of {duration(limit_s)}"
                     )
+            if "rate" in closest.speeds.misses:
+                answered = plan.speed.output_tokens_per_s.value / self.workload.mean_output_tokens
+                come_in = per_second(self.workload.arrival_per_s or 0)
+                told.append(f"{per_second(answered)} requests per second are answered, and {come_in} come in")
             return plan, "; ".join(told) or f"it misses {', '.join(closest.speeds.misses)}"
         return self._fullest(assembly)
 
@@ -158,7 +162,7 @@ class Run:
                     continue
                 for option in found:
                     over = option.needed_bytes - card.memory.bytes
-                    if option.fold.layout.tp <= card.node_gpus and (least is None or over < least[0]):
+                    if lies_on(card, option) and (least is None or over < least[0]):
                         least = over, card, option
         if least is None:
             return None, None
@@ -257,5 +261,9 @@ def _why(search: Search) -> str:
     found = next(iter(search.reached.values()), None)
     if found is None:
         return "it does not fit"
-    late = {"ttft": "its first tokens come too late", "tpot": "its tokens come too slowly"}
+    late = {
+        "ttft": "its first tokens come too late",
+        "tpot": "its tokens come too slowly",
+        "rate": "it answers fewer requests than come in",
+    }
     return late.get(STAGES[found.stage]) or found.told or "it does not fit"

@@ -18,13 +18,17 @@ from moeplan.core.expert_use import ExpertUse
 from moeplan.core.workload import Workload
 from moeplan.estimate.result import MEMORY_REASONS
 from moeplan.plan.cards import Card
-from moeplan.plan.cells import Cell, Speeds
+from moeplan.plan.cells import Cell, Speeds, keeping_up
 from moeplan.plan.folds import Fold
 from moeplan.plan.formats import Format, runs
 from moeplan.plan.result import Term
 
 WORTH = 0.95
 """A plan that costs more is worth showing where its tokens come in less than this share of the time."""
+
+
+ONE_MACHINE = "llamacpp"
+"""An engine whose server does not reach beyond its machine."""
 
 
 class Option(NamedTuple):
@@ -36,6 +40,8 @@ class Option(NamedTuple):
     needed_bytes: int
     num_gpus: int
     replicas: int
+    serving: int
+    """Replicas that serve: all but those that are spare."""
     sequences: int
     """Of one replica."""
     engine: str
@@ -73,7 +79,7 @@ class Reached(NamedTuple):
     told: str
 
 
-STAGES: tuple[Term, ...] = ("engine", "weights", "cache", "memory", "speed", "ttft", "tpot", "beaten", "kept")
+STAGES: tuple[Term, ...] = ("engine", "weights", "cache", "memory", "speed", "ttft", "tpot", "rate", "beaten", "kept")
 
 
 def options(
@@ -104,9 +110,19 @@ def option_of(engine: str, form: Format, fold: Fold, concurrency: int, replicas:
     # Stages work on parts of a batch, of which each reads the experts and the cache of its own.
     part = sequences // min(fold.layout.pp, sequences)
     return Option(
-        fold.read_bytes(part), fold.read_bytes(1), fold.needed_bytes(in_group), fold.layout.num_gpus * replicas, replicas,
+        fold.read_bytes(part), fold.read_bytes(1), fold.needed_bytes(in_group), fold.layout.num_gpus * replicas, replicas, replicas - spare,
         sequences, engine, form, fold,
     )  # fmt: skip
+
+
+def lies_on(card: Card, option: Option) -> bool:
+    """Whether a layout goes on a card's machines in a format that it runs, memory aside.
+
+    Tensor-parallel ranks stay within a node, and so do all devices of a llama.cpp server.
+    """
+    layout = option.fold.layout
+    together = layout.num_gpus if option.engine == ONE_MACHINE else layout.tp
+    return together <= card.node_gpus and runs(card.hardware, option.format.name)
 
 
 class Search:
@@ -204,7 +220,7 @@ class Search:
                 if option.needed_bytes <= card.memory.high_bytes:
                     self._came(card, bar.term, "")
                 break
-            if not self._could(card, option):
+            if not lies_on(card, option) or option.needed_bytes > card.memory.high_bytes:
                 continue
             cell = self._cell(card, option.engine, option.format)
             if cell is not None:
@@ -227,6 +243,7 @@ class Search:
         """The option with its speed, if that keeps the bar and all limits."""
         self.evaluated += 1
         speeds = cell.speeds(option.fold, option.sequences, self.workload, self.use)
+        speeds = keeping_up(speeds, option.serving, self.workload)
         if speeds.speed.tpot_s.value >= bar.below_s:
             self._came(cell.card, bar.term, "")
             return None
@@ -238,19 +255,13 @@ class Search:
 
     def _late(self, found: Candidate) -> None:
         """It misses a limit."""
-        term: Term = "ttft" if all(each.endswith("ttft") for each in found.speeds.misses) else "tpot"
+        missed = {each.rpartition(" ")[2] for each in found.speeds.misses}
+        term: Term = "tpot" if "tpot" in missed else "ttft" if "ttft" in missed else "rate"
         self._came(found.cell.card, term, "")
         if self._heeds or (self.closest is not None and found.speeds.over >= self.closest.speeds.over):
             return
         if self._fits(found.cell, found.option):
             self.closest = found
-
-    def _could(self, card: Card, option: Option) -> bool:
-        """The comparisons that need no more than a fold."""
-        fold = option.fold
-        if fold.layout.tp > card.node_gpus or not runs(card.hardware, option.format.name):
-            return False
-        return option.needed_bytes <= card.memory.high_bytes
 
     def _decode_s(self, cell: Cell, option: Option, sequences: int, axis: float) -> float | None:
         """Seconds of a step of decode of so many sequences, remembered; None where they are not known."""

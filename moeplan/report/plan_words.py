@@ -22,6 +22,7 @@ RANKINGS = {
 }
 TERMS: dict[Term, str] = {
     "beaten": "beaten",
+    "rate": "requests per second",
     "tpot": "time per token",
     "ttft": "time to first token",
     "speed": "speed",

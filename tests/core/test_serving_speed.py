@@ -261,7 +261,7 @@ def test_every_model_of_the_catalogue_has_a_speed(name: str) -> None:
 
 def test_what_is_not_modelled_is_said() -> None:
     told = serving_speed(stages("qwen3-next-80b-a3b-instruct"), ServedLoad(500, 100, 9000, 8192)).extrapolated
-    for word in ("concurrency 500", "input length 100", "output length 9000", "states of recurrent layers"):
+    for word in ("concurrency 500", "input length 100", "output length 9,000", "states of recurrent layers"):
         assert any(word in each for each in told), word
     assert any("an indexer's scan" in each for each in serving_speed(stages("deepseek-v3.2", tp=8), LOAD).extrapolated)
     assert any("card nvidia-l40s" in each for each in serving_speed(stages("qwen3-8b", "l40s"), LOAD).extrapolated)
