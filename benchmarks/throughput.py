@@ -96,11 +96,12 @@ class Outcome(NamedTuple):
 
 def outcomes() -> list[Outcome]:
     """Every run, in the order of the file."""
-    return [Outcome(run, serving_speed(stages, load)) for run, stages, load in _asked()]
+    return [Outcome(run, serving_speed(stages, load)) for run, stages, load in asked_runs()]
 
 
 @lru_cache(maxsize=1)
-def _asked() -> tuple[tuple[Run, tuple[StepModel, ...], ServedLoad], ...]:
+def asked_runs() -> tuple[tuple[Run, tuple[StepModel, ...], ServedLoad], ...]:
+    """Every run with the replica and the load that it asks for, in the order of the file."""
     with POINTS.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     found = []
@@ -118,11 +119,12 @@ def _asked() -> tuple[tuple[Run, tuple[StepModel, ...], ServedLoad], ...]:
             float(row["ttft_ms"]) / 1e3,
             float(row["tpot_ms"]) / 1e3,
         )
-        found.append((run, _stages(run, row["engine_version"]), ServedLoad(users, prompt, answer, STEP_TOKENS)))
+        found.append((run, stages_of(run, row["engine_version"]), ServedLoad(users, prompt, answer, STEP_TOKENS)))
     return tuple(found)
 
 
-def _stages(run: Run, version: str) -> tuple[StepModel, ...]:
+def stages_of(run: Run, version: str) -> tuple[StepModel, ...]:
+    """A replica of a run, each pipeline stage its slowest rank."""
     name, format_of = STAND_INS.get(run.model, (run.model, run.model))
     spec = find_model(name).spec
     quantisation = find_model(format_of).quantisation or Quantisation("bf16", BY_DTYPE[spec.dtype])
@@ -165,7 +167,7 @@ def fitted_layer_s(runs: Sequence[int]) -> float:
 @lru_cache(maxsize=4096)
 def _ttft_off(number: int, layer_s: float) -> float:
     """Logarithm of measured over predicted."""
-    run, stages, load = _asked()[number]
+    run, stages, load = asked_runs()[number]
     kept = model_of.PROMPT_LAYER_S
     try:
         model_of.PROMPT_LAYER_S = layer_s
@@ -186,7 +188,7 @@ def width_of(offs: Sequence[float], own: Sequence[Sides]) -> float:
 
 def left_out() -> list[list[int]]:
     """Numbers of the runs of each model."""
-    models = [run.model for run, _, _ in _asked()]
+    models = [run.model for run, _, _ in asked_runs()]
     return [[at for at, each in enumerate(models) if each == model] for model in dict.fromkeys(models)]
 
 
@@ -212,7 +214,7 @@ class LeftOut(NamedTuple):
 def leave_one_model_out() -> list[LeftOut]:
     """For every run."""
     found: dict[int, LeftOut] = {}
-    everyone = range(len(_asked()))
+    everyone = range(len(asked_runs()))
     shown = outcomes()
     for group in left_out():
         others = [number for number in everyone if number not in group]

@@ -50,6 +50,8 @@ class GateSkew(NamedTuple):
     growth: float = SEQUENCE_GROWTH
     """Exponent b of distinct experts over neighbouring tokens."""
     basis: Literal["assumed", "stated"] = "assumed"
+    growth_why: str = ""
+    """Where the growth comes from, where it is not the default."""
 
     def doubled(self) -> GateSkew:
         """Twice as uneven."""

@@ -210,7 +210,7 @@ def estimate(
         from moeplan.estimate.speed import timed
         from moeplan.sources.expert_uses import read_use
 
-        use = read_use(loaded.spec, routing, skew, notes)
+        use = read_use(loaded.spec, routing, skew, notes, model=loaded.id, folders=folders)
         question, times = timed(question, load_asked, notes, use)
         if load_asked.concurrency is None:
             origins["concurrency"] = "inferred"

@@ -9,7 +9,7 @@ from moeplan.core.capacity import largest
 from moeplan.core.deployment import Settings
 from moeplan.core.errors import InputError, UnknownError
 from moeplan.core.exchange import Way
-from moeplan.core.expert_use import LIGHT, ExpertUse
+from moeplan.core.expert_use import LIGHT, ExpertUse, GateSkew
 from moeplan.core.model import Remark
 from moeplan.core.serving_speed import Figure, ServedLoad, ServingSpeed, serving_speed
 from moeplan.core.step_time import StepModel, StepTime
@@ -218,7 +218,10 @@ def _speed(question: Question, known: Timed, workload: Workload, answer: Answer,
 
 def _skew(use: ExpertUse) -> Skew:
     whys = {"assumed": SKEW_WHY, "stated": "as stated", "measured": "counts of the routing profile, layer by layer"}
-    return Skew(use.exponent, use.growth, use.basis, whys[use.basis])
+    why = whys[use.basis]
+    if isinstance(use, GateSkew) and use.growth_why:
+        why += f"; {use.growth_why}"
+    return Skew(use.exponent, use.growth, use.basis, why)
 
 
 def _of_class(of: RequestClass, known: Timed, concurrency: int, workload: Workload) -> ClassSpeed:

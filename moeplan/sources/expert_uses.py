@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,47 +11,110 @@ from moeplan.core.errors import InputError
 from moeplan.core.expert_use import LIGHT, ExpertUse, GateSkew, MeasuredUse
 from moeplan.core.model import ModelSpec, MoeFfn, Remark
 
-if TYPE_CHECKING:  # only who brings a routing file pays for reading it
+if (
+    TYPE_CHECKING
+):  # only who brings a routing file pays for reading it, and only a model with routed experts asks for priors
     from moeplan.core.routing_profile import LayerRouting, RoutingProfile
+    from moeplan.sources.routing_priors import PublishedFigure, RoutingPrior
 
 MOST_SKEW = 4.0
 """An exponent at which one expert has nearly all."""
 
 
-def read_use(spec: ModelSpec, routing: str | Path | None, skew: float | None, notes: list[Remark]) -> ExpertUse:
+def read_use(
+    spec: ModelSpec,
+    routing: str | Path | None,
+    skew: float | None,
+    notes: list[Remark],
+    *,
+    model: str = "",
+    folders: Sequence[str | Path] = (),
+) -> ExpertUse:
     """The use of the experts that `--routing FILE` or `--skew` says, or the light skew; `notes` takes the remarks.
 
-    Raises InputError for both at once, for an absurd skew, for a dense model, and for a profile of another model.
+    What was published of the `model` of that id (in `folders` of profiles, or built in) takes the place of the default growth.
+    Its skew is told in a note and not taken. Raises InputError for both options at once, for an absurd skew, for a dense
+    model, and for a profile of another model.
     """
     if routing is not None and skew is not None:
         raise InputError(
             f"--routing {routing} and --skew {skew:g} both say how experts are used", hint="leave one of them out"
         )
-    if skew is not None:
-        if not 0 <= skew <= MOST_SKEW:
-            raise InputError(f"--skew {skew:g} must be from 0 (even) to {MOST_SKEW:g}", hint="0.3 is light, 0.7 heavy")
-        return GateSkew(skew, basis="stated")
+    if skew is not None and not 0 <= skew <= MOST_SKEW:
+        raise InputError(f"--skew {skew:g} must be from 0 (even) to {MOST_SKEW:g}", hint="0.3 is light, 0.7 heavy")
+    prior = published_of(spec, model, folders)
     if routing is None:
-        return LIGHT
+        use = LIGHT if skew is None else GateSkew(skew, basis="stated")
+        return use if prior is None else _with_prior(use, prior, model, notes)
     from moeplan.sources.routing_files import read_routing
 
     profile = read_routing(Path(routing))
     layers = _held_against(spec, profile, routing)
     notes.append(Remark("routing-profile", "info", _told(profile, layers, routing)))
-    return measured_use(profile, layers)
+    growth = SEQUENCE_GROWTH
+    if prior is not None and prior.growth is not None and not any(len(layer.in_sequence) > 1 for layer in layers):
+        growth = prior.growth.value
+        notes.append(Remark("routing-published", "info", _growth_told(prior, prior.growth, model)))
+    return measured_use(profile, layers, growth)
 
 
-def measured_use(profile: RoutingProfile, layers: tuple[LayerRouting, ...]) -> MeasuredUse:
-    """Counts of layers as shares of tokens, and the laws that fit them."""
+def published_of(spec: ModelSpec, model: str, folders: Sequence[str | Path] = ()) -> RoutingPrior | None:
+    """What was published of the routing of a model of that id, if its router has the same shape; None for a dense one."""
+    shapes = {
+        (ffn.num_experts, ffn.experts_per_token)
+        for layer in spec.layers
+        for ffn in layer.ffns
+        if isinstance(ffn, MoeFfn)
+    }
+    if not shapes or not model:
+        return None
+    from moeplan.sources.routing_priors import prior_of
+
+    prior = prior_of(model, spec.model_type, folders)
+    return prior if prior is not None and (prior.experts, prior.experts_per_token) in shapes else None
+
+
+def _with_prior(use: GateSkew, prior: RoutingPrior, model: str, notes: list[Remark]) -> GateSkew:
+    """The use with the published growth; a published skew is told where none was stated."""
+    if prior.exponent is not None and use.basis == "assumed":
+        told = (
+            f"published of {_whose(prior, model)}: router skew of exponent {_figure(prior.exponent)}; a light skew of "
+            f"{use.exponent:g} is assumed all the same, --skew takes another"
+        )
+        notes.append(Remark("routing-published", "info", told))
+    if prior.growth is None:
+        return use
+    told = _growth_told(prior, prior.growth, model)
+    notes.append(Remark("routing-published", "info", told))
+    return use._replace(growth=prior.growth.value, growth_why=told)
+
+
+def _growth_told(prior: RoutingPrior, growth: PublishedFigure, model: str) -> str:
+    return f"as published of {_whose(prior, model)}, distinct experts of neighbouring tokens grow with exponent {_figure(growth)}"
+
+
+def _whose(prior: RoutingPrior, model: str) -> str:
+    """The model that was published about, and where the one asked for is only of the same base."""
+    return prior.model + (f" (of whose base {model} is another checkpoint)" if prior.is_alike(model) else "")
+
+
+def _figure(figure: PublishedFigure) -> str:
+    return f"{figure.value:g} ({figure.low:g} to {figure.high:g}) on {figure.setting} ({figure.source})"
+
+
+def measured_use(
+    profile: RoutingProfile, layers: tuple[LayerRouting, ...], growth: float = SEQUENCE_GROWTH
+) -> MeasuredUse:
+    """Counts of layers as shares of tokens, and the laws that fit them; `growth` where the profile has no curves of sequences."""
     from statistics import median
 
     from moeplan.core.routing_fit import growth_exponent, zipf_exponent
 
     chosen = round(layers[0].experts_per_token)
     shares = [[count / max(1, layer.tokens) for count in layer.counts] for layer in layers]
-    growths = [growth_exponent(layer.in_sequence).exponent for layer in layers if len(layer.in_sequence) > 1]
+    growths = [growth_exponent(layer.in_sequence, layer.num_experts).exponent for layer in layers if len(layer.in_sequence) > 1]
     exponent = median(zipf_exponent(layer.counts, chosen).exponent for layer in layers)
-    growth = median(growths) if growths else SEQUENCE_GROWTH
+    growth = median(growths) if growths else growth
     return MeasuredUse(shares, chosen, exponent, growth, profile.provenance.source or profile.model)
 
 

@@ -1,6 +1,6 @@
 """Where profiles lie: the user's folders first, then those that come with moeplan.
 
-Each folder may hold `hardware/` and `models/`. In order: folders given with `--profiles`, those in the environment
+Each folder may hold `hardware/`, `models/` and `routing/`. In order: folders given with `--profiles`, those in the environment
 variable `MOEPLAN_PROFILES`, the user's configuration folder, and the built-in ones.
 """
 
@@ -14,7 +14,7 @@ from moeplan.core.errors import InputError
 
 ENVIRONMENT = "MOEPLAN_PROFILES"
 
-Kind = Literal["hardware", "models", "engines", "kernels"]
+Kind = Literal["hardware", "models", "engines", "kernels", "routing"]
 Origin = Literal["option", "environment", "user", "built-in"]
 
 
@@ -71,7 +71,7 @@ def user_folders(kind: Kind, extra_dirs: str | Path | Sequence[str | Path] = ())
             where = "--profiles" if origin == "option" else ENVIRONMENT
             raise InputError(
                 f"{where}: {folder} is not a folder",
-                hint="name a folder that holds hardware/ or models/",
+                hint="name a folder that holds hardware/, models/ or routing/",
             )
         found.append(ProfileFolder(folder / kind, origin))
     own = user_config_folder()
