@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from benchmarks import latency, ops, throughput
+from benchmarks import latency, ops, routing_observed, routing_priors, throughput
 from benchmarks.latency_rows import PROFILES
 from benchmarks.memory import Outcome, not_judged, outcomes, passes, summary, terms
+from moeplan.core.coverage import SEQUENCE_GROWTH_LOW
 from moeplan.core.deployment import version_key
 from moeplan.core.op_set import OPERATIONS
 from moeplan.sources.engine_constants import engine_constants
@@ -83,6 +84,22 @@ THROUGHPUT_DOUBTS = """- The bounds above are judged with constants that have se
 - No run states the tokens of a step; 8,192 are assumed. Ten requests of each user, and all users at once at the
   start, are how the runs' client works; a service whose users come at any time waits less for its first tokens."""
 
+ROUTING = """How moeplan takes routers to use experts where no profile is given (`moeplan/core/coverage.py`), against what was
+published of models and settings by name; sources in `benchmarks/data/routing.csv`. The prediction is the light skew and the growth
+of every model; the band goes from even gates to twice the light skew, and over all growths that were observed. It is not a model's
+prior ([method](method.md#priors-of-routing)), which comes from these same figures. One row has to lie inside: 131 experts in a window
+of 128 tokens. What each row compares: `benchmarks/routing_observed.py`; `python benchmarks/accuracy.py routing` prints this too."""
+
+ROUTING_DOUBTS = """- The window of 128 tokens sets the low end of the band of growths, {low}: the band holds all that was observed,
+  so that row is no test of it. Of the other four models alone it would begin at {others:.2f}, and 131 would lie outside. The default
+  itself, {default:.0f} experts, is far off.
+- A light skew is too light for DeepSeek-R1 without a balancer, gpt-oss-120b, OLMoE on mixed prompts and the least balanced layer of
+  LLaDA-MoE. It stays the default, for errors on the serving runs above are alike without any; a note tells what was published of a
+  model, and `--skew` and `--routing` take what is known better.
+- No one Zipf law gives both the Gini coefficient and the spread of gpt-oss-120b.
+- The balancer's example and the forced skew are arithmetic, not routers. That steps lie on a line over distinct experts is so by the
+  model's own form; its slope, {slope_ms:.2f} ms an expert on a B200, is not held against the published 0.06 ms: its card is not stated."""
+
 NOT_MEASURED = """## Not yet measured
 
 - **TensorRT-LLM**: not yet measured. Its rules are read in its sources; its fixed costs are borrowed from other engines, with wide bands.
@@ -148,6 +165,12 @@ def page(params_agree: tuple[int, int], kv_agree: tuple[int, int]) -> str:
         THROUGHPUT_FITS,
         "\n".join(f"- {line}." for line in throughput.fits()),
         THROUGHPUT_DOUBTS,
+        "## Routing",
+        ROUTING,
+        _table(routing_observed.HEADS, map(routing_observed.cells, routing_observed.outcomes())),
+        routing_observed.summary(routing_observed.outcomes()) + ":",
+        _left_out(),
+        _routing_doubts(),
         NOT_MEASURED.strip(),
     ]
     return "\n\n".join(blocks) + "\n"
@@ -320,6 +343,26 @@ def _pairs() -> str:
         for each in pair
     ]
     return _table([*throughput.HEADS, "measured", "moeplan"], rows)
+
+
+def _routing_doubts() -> str:
+    by_id = {each.row.id: each for each in routing_observed.outcomes()}
+    others = min(
+        found.value for asked in routing_priors.ASKED if asked.growth and routing_observed.BAR not in asked.growth
+        for found in (routing_priors.derived(asked)[1],) if found is not None
+    )  # fmt: skip
+    return ROUTING_DOUBTS.format(
+        low=SEQUENCE_GROWTH_LOW,
+        others=others,
+        default=by_id[routing_observed.BAR].predicted,
+        slope_ms=routing_observed.step_slope_s(by_id["oss-step-linear"].row) * 1e3,
+    )
+
+
+def _left_out() -> str:
+    """Figures that nothing predicts, by the reason."""
+    rows = [(why, str(len(ids)), ", ".join(ids)) for why, ids in routing_observed.unpredicted().items()]
+    return _table(["not predicted, since", "figures", "rows"], rows)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
