@@ -73,10 +73,12 @@ def agreement(
         tokens = mine.prefill_tokens
         both = zip(chosen_masks(header, mine, tokens), chosen_masks(header, theirs, tokens), strict=True)
         for there, (a, b) in zip(sums, both, strict=True):
+            if not any(a) and not any(b):  # a decoder's layer, where no prompt comes
+                continue
             there[0] += tokens
             there[1] += sum(map(eq, a, b))
             there[2] += sum(map(int.bit_count, a))
             there[3] += sum(map(int.bit_count, map(and_, a, b)))
     layers = zip(header.layers, sums, strict=True)
-    found = tuple(LayerAgreement(layer.layer, *there) for layer, there in layers) if prompts else ()
+    found = tuple(LayerAgreement(layer.layer, *there) for layer, there in layers if there[0]) if prompts else ()
     return CaptureAgreement(prompts, others + len(kept), found)

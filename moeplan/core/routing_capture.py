@@ -15,6 +15,9 @@ from moeplan.core.routing_profile import Curve, LayerRouting, Phase, Provenance,
 NO_EXPERT = 65535
 """Fills the places of a token that has fewer experts than the widest layer gives."""
 
+NOT_HERE = 65534
+"""Fills all places of a token that never comes to a layer: decoded tokens in an encoder, prompts in its decoder."""
+
 MOST_EXPERTS = 4096
 MOST_LAYERS = 1024
 MOST_CLASSES = 32
@@ -82,7 +85,8 @@ class CapturedPrompt(NamedTuple):
     decode_tokens: int
     """Tokens that were run one at a time, after the prompt."""
     experts: bytes = b""
-    """Logical experts, uint16 little endian [tokens, layers, K], prefill first; `NO_EXPERT` where a token has fewer.
+    """Logical experts, uint16 little endian [tokens, layers, K], prefill first; `NO_EXPERT` where a token has fewer,
+    `NOT_HERE` where a phase never comes to a layer.
 
     What the router chose: a choice that a capacity cuts stands here, and is counted in `dropped`.
     """
@@ -133,6 +137,7 @@ class RoutingFold:
         flat = _unpacked(prompt.experts)
         of_class = self._classes[prompt.prompt_class]
         row = len(header.layers) * header.places
+        here = [0] * len(header.layers)
         spans: tuple[tuple[Phase, int, int], ...] = (
             ("prefill", 0, prompt.prefill_tokens),
             ("decode", prompt.prefill_tokens, tokens),
@@ -141,14 +146,16 @@ class RoutingFold:
             if first == end:
                 continue
             sums = self._phases[phase]
-            sums.tokens += end - first
-            of_class.tokens += end - first
             for place, layer in enumerate(header.layers):
                 start = first * row + place * header.places
                 columns = [flat[start + k : end * row : row] for k in range(header.places)]
+                if flat[start] == NOT_HERE:
+                    _check_absent(layer, columns)
+                    continue
                 seen = _seen(layer, columns)
                 sums.layers[place].add(seen)
                 of_class.layers[place].add(seen)
+                here[place] += end - first
         # A decode step holds one token of a sequence, which no capacity cuts: what was cut was cut in the prompt.
         of_phase = self._phases["prefill" if prompt.prefill_tokens else "decode"]
         for sums in (of_phase, of_class):
@@ -156,13 +163,14 @@ class RoutingFold:
                 sums.layers[place].dropped += dropped
         for place, share in enumerate(prompt.margins or ()):
             if share is not None:
-                of_class.layers[place].ties += share * tokens
-                of_class.layers[place].judged += tokens
+                of_class.layers[place].ties += share * here[place]
+                of_class.layers[place].judged += here[place]
         self._sample(prompt, tokens)
         self.sequences += 1
 
     def profile(self) -> RoutingProfile:
-        """All that was added. Phases without tokens are absent; near ties are known for both phases together alone."""
+        """All that was added. Phases without tokens are absent, and of a phase those layers that none of its tokens comes to.
+        Near ties are known for both phases together alone."""
         header = self.header
         layers: dict[Phase, tuple[LayerRouting, ...]] = {}
         everything = _Sums(header)
@@ -170,7 +178,7 @@ class RoutingFold:
             everything.take(sums)
         layers["all"] = everything.folded(header, self._samples.get("all"))
         for phase, sums in self._phases.items():
-            if sums.tokens:
+            if any(layer.tokens for layer in sums.layers):
                 layers[phase] = sums.folded(header, self._samples.get(phase))
         classes = {name: sums.folded(header, self._class_samples[name]) for name, sums in sorted(self._classes.items())}
         notes = list(self._problems)
@@ -262,6 +270,7 @@ def chosen_masks(header: CaptureHeader, prompt: CapturedPrompt, tokens: int) -> 
 class _Seen(NamedTuple):
     """One layer of one sequence and phase."""
 
+    tokens: int
     counts: Counter[int]
     windows: list[tuple[int, int]]
     kept: list[tuple[int, int]]
@@ -287,7 +296,12 @@ def _seen(layer: CapturedLayer, columns: Sequence["array[int]"]) -> _Seen:
         earlier = masks[:-distance]
         both = sum(map(int.bit_count, map(and_, earlier, masks[distance:])))
         kept.append((sum(map(int.bit_count, earlier)), both))
-    return _Seen(counts, windows, kept)
+    return _Seen(len(masks), counts, windows, kept)
+
+
+def _check_absent(layer: CapturedLayer, columns: Sequence["array[int]"]) -> None:
+    if any(column.count(NOT_HERE) != len(column) for column in columns):
+        raise ValueError(f"layer {layer.layer}: some tokens of a phase come to it, and some never do")
 
 
 def _masks(layer: CapturedLayer, columns: Sequence["array[int]"]) -> list[int]:
@@ -302,9 +316,10 @@ def _masks(layer: CapturedLayer, columns: Sequence["array[int]"]) -> list[int]:
 class _LayerSums:
     """What is added up of one layer."""
 
-    __slots__ = ("counts", "dropped", "judged", "kept", "of", "ties", "windows")
+    __slots__ = ("counts", "dropped", "judged", "kept", "ties", "tokens", "windows")
 
     def __init__(self, num_experts: int) -> None:
+        self.tokens = 0
         self.counts = array("Q", bytes(8 * num_experts))
         self.windows = [[0, 0] for _ in WINDOWS]
         self.kept = [[0, 0] for _ in DISTANCES]
@@ -313,12 +328,14 @@ class _LayerSums:
         self.judged = 0
 
     def add(self, seen: _Seen) -> None:
+        self.tokens += seen.tokens
         for expert, count in seen.counts.items():
             self.counts[expert] += count
         _add_pairs(self.windows, seen.windows)
         _add_pairs(self.kept, seen.kept)
 
     def take(self, other: "_LayerSums") -> None:
+        self.tokens += other.tokens
         self.counts = array("Q", map(int.__add__, self.counts, other.counts))
         _add_pairs(self.windows, other.windows)
         _add_pairs(self.kept, other.kept)
@@ -334,14 +351,12 @@ def _add_pairs(sums: list[list[int]], more: Iterable[Sequence[int]]) -> None:
 
 
 class _Sums:
-    """What is added up of a phase or a class: tokens, and each layer."""
+    """What is added up of a phase or a class: each layer."""
 
     def __init__(self, header: CaptureHeader) -> None:
-        self.tokens = 0
         self.layers = [_LayerSums(layer.num_experts) for layer in header.layers]
 
     def take(self, other: "_Sums") -> None:
-        self.tokens += other.tokens
         for mine, theirs in zip(self.layers, other.layers, strict=True):
             mine.take(theirs)
 
@@ -351,8 +366,8 @@ class _Sums:
             LayerRouting(
                 layer=layer.layer,
                 num_experts=layer.num_experts,
-                experts_per_token=sum(sums.counts) / self.tokens if self.tokens else float(layer.experts_per_token),
-                tokens=self.tokens,
+                experts_per_token=sum(sums.counts) / sums.tokens,
+                tokens=sums.tokens,
                 counts=tuple(sums.counts),
                 in_sequence=tuple(
                     (float(n), distinct / number)
@@ -365,6 +380,7 @@ class _Sums:
                 dropped=sums.dropped,
             )
             for layer, sums, curve in zip(header.layers, self.layers, across, strict=True)
+            if sums.tokens
         )
 
 
@@ -404,10 +420,13 @@ class _Reservoir:
         curves: list[Curve] = []
         for place, layer in enumerate(header.layers):
             bits, start, end = _bits(layer.num_experts), place * header.places, (place + 1) * header.places
-            masks = [[_mask(bits, flat[start:end]) for flat in rows] for rows in flats]
+            masks = [
+                [None if flat[start] == NOT_HERE else _mask(bits, flat[start:end]) for flat in rows] for rows in flats
+            ]
             sums = [[0, 0] for _ in WINDOWS]
             for drawn in rounds:
-                _add_pairs(sums, distinct_by_windows([masks[sequence][token] for sequence, token in drawn]))
+                found = [masks[sequence][token] for sequence, token in drawn]
+                _add_pairs(sums, distinct_by_windows([mask for mask in found if mask is not None]))
             curves.append(
                 tuple(
                     (float(n), distinct / number) for n, (number, distinct) in zip(WINDOWS, sums, strict=True) if number

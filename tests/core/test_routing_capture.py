@@ -17,6 +17,7 @@ from moeplan.core.coverage import distinct_kept, distinct_uniform
 from moeplan.core.routing_capture import (
     DISTANCES,
     NO_EXPERT,
+    NOT_HERE,
     WINDOWS,
     CapturedLayer,
     CapturedPrompt,
@@ -240,3 +241,22 @@ def test_memory_does_not_grow_with_tokens() -> None:
     finally:
         tracemalloc.stop()
     assert held[1] < held[0] * 1.02
+
+
+def test_layers_that_a_phase_never_comes_to_have_no_tokens_of_it() -> None:
+    # Two layers of an encoder-decoder model: the prompt's tokens come to the first alone, decoded ones to the second.
+    absent = [NOT_HERE, NOT_HERE, NOT_HERE]
+    rows: Rows = [[[0, 1], absent], [[0, 2], absent], [absent, [5]], [absent, [6]], [absent, [6]]]
+    fold = RoutingFold(HEADER)
+    fold.add(prompt(1, rows, 2)._replace(margins=(0.5, 0.0), dropped=(1, 0)))
+    found = fold.profile().layers
+    assert [layer.layer for layer in found["prefill"]] == [1]
+    assert [layer.layer for layer in found["decode"]] == [2]
+    encoder, decoder = found["all"]
+    assert (encoder.tokens, encoder.experts_per_token, encoder.dropped, encoder.near_ties) == (2, 2.0, 1, 0.5)
+    assert (decoder.tokens, decoder.experts_per_token, decoder.counts[6]) == (3, 1.0, 2)
+    assert encoder.across[0] == (1.0, 2.0)  # no token counts that never came
+    assert decoder.across[0] == (1.0, 1.0)
+    assert decoder.overlap[0] == (1.0, 0.5)
+    with pytest.raises(ValueError, match="layer 1: some tokens of a phase come to it, and some never do"):
+        RoutingFold(HEADER).add(prompt(1, [[absent, [5]], [[0, 1], [5]]], 2))
