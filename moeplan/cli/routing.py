@@ -25,7 +25,60 @@ Class = Annotated[str | None, typer.Option("--class", help="Only this class of p
 Layers = Annotated[
     list[str] | None, typer.Option("--layer", metavar="LAYERS", help="Only these layers: 3, 10-20; may be repeated.")
 ]
+KINDS = "sglang, vllm, trtllm, imatrix or returned"
 DataFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")]
+
+
+@routing.command("import", short_help="What an engine wrote of its routing, as counts.")
+def import_(
+    dump: Annotated[
+        str, typer.Argument(metavar="DUMP", help="A file or folder that an engine wrote: docs/routing.md lists them.")
+    ],
+    output: DataFile,
+    kind: Annotated[str | None, typer.Option("--kind", help=f"Whose it is: {KINDS}; else found out.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            autocompletion=model_names,
+            help="The model that was counted: its layers and experts are held against the dump.",
+        ),
+    ] = None,
+    experts_per_token: Annotated[
+        float | None, typer.Option("--experts-per-token", help="Where neither the dump nor --model tells it.")
+    ] = None,
+    phase: Annotated[str, typer.Option("--phase", help="What was counted, where that is one alone.")] = "all",
+    offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
+    format: Format = "table",  # noqa: A002 - the option's name
+    json: Json = False,
+    profiles: Profiles = None,
+    quiet: Quiet = False,
+    color: Color = "auto",
+) -> None:
+    """What an engine wrote of its routing, as counts (.json) or a profile (.yaml). Token ids are not kept.
+
+    Read are dumps of SGLang's recorder, vLLM's load statistics, TensorRT-LLM's expert statistics, importance matrices of
+    llama.cpp, and responses with the experts of each token.
+
+    \b
+    $ moeplan routing import expert_distribution_recorder_1.pt --model deepseek-v3 -o counts.json
+    $ moeplan routing import EXPERT_STATISTIC_PATH/ --kind trtllm -o counts.json
+    """  # noqa: D301 - typer reads the character, not the escape
+    how = showing(format, json=json, output=None, quiet=quiet, color=color)
+    from moeplan.routing.imports import import_dump
+    from moeplan.routing.profiling import keep
+
+    found = import_dump(
+        dump,
+        kind=kind,
+        model=model,
+        experts_per_token=experts_per_token,
+        phase=phase,
+        offline=offline,
+        profiles=profiles or (),
+    )
+    show(keep(found, output), "routing_written", how)
 
 
 @routing.command("report", short_help="How evenly experts are loaded, layer by layer.")
@@ -93,7 +146,7 @@ def drift(
     how = showing(format, json=json, output=output, quiet=quiet, color=color)
     from moeplan.routing.drift import drift as verb
 
-    most = None if bound is None else parse_share(bound, "--bound")
+    most = None if bound is None else parse_share(bound, "--bound", "0.1")
     result = verb(a, b, bound=most, phase=phase, prompt_class=class_, layers=layer or ())
     show(result, "routing_drift", how)
     if result.passed is None:

@@ -25,11 +25,13 @@ def routing_drift_table(drift: Drift, *, width: int, color: bool, unicode: bool)
         print_prose(page, words)
     style = "bold yellow" if drift.passed is None else "bold green" if drift.passed else "bold red"
     print_prose(page, verdict_words(drift), style=style)
-    page.print()
     beyond = beyond_words(drift)
-    for words in ([beyond] if beyond else []) + list(told_words(drift)):
-        print_prose(page, words, "· ")
+    told = ([beyond] if beyond else []) + list(told_words(drift))
     page.print()
+    for words in told:
+        print_prose(page, words, "· ")
+    if told:
+        page.print()
     columns = layer_columns(drift)
     print_listing(page, columns, 1)
     print_prose(page, legend_words(LEGEND, fitting_columns(columns, page.width)))

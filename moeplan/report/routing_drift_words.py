@@ -76,7 +76,7 @@ def told_words(drift: Drift) -> Iterator[str]:
         moved = [each for each in layer.moved[:MOVED] if abs(each.b_fraction - each.a_fraction) >= LEAST_MOVE]
         if layer.above_noise and moved:
             moves = ", ".join(
-                f"expert {each.expert} {percent(each.a_fraction)} -> {percent(each.b_fraction)}" for each in moved
+                f"expert {each.expert} {percent(each.a_fraction)} to {percent(each.b_fraction)}" for each in moved
             )
             yield f"layer {number}: {moves} of its load"
     both = drift.agreement
@@ -121,4 +121,4 @@ def _moved_cell(layer: LayerDrift) -> str:
     most = layer.moved[0]
     if not layer.above_noise or abs(most.b_fraction - most.a_fraction) < LEAST_MOVE:
         return UNKNOWN
-    return f"expert {most.expert}: {percent(most.a_fraction)} -> {percent(most.b_fraction)}"
+    return f"expert {most.expert}: {percent(most.a_fraction)} to {percent(most.b_fraction)}"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from moeplan.core.units import gib
 from moeplan.report.heat_map import HeatRow
 from moeplan.report.page import UNKNOWN, Column
-from moeplan.report.routing_words import counted, figure, percent, selection_words, source_words
+from moeplan.report.routing_words import counted, figure, layers_words, percent, selection_words, source_words
 from moeplan.routing.result import Balances, PlacedLayer, PlacementReport, RankLoads
 
 LEGEND = (
@@ -42,7 +42,7 @@ def verdict_words(report: PlacementReport) -> str:
     assert before is not None
     assert after is not None
     on = "live counts" if live else "the counts it was planned on"
-    return f"balancedness {figure(before.mean)} -> {figure(after.mean)} on {on}, the mean of all layers"
+    return f"balancedness from {figure(before.mean)} to {figure(after.mean)} on {on}, the mean of all layers"
 
 
 def summary_columns(report: PlacementReport) -> list[Column]:
@@ -78,6 +78,18 @@ def told_words(report: PlacementReport) -> Iterator[str]:
         yield (
             f"without copies no placement of layer {bound.layer} is above {figure(bound.most_without_copies)}: its hottest expert "
             f"alone fills a rank"
+        )
+    worse = [
+        layer.layer
+        for layer in report.layers
+        if layer.live is not None
+        and layer.live_before is not None
+        and layer.live.balancedness < layer.live_before.balancedness
+    ]
+    if worse:
+        yield (
+            f"on live counts {layers_words(worse)} would be less even than with experts in their order: their load moved, and "
+            f"`moeplan routing drift` says how far"
         )
     visits = [layer.ranks_per_token for layer in report.layers]
     nodes = [layer.nodes_per_token for layer in report.layers]

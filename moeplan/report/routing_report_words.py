@@ -129,7 +129,8 @@ def _choices(report: Report) -> Section:
     )
     told = (
         ("near ties", "tokens whose choice rounding may turn"),
-        ("next", "share of a token's experts that the next token chooses too; +2, +4, ...: the token so far behind"),
+        ("next", "share of a token's experts that the next token chooses too"),
+        ("+2", "that the token so many places behind chooses too"),
         ("kept", "the same as a Markov chain of neighbours fits it"),
         ("Zipf", "exponent of a law of the gates' weights that fits the counts"),
         ("sigma", "of a log-normal law"),
