@@ -143,3 +143,13 @@ def keeping_up(speeds: Speeds, replicas: int, workload: Workload) -> Speeds:
     if answered >= workload.arrival_per_s * (1 - 1e-9):
         return speeds
     return speeds._replace(misses=(*speeds.misses, "rate"), over=max(speeds.over, workload.arrival_per_s / answered))
+
+
+def written_alone(speeds: Speeds) -> Speeds:
+    """Of a replica that reads no prompts: a token takes a step of decode, and limits are judged with both pools."""
+    speed = speeds.speed
+    factor = speed.decode.seconds / speed.tpot_s.value
+    tpot = speed.tpot_s._replace(
+        value=speed.tpot_s.value * factor, low=speed.tpot_s.low * factor, high=speed.tpot_s.high * factor
+    )
+    return Speeds(speed._replace(tpot_s=tpot), (), 0.0)

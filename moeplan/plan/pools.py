@@ -21,7 +21,7 @@ from moeplan.core.errors import InputError, UnknownError
 from moeplan.core.expert_use import ExpertUse
 from moeplan.core.serving_speed import Figure, ServingSpeed
 from moeplan.core.workload import Workload
-from moeplan.plan.cells import Cell
+from moeplan.plan.cells import Cell, Speeds, written_alone
 from moeplan.plan.folds import Fold
 
 MOST_LOAD = 0.7
@@ -63,7 +63,8 @@ def apart(
         return
     sequences = -(-concurrency // replicas)
     prompt, answer = workload.mean_input_tokens, workload.mean_output_tokens
-    writing = cell.timed(decode, sequences)._replace(use=use).at(sequences, prompt, answer)
+    mean = Speeds(cell.timed(decode, sequences)._replace(use=use).at(sequences, prompt, answer), (), 0.0)
+    writing = written_alone(mean).speed
     small = sorted(
         (fold for fold in folds if fold.layout.num_gpus <= cell.card.node_gpus),
         key=lambda fold: (fold.layout.num_gpus, fold.read_bytes(1)),
@@ -95,7 +96,7 @@ def _joined(
     use: ExpertUse,
 ) -> Apart:
     answer = workload.mean_output_tokens
-    tpot = _scaled(writing.tpot_s, writing.decode.seconds / writing.tpot_s.value)
+    tpot = writing.tpot_s
     alone = reading.ttft_s
     # As many replicas as keep up with all requests at the rate that decode alone would have.
     rate = concurrency / (alone.value + max(0.0, answer - 1) * tpot.value)
@@ -157,7 +158,3 @@ def _sending_s(
     if link is not None and link.bytes_per_s_per_direction and gpus <= (link.domain_devices or 1):
         return each * share / link.bytes_per_s_per_direction
     return each * share / NETWORK_BYTES_PER_S
-
-
-def _scaled(figure: Figure, factor: float) -> Figure:
-    return Figure(figure.value * factor, figure.low * factor, figure.high * factor, figure.basis)

@@ -98,7 +98,9 @@ class Run:
         if self._pools == "together" or spare:
             return list(together)
         found: list[Candidate | Apart] = [] if self._pools == "apart" else list(together)
-        for each in self._apart(search, together, folds):
+        for each in self._apart(search, by_gpus, folds):
+            if each.misses:
+                continue
             axis, tpot_s = self._axis_of(each), _tpot_s(each)
             known = [*beaten, *((self._axis_of(other), _tpot_s(other)) for other in found)]
             if any(cost <= axis and time_s * WORTH <= tpot_s for cost, time_s in known):
@@ -107,15 +109,16 @@ class Run:
             found.append(each)
         return found
 
-    def _apart(self, search: Search, together: Iterable[Candidate], folds: Sequence[Folded]) -> Iterable[Apart]:
-        """Two pools around the layouts that serve alone best."""
-        for found in together:
+    def _apart(self, search: Search, by_gpus: dict[int, list[Option]], folds: Sequence[Folded]) -> Iterable[Apart]:
+        """Two pools around the layouts that decode best, whatever they would make of prompts."""
+        writers = Search(search.workload, search.use, self.questions.cell, writes_alone=True, after=search)
+        for found in writers.frontier([(card, self._axis(card)) for card in self.cards], by_gpus):
             mine = [fold for engine, form, fold in folds if (engine, form) == (found.cell.engine, found.cell.format)]
             option = found.option
             for each in apart(
                 found.cell, mine, option.fold, option.replicas, search.workload, self._concurrency, search.use
             ):
-                if each.num_gpus <= min(self._max_gpus, found.cell.card.max_gpus) and not each.misses:
+                if each.num_gpus <= min(self._max_gpus, found.cell.card.max_gpus):
                     yield each
 
     # Telling -------------------------------------------------------------------------------------------------
@@ -131,27 +134,44 @@ class Run:
 
     def nearest(self, assembly: Assembly) -> tuple[Plan | None, str | None]:
         """What comes nearest where nothing does all that is asked, and what it lacks."""
-        search = Search(self.workload, self.use, self.questions.cell, heeds_limits=False)
+        if self._pools == "apart":
+            return self._nearest_apart(assembly)
+        search = Search(self.workload, self.use, self.questions.cell, heeds_limits=False, after=self.search)
         search.frontier([(card, self._axis(card)) for card in self.cards], self._by_gpus)
         closest = search.closest
         if closest is not None:
             plan = assembly.joined(closest)
             assert plan.speed is not None
-            told = []
-            for name, figure, limit_s in (
-                ("time to first token", plan.speed.ttft, self.workload.ttft_s),
-                ("time per token", plan.speed.tpot, self.workload.tpot_s),
-            ):
-                if limit_s is not None and figure.value_s > limit_s:
-                    told.append(
-                        f"{name} {duration(figure.value_s)}, {figure.value_s / limit_s:.2f} times the limit of {duration(limit_s)}"
-                    )
+            told = self._over(plan)
             if "rate" in closest.speeds.misses:
                 answered = plan.speed.output_tokens_per_s.value / self.workload.mean_output_tokens
                 come_in = per_second(self.workload.arrival_per_s or 0)
                 told.append(f"{per_second(answered)} requests per second are answered, and {come_in} come in")
             return plan, "; ".join(told) or f"it misses {', '.join(closest.speeds.misses)}"
         return self._fullest(assembly)
+
+    def _nearest_apart(self, assembly: Assembly) -> tuple[Plan | None, str | None]:
+        """The pair of pools that is nearest to the limits."""
+        free = Search(self.workload, self.use, self.questions.cell, heeds_limits=False, after=self.search)
+        pairs = list(self._apart(free, self._by_gpus, self._folds))
+        if not pairs:
+            return self._fullest(assembly)
+        nearest = min(pairs, key=lambda each: (len(each.misses), _tpot_s(each), each.speed.ttft_s.value))
+        plan = assembly.joined(nearest)
+        return plan, "; ".join(self._over(plan)) or f"it misses {', '.join(nearest.misses)}"
+
+    def _over(self, plan: Plan) -> list[str]:
+        """Limits of all requests that a plan does not keep, and by how much."""
+        told = []
+        assert plan.speed is not None
+        for name, figure, limit_s in (
+            ("time to first token", plan.speed.ttft, self.workload.ttft_s),
+            ("time per token", plan.speed.tpot, self.workload.tpot_s),
+        ):
+            if limit_s is not None and figure.value_s > limit_s:
+                times = figure.value_s / limit_s
+                told.append(f"{name} {duration(figure.value_s)}, {times:.2f} times the limit of {duration(limit_s)}")
+        return told
 
     def _fullest(self, assembly: Assembly) -> tuple[Plan | None, str | None]:
         """Where nothing fits: the option that lacks the fewest bytes on a GPU."""

@@ -18,7 +18,7 @@ from moeplan.core.expert_use import ExpertUse
 from moeplan.core.workload import Workload
 from moeplan.estimate.result import MEMORY_REASONS
 from moeplan.plan.cards import Card
-from moeplan.plan.cells import Cell, Speeds, keeping_up
+from moeplan.plan.cells import Cell, Speeds, keeping_up, written_alone
 from moeplan.plan.folds import Fold
 from moeplan.plan.formats import Format, runs
 from moeplan.plan.result import Term
@@ -62,6 +62,14 @@ class Candidate(NamedTuple):
     def tpot_s(self) -> float:
         """Seconds per token."""
         return self.speeds.speed.tpot_s.value
+
+
+class Memory(NamedTuple):
+    """What searches of one workload and use of experts have worked out: by card, engine, format, layout, and sequences."""
+
+    decoding: dict[Hashable, float | None]
+    """Seconds of a step of decode; None where they are not known."""
+    fitting: dict[Hashable, bool]
 
 
 class Bar(NamedTuple):
@@ -135,9 +143,16 @@ class Search:
         cell: Callable[[Card, str, Format], Cell | None],
         *,
         heeds_limits: bool = True,
+        writes_alone: bool = False,
+        after: Search | None = None,
     ) -> None:
-        """Without heeding limits nothing is left aside for them, so that what comes nearest is found (`closest`)."""
+        """Without heeding limits nothing is left aside for them, so that what comes nearest is found (`closest`).
+
+        `writes_alone` looks for layouts that decode while others read the prompts: a token takes a step of decode, and the
+        limit on first tokens is not theirs. `after` is a search of the same workload, whose memory is shared.
+        """
         self.workload = workload
+        self._writes_alone = writes_alone
         self._heeds = heeds_limits
         # Where requests are of several classes, each keeps its limit at its own lengths.
         alone = heeds_limits and len(workload.classes) == 1
@@ -152,8 +167,7 @@ class Search:
         self.closest: Candidate | None = None
         """What fits and comes nearest to the limits, where these are not heeded."""
         self._cell = cell
-        self._decoding: dict[Hashable, float | None] = {}
-        self._fitting: dict[Hashable, bool] = {}
+        self.memory: Memory = Memory({}, {}) if after is None else after.memory
 
     def frontier(
         self,
@@ -243,7 +257,7 @@ class Search:
         """The option with its speed, if that keeps the bar and all limits."""
         self.evaluated += 1
         speeds = cell.speeds(option.fold, option.sequences, self.workload, self.use)
-        speeds = keeping_up(speeds, option.serving, self.workload)
+        speeds = written_alone(speeds) if self._writes_alone else keeping_up(speeds, option.serving, self.workload)
         if speeds.speed.tpot_s.value >= bar.below_s:
             self._came(cell.card, bar.term, "")
             return None
@@ -266,32 +280,32 @@ class Search:
     def _decode_s(self, cell: Cell, option: Option, sequences: int, axis: float) -> float | None:
         """Seconds of a step of decode of so many sequences, remembered; None where they are not known."""
         key = (*_key(cell, option), sequences)
-        if key in self._decoding:
-            return self._decoding[key]
+        if key in self.memory.decoding:
+            return self.memory.decoding[key]
         try:
             seconds = cell.decode_s(option.fold, sequences, self.workload, self.use)
         except (UnknownError, InputError) as error:
-            self._decoding[key] = None
+            self.memory.decoding[key] = None
             name = cell.hardware.profile
             known = self.unmeasured.get(name)
             if (known is None or axis < known[0]) and self._fits(cell, option):
                 self._came(cell.card, "speed", error.message)
                 self.unmeasured[name] = axis, option, cell
             return None
-        self._decoding[key] = seconds
+        self.memory.decoding[key] = seconds
         return seconds
 
     def _fits(self, cell: Cell, option: Option) -> bool:
         """Whether an option fits by the ledger of `estimate`, remembered."""
         key = (*_key(cell, option), option.sequences)
-        if key not in self._fitting:
+        if key not in self.memory.fitting:
             verdict = cell.verdict(option.fold, option.sequences)
-            self._fitting[key] = verdict.fits is True
+            self.memory.fitting[key] = verdict.fits is True
             if not verdict.fits:
                 reason = verdict.reasons[0]
                 memory = reason.code in MEMORY_REASONS
                 self._came(cell.card, "memory" if memory else "engine", reason.message)
-        return self._fitting[key]
+        return self.memory.fitting[key]
 
     def _came(self, card: Card, stage: Term, told: str) -> None:
         mine, known = STAGES.index(stage), self.reached.get(card.hardware.profile)
