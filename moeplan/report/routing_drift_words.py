@@ -54,6 +54,8 @@ def verdict_words(drift: Drift) -> str:
         )
     if not drift.above_noise:
         return f"SAME: no layer moved{than_noise}; {there}"
+    if drift.bound is None and _paired(drift) and drift.agreement is not None:
+        return f"SAME PROMPTS: {percent(drift.agreement.equal_fraction)} of their tokens have the same experts; {there}"
     if drift.bound is None:
         return f"MOVED: {moved}; {there}"
     return f"WITHIN THE BOUND: {moved}, none by more than {drift.bound:g}; {there}"

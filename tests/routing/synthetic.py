@@ -19,7 +19,7 @@ from moeplan.sources.routing_files import CaptureWriter, write_profile
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "routing"
 
 MODEL = "example/synthetic-moe-6x32"
-PROVENANCE = Provenance(source="synthetic, of no real model", tool="tests/routing/synthetic.py", seed=1)
+PROVENANCE = Provenance(source="made up, of no real model", seed=1)
 CLASSES = ("easy", "code", "mathematics")
 
 
