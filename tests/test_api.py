@@ -21,6 +21,7 @@ def test_the_public_names_are_these() -> None:
         "models",
         "plan",
         "profile",
+        "routing",
         "validate",
     ]
     assert list(inspect.signature(moeplan.estimate).parameters) == [
@@ -36,6 +37,20 @@ def test_the_public_names_are_these() -> None:
     assert list(inspect.signature(moeplan.validate).parameters) == [
         "model", "log", "gpu", "engine", "engine_version", "engine_args", "tolerance", "learn", "quant", "revision",
         "offline", "headers", "file", "device", "context", "concurrency", "layers", "seed", "profiles",
+    ]  # fmt: skip
+
+
+def test_the_functions_of_routing_are_these() -> None:
+    assert sorted(moeplan.routing.__all__) == ["drift", "place", "profile", "report"]
+    assert list(inspect.signature(moeplan.routing.report).parameters) == [
+        "file", "phase", "prompt_class", "layers", "drop_bound", "step_tokens",
+    ]  # fmt: skip
+    assert list(inspect.signature(moeplan.routing.drift).parameters) == [
+        "a", "b", "bound", "phase", "prompt_class", "layers",
+    ]  # fmt: skip
+    assert list(inspect.signature(moeplan.routing.place).parameters) == [
+        "file", "ranks", "nodes", "redundant", "groups", "kept_groups", "live", "model", "quant", "phase", "prompt_class", "layers",
+        "offline", "profiles",
     ]  # fmt: skip
 
 
@@ -56,6 +71,11 @@ def test_a_verb_stays_a_function_whatever_was_imported_before() -> None:
         child("import moeplan; from moeplan.estimate.result import Estimate; print(callable(moeplan.estimate))")
         == "True"
     )
+
+
+def test_a_command_of_routing_stays_a_function_whatever_was_imported_before() -> None:
+    assert child("import moeplan.routing.report, moeplan; print(callable(moeplan.routing.report))") == "True"
+    assert child("import moeplan; print(callable(moeplan.routing.report), callable(moeplan.routing.drift))") == "True True"
 
 
 def test_importing_the_package_loads_no_verb_and_the_command_line_nothing_heavy() -> None:
