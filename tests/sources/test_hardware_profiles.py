@@ -63,7 +63,11 @@ def test_profiles_agree_with_the_figures(accelerators: list[dict[str, Any]]) -> 
         for what, ours, theirs in compared(PROFILES[profile], each)
         if ours != theirs
     ]
-    assert not differing
+    # Rates that the figures lack and that another public source has, which the profile names.
+    assert {(profile, theirs) for profile, _, _, theirs in differing} == {
+        ("nvidia-rtx-3090", None), ("nvidia-rtx-5090", None),
+    }  # fmt: skip
+    assert len(differing) == 4
 
 
 def compared(ours: Hardware, facts: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
