@@ -6,7 +6,7 @@ nearly tied. What follows of a token differs too, so later layers agree less.
 
 import zlib
 from collections.abc import Iterable
-from operator import and_, eq
+from operator import and_, eq, or_
 from typing import NamedTuple
 
 from moeplan.core.routing_capture import CapturedPrompt, CaptureHeader, chosen_masks
@@ -17,6 +17,7 @@ class LayerAgreement(NamedTuple):
 
     layer: int
     tokens: int
+    """That chose an expert in either capture."""
     equal: int
     """Tokens whose experts are the same set."""
     chosen: int
@@ -27,7 +28,7 @@ class LayerAgreement(NamedTuple):
     @property
     def equal_fraction(self) -> float:
         """Share of the tokens, 0 to 1."""
-        return self.equal / self.tokens
+        return self.equal / self.tokens if self.tokens else 1.0
 
     @property
     def shared_fraction(self) -> float:
@@ -75,8 +76,10 @@ def agreement(
         for there, (a, b) in zip(sums, both, strict=True):
             if not any(a) and not any(b):  # a decoder's layer, where no prompt comes
                 continue
-            there[0] += tokens
-            there[1] += sum(map(eq, a, b))
+            # Tokens that chose nobody in either, or never came to the layer, say nothing.
+            told = sum(map(bool, map(or_, a, b)))
+            there[0] += told
+            there[1] += sum(map(eq, a, b)) - (tokens - told)
             there[2] += sum(map(int.bit_count, a))
             there[3] += sum(map(int.bit_count, map(and_, a, b)))
     layers = zip(header.layers, sums, strict=True)

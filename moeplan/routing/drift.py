@@ -69,7 +69,9 @@ def drift(
                 a_load_cv=load_cv(mine.counts),
                 b_load_cv=load_cv(theirs.counts),
                 moved=_moved(mine, theirs),
-                agreement=same and AgreementAt(same.tokens, same.equal_fraction, same.shared_fraction),
+                agreement=AgreementAt(same.tokens, same.equal_fraction, same.shared_fraction)
+                if same and same.tokens
+                else None,
             )
         )
     if first.source.model != second.source.model:
@@ -118,18 +120,18 @@ def _agreement(a: Part, b: Part, prompt_class: str | None) -> tuple[CaptureAgree
         for prompts in (mine, theirs)
     ]
     found = agreement(header, *of_class)
-    if not found.prompts:
+    if not any(layer.tokens and layer.layer in a.selection.layers for layer in found.layers):
         return None, "the captures have no prompt in common"
     return found, None
 
 
 def _over_layers(both: CaptureAgreement, layers: Sequence[int]) -> Agreement:
-    kept = [each for each in both.layers if each.layer in layers]
+    kept = [each for each in both.layers if each.layer in layers and each.tokens]
     worst = min(kept, key=lambda each: (each.equal_fraction, each.layer))
     return Agreement(
         prompts=both.prompts,
         other_prompts=both.others,
-        tokens=worst.tokens,
+        tokens=max(each.tokens for each in kept),
         equal_fraction=sum(each.equal_fraction for each in kept) / len(kept),
         shared_fraction=sum(each.shared_fraction for each in kept) / len(kept),
         worst_layer=worst.layer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 from moeplan.core.routing_agreement import agreement
-from moeplan.core.routing_capture import CapturedLayer, CapturedPrompt, CaptureHeader
+from moeplan.core.routing_capture import NO_EXPERT, CapturedLayer, CapturedPrompt, CaptureHeader
 from moeplan.core.routing_profile import Provenance
 
 HEADER = CaptureHeader("m", None, (CapturedLayer(0, 8, 2), CapturedLayer(3, 8, 2)), Provenance())
@@ -43,6 +43,16 @@ def test_prompts_are_matched_by_their_hash_and_length() -> None:
     # c is the same; b has another length; a is in one alone, d in the other.
     assert (found.prompts, found.others) == (1, 3)
     assert agreement(HEADER, mine[:1], theirs).layers == ()
+
+
+def test_tokens_that_chose_nobody_say_nothing() -> None:
+    nobody = NO_EXPERT
+    first = prompt("a", (0, 1, nobody, nobody), (nobody, nobody, nobody, nobody), (4, nobody, nobody, nobody))
+    second = prompt("a", (0, 1, nobody, nobody), (nobody, nobody, nobody, nobody), (nobody, nobody, nobody, nobody))
+    layer, other = agreement(HEADER, [first], [second]).layers
+    # The first token agrees, the third chose one expert here and none there, the second says nothing.
+    assert (layer.tokens, layer.equal, layer.chosen, layer.shared) == (2, 1, 3, 2)
+    assert (other.tokens, other.equal_fraction, other.shared_fraction) == (0, 1, 1)
 
 
 def test_prompts_that_failed_are_in_neither() -> None:
