@@ -46,6 +46,8 @@ class Part(NamedTuple):
     big_endian: bool
     values: Mapping[str, Value]
     tensors: tuple[StoredTensor, ...]
+    starts: tuple[int, ...]
+    """The file's byte at which each tensor begins."""
 
 
 def read_part(read: Read, file_bytes: int, where: str, file: str | None = None) -> Part:
@@ -62,8 +64,8 @@ def read_part(read: Read, file_bytes: int, where: str, file: str | None = None) 
             raise forward.broken(f"metadata key {key!r} appears twice", start)
         values[key] = _value(forward, key)
     name = where.rsplit("/", 1)[-1] if file is None else file
-    tensors = _tensors(forward, num_tensors, values, name)
-    return Part(name, where, version, forward.order == ">", values, tensors)
+    tensors, starts = _tensors(forward, num_tensors, values, name)
+    return Part(name, where, version, forward.order == ">", values, tensors, starts)
 
 
 def _version(forward: Forward) -> int:
@@ -171,7 +173,9 @@ def _array(forward: Forward, key: str) -> Value:
 # Tensors ---------------------------------------------------------------------------------------------------
 
 
-def _tensors(forward: Forward, count: int, values: Mapping[str, Value], file: str) -> tuple[StoredTensor, ...]:
+def _tensors(
+    forward: Forward, count: int, values: Mapping[str, Value], file: str
+) -> tuple[tuple[StoredTensor, ...], tuple[int, ...]]:
     tensors: list[StoredTensor] = []
     offsets: list[int] = []
     names: set[str] = set()
@@ -185,8 +189,8 @@ def _tensors(forward: Forward, count: int, values: Mapping[str, Value], file: st
         type_name, num_bytes = _size(forward, name, shape)
         offsets.append(forward.unsigned("Q", f"the offset of tensor {name!r}"))
         tensors.append(StoredTensor(name, type_name, shape, num_bytes, file))
-    _check_data(forward, tensors, offsets, _alignment(forward, values))
-    return tuple(tensors)
+    data_start = _check_data(forward, tensors, offsets, _alignment(forward, values))
+    return tuple(tensors), tuple(data_start + offset for offset in offsets)
 
 
 def _shape(forward: Forward, name: str) -> tuple[int, ...]:
@@ -236,7 +240,8 @@ def _alignment(forward: Forward, values: Mapping[str, Value]) -> int:
     return alignment
 
 
-def _check_data(forward: Forward, tensors: Sequence[StoredTensor], offsets: Sequence[int], alignment: int) -> None:
+def _check_data(forward: Forward, tensors: Sequence[StoredTensor], offsets: Sequence[int], alignment: int) -> int:
+    """The file's byte at which the data begins. InputError where tensors overlap or do not fit."""
     data_start = -(-forward.position // alignment) * alignment
     end_of_last, last_name = 0, ""
     for offset, tensor in sorted(zip(offsets, tensors, strict=True), key=lambda pair: pair[0]):
@@ -252,3 +257,4 @@ def _check_data(forward: Forward, tensors: Sequence[StoredTensor], offsets: Sequ
                 "bytes (an incomplete download?)",
                 at,
             )
+    return data_start
