@@ -28,7 +28,7 @@ class LayerAgreement(NamedTuple):
     @property
     def equal_fraction(self) -> float:
         """Share of the tokens, 0 to 1."""
-        return self.equal / self.tokens if self.tokens else 1.0
+        return self.equal / self.tokens
 
     @property
     def shared_fraction(self) -> float:
@@ -44,7 +44,7 @@ class CaptureAgreement(NamedTuple):
     others: int
     """That one alone has, or has with another number of tokens."""
     layers: tuple[LayerAgreement, ...]
-    """Empty where no prompt is in both."""
+    """Those that any of these tokens came to."""
 
 
 def agreement(
@@ -74,9 +74,7 @@ def agreement(
         tokens = mine.prefill_tokens
         both = zip(chosen_masks(header, mine, tokens), chosen_masks(header, theirs, tokens), strict=True)
         for there, (a, b) in zip(sums, both, strict=True):
-            if not any(a) and not any(b):  # a decoder's layer, where no prompt comes
-                continue
-            # Tokens that chose nobody in either, or never came to the layer, say nothing.
+            # Tokens that chose nobody in either, or never came to the layer (a decoder's, for prompts), say nothing.
             told = sum(map(bool, map(or_, a, b)))
             there[0] += told
             there[1] += sum(map(eq, a, b)) - (tokens - told)

@@ -49,10 +49,9 @@ def test_tokens_that_chose_nobody_say_nothing() -> None:
     nobody = NO_EXPERT
     first = prompt("a", (0, 1, nobody, nobody), (nobody, nobody, nobody, nobody), (4, nobody, nobody, nobody))
     second = prompt("a", (0, 1, nobody, nobody), (nobody, nobody, nobody, nobody), (nobody, nobody, nobody, nobody))
-    layer, other = agreement(HEADER, [first], [second]).layers
-    # The first token agrees, the third chose one expert here and none there, the second says nothing.
-    assert (layer.tokens, layer.equal, layer.chosen, layer.shared) == (2, 1, 3, 2)
-    assert (other.tokens, other.equal_fraction, other.shared_fraction) == (0, 1, 1)
+    (layer,) = agreement(HEADER, [first], [second]).layers
+    # The first token agrees, the third chose one expert here and none there, the second says nothing; no token came to layer 3.
+    assert (layer.layer, layer.tokens, layer.equal, layer.chosen, layer.shared) == (0, 2, 1, 3, 2)
 
 
 def test_prompts_that_failed_are_in_neither() -> None:
