@@ -41,7 +41,7 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_the_functions_of_routing_are_these() -> None:
-    assert sorted(moeplan.routing.__all__) == ["drift", "place", "profile", "report"]
+    assert sorted(moeplan.routing.__all__) == ["drift", "import_dump", "place", "profile", "report"]
     assert list(inspect.signature(moeplan.routing.report).parameters) == [
         "file", "phase", "prompt_class", "layers", "drop_bound", "step_tokens",
     ]  # fmt: skip

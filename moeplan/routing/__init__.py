@@ -4,8 +4,9 @@
 """
 
 from moeplan.routing.drift import drift
+from moeplan.routing.imports import import_dump
 from moeplan.routing.placing import place
 from moeplan.routing.profiling import profile
 from moeplan.routing.report import report
 
-__all__ = ["drift", "place", "profile", "report"]
+__all__ = ["drift", "import_dump", "place", "profile", "report"]

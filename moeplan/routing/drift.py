@@ -69,9 +69,7 @@ def drift(
                 a_load_cv=load_cv(mine.counts),
                 b_load_cv=load_cv(theirs.counts),
                 moved=_moved(mine, theirs),
-                agreement=AgreementAt(same.tokens, same.equal_fraction, same.shared_fraction)
-                if same and same.tokens
-                else None,
+                agreement=AgreementAt(same.tokens, same.equal_fraction, same.shared_fraction) if same else None,
             )
         )
     if first.source.model != second.source.model:
@@ -120,13 +118,13 @@ def _agreement(a: Part, b: Part, prompt_class: str | None) -> tuple[CaptureAgree
         for prompts in (mine, theirs)
     ]
     found = agreement(header, *of_class)
-    if not any(layer.tokens and layer.layer in a.selection.layers for layer in found.layers):
+    if not any(layer.layer in a.selection.layers for layer in found.layers):
         return None, "the captures have no prompt in common"
     return found, None
 
 
 def _over_layers(both: CaptureAgreement, layers: Sequence[int]) -> Agreement:
-    kept = [each for each in both.layers if each.layer in layers and each.tokens]
+    kept = [each for each in both.layers if each.layer in layers]
     worst = min(kept, key=lambda each: (each.equal_fraction, each.layer))
     return Agreement(
         prompts=both.prompts,
