@@ -1,6 +1,6 @@
 """How tokens reach experts on other ranks, and come back, where attention is data-parallel.
 
-Three ways, each with the bytes that one device holds or sends for a layer (facts on routing, section 5):
+Four ways, each with the bytes that one device holds or sends for a layer (facts on routing, section 5):
 
     gather       every rank gets the tokens of all and sums up what all computed: an all-gather and a reduce-scatter of
                  tokens of all x hidden x 2 bytes, whatever the router says. vLLM's default; SGLang's and TensorRT-LLM's without
@@ -8,13 +8,15 @@ Three ways, each with the bytes that one device holds or sends for a layer (fact
     all_to_all   each token goes once to each rank that has one of its experts, in fp8 with scales, and comes back in 16 bit:
                  tokens x ranks touched x hidden x bytes of a value, over NCCL
     low_latency  each token goes to each of its experts (DeepEP's kernels for decode)
+    by_node      each token goes once to each other node that has one of its experts, over the network, and from there to their
+                 ranks over the link (DeepEP's kernels for prompts)
 """
 
 from typing import Literal, NamedTuple
 
 from moeplan.core.op_times import COMBINE_BYTES, DISPATCH_BYTES, OpTime, OpTimes
 
-Way = Literal["gather", "all_to_all", "low_latency"]
+Way = Literal["gather", "all_to_all", "low_latency", "by_node"]
 
 GATHERED_BYTES = 2
 """Of one value that is gathered: 16 bit (vLLM 0.33.0 distributed/device_communicators/all2all.py:AgRsAll2AllManager)."""
@@ -31,6 +33,11 @@ class Exchange(NamedTuple):
     experts_per_token: int
 
 
+def way_of(way: Way, *, with_prompts: bool) -> Way:
+    """The way of one step: kernels for decode are not those for prompts."""
+    return "by_node" if way == "low_latency" and with_prompts else way
+
+
 def exchange_times(asked: Exchange, times: OpTimes, device_tokens: float) -> tuple[OpTime, OpTime]:
     """There and back, for `device_tokens` of each device. UnknownError beyond one link, but for DeepEP's kernels."""
     gpus, hidden, experts, chosen = asked.gpus, asked.hidden, asked.experts, asked.experts_per_token
@@ -45,6 +52,14 @@ def exchange_times(asked: Exchange, times: OpTimes, device_tokens: float) -> tup
             return (
                 times.expert_dispatch_s(gpus, device_tokens, hidden, experts, chosen),
                 times.expert_combine_s(gpus, device_tokens, hidden, experts, chosen),
+            )
+        case "by_node":
+            nodes = max(1, -(-gpus // times.domain_gpus))
+            across = device_tokens * ranks_touched(experts, chosen, nodes) * (nodes - 1) / nodes * hidden
+            within = device_tokens * ranks_touched(experts, chosen, gpus) * hidden
+            return (
+                times.spread_s(gpus, across * DISPATCH_BYTES, within * DISPATCH_BYTES),
+                times.spread_s(gpus, across * COMBINE_BYTES, within * COMBINE_BYTES),
             )
 
 

@@ -16,7 +16,7 @@ from moeplan.core.model import Remark
 from moeplan.core.op_device import OpDevice
 from moeplan.core.op_set import OpBand, Operation
 
-OpBasis = Literal["measured", "carried"]
+OpBasis = Literal["measured", "carried", "assumed"]
 """`measured`: constants of rows of this device, engine and format. `carried`: of the nearest that was measured."""
 
 LATENT_BAND = (0.5, 2.0)
@@ -27,6 +27,10 @@ DISPATCH_BYTES, COMBINE_BYTES = VALUE_BYTES["fp8_block"].operand, 2.0
 
 NETWORK_BYTES_PER_S = 50e9
 """Assumed beyond one link: a network of 400 Gbit/s for each device, as the nodes of NVIDIA's reference designs have."""
+
+SPREAD_BAND = (0.85, 2.0)
+"""Assumed around such a time: DeepEP's kernels for prompts reach 43 to 58 of 50 GB/s, copies within a node counted
+(deepseek-ai/DeepEP README, H800), and other libraries and networks reach less."""
 
 MOST_KEPT = 4096
 """Products whose times are kept: stages of a pipeline, and layouts of one search, ask for the same ones."""
@@ -88,12 +92,24 @@ class OpTimes:
         """Of the device's memory."""
         return self.resolved["matmul"].device.bandwidth_bytes_per_s
 
+    @property
+    def domain_gpus(self) -> int:
+        """Devices that one link joins."""
+        return self._linked("all_reduce").device.domain_gpus
+
     def send_bytes_per_s(self, gpus: int) -> float:
         """What joins so many devices: the slower of their links. InputError where the profile names none."""
         device = self._linked("all_reduce").device
         return (
             min(device.link_bytes_per_s, NETWORK_BYTES_PER_S) if gpus > device.domain_gpus else device.link_bytes_per_s
         )
+
+    def spread_s(self, gpus: int, across_bytes: float, within_bytes: float) -> OpTime:
+        """A device's rows to experts on several nodes: a copy for each other node over the network, and from there on over the
+        link. Both ways are busy at once; nothing of it was measured here."""
+        link = self._linked("all_reduce").device.link_bytes_per_s
+        seconds = max(across_bytes / self.send_bytes_per_s(gpus), within_bytes / link)
+        return OpTime(seconds, seconds * SPREAD_BAND[0], seconds * SPREAD_BAND[1], "assumed")
 
     def fixed_s(self, operation: Literal["matmul", "attention_decode", "attention_prefill"]) -> float:
         """Time of an operation that has nothing to do."""

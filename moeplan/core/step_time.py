@@ -17,10 +17,10 @@ from math import hypot
 from typing import Literal, NamedTuple
 
 from moeplan.core.attention_latency import AttentionShape
-from moeplan.core.exchange import Exchange, Way, exchange_times
+from moeplan.core.exchange import Exchange, Way, exchange_times, way_of
 from moeplan.core.expert_use import EVEN, ExpertUse, StepTokens
 from moeplan.core.latency import Band, Binding, Device, ExpertShape, KernelConstants, Load, ValueBytes, predict
-from moeplan.core.op_times import OpTime, OpTimes
+from moeplan.core.op_times import OpBasis, OpTime, OpTimes
 from moeplan.core.step_work import AttentionWork, ExpertsWork, Product, StatesWork
 
 BYTES_BETWEEN_LAYERS = 2
@@ -292,9 +292,10 @@ def _exchange(model: StepModel, mine: _Mine) -> StepPart | None:
     found = []
     for work in model.experts:
         gpus = model.data_ranks * model.tensor_ranks
-        asked = Exchange(model.exchange, gpus, work.hidden, work.experts, work.experts_per_token)
+        way = way_of(model.exchange, with_prompts=mine.of_all.new > 0)
+        asked = Exchange(way, gpus, work.hidden, work.experts, work.experts_per_token)
         # A gather brings together as many tokens as there are (all_gatherv); else the fullest rank sends longest.
-        each = mine.of_all.all / gpus if model.exchange == "gather" else mine.tokens / model.tensor_ranks
+        each = mine.of_all.all / gpus if way == "gather" else mine.tokens / model.tensor_ranks
         found += [(one, work.count) for one in exchange_times(asked, times, each)]
     return _summed("exchange", found, "link")
 
@@ -321,13 +322,13 @@ def _collectives(model: StepModel, mine: _Mine) -> StepPart | None:
 def _summed(name: PartName, found: list[tuple[OpTime, int]], binding: PartBinding, fixed_s: float = 0.0) -> StepPart:
     """Equal operations are off in the same way: their bands add up. What is mostly fixed time is bound by it."""
     seconds = low_s = high_s = 0.0
-    carried = False
+    bases: set[OpBasis] = set()
     for (one_s, one_low_s, one_high_s, basis), count in found:
         seconds += one_s * count
         low_s += one_low_s * count
         high_s += one_high_s * count
-        carried = carried or basis == "carried"
-    told: PartBasis = "carried" if carried else "measured"
+        bases.add(basis)
+    told: PartBasis = "assumed" if "assumed" in bases else "carried" if "carried" in bases else "measured"
     return StepPart(name, seconds, low_s, high_s, told, "fixed" if 2 * fixed_s > seconds else binding)
 
 

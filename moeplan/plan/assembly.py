@@ -60,7 +60,7 @@ class Assembly:
         """Replicas of one layout."""
         answer = cell.answer(fold, sequences)
         layout = cell.question(fold, sequences).deployment.layout  # with the nodes that the card's machines make of it
-        verdict, launch = answer.verdict, self.launch(cell, answer, layout, sequences)
+        verdict, launch = answer.verdict, self.launch(cell, answer, fold, layout, sequences)
         assert verdict.headroom_bytes is not None
         assert verdict.headroom_low_bytes is not None
         assert verdict.worst_rank is not None
@@ -95,7 +95,7 @@ class Assembly:
         text = written(cast(Kind, kind), self._launches[pool], card, pool.replicas, launch_command, question=question)
         return Deployment(kind, text)
 
-    def launch(self, cell: Cell, answer: Answer, layout: Layout, sequences: int) -> Launch:
+    def launch(self, cell: Cell, answer: Answer, fold: Fold, layout: Layout, sequences: int) -> Launch:
         """What starts a replica."""
         on_load = cell.format.origin == "on load"
         return Launch(
@@ -108,6 +108,7 @@ class Assembly:
             revision=self._loaded.revision,
             kv_dtype=self._kv_dtype,
             quantization=cell.format.name if on_load else None,
+            settings=cell.settings(fold),
         )
 
     def whole(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from moeplan.core.deployment import Value
 from moeplan.core.errors import MoeplanError
 from moeplan.core.expert_use import ExpertUse
 from moeplan.core.hardware import Hardware
@@ -21,6 +22,12 @@ from moeplan.plan.cards import Card
 from moeplan.plan.folds import Fold
 from moeplan.plan.formats import Format
 from moeplan.sources.step_models import served_stages
+
+BACKENDS: dict[str, tuple[str, Value]] = {
+    "vllm": ("--all2all-backend", "deepep_low_latency"),
+    "sglang": ("--moe-a2a-backend", "deepep"),
+}
+"""The flag of each engine for DeepEP's kernels, the only ones that were measured beyond one link."""
 
 
 class Speeds(NamedTuple):
@@ -58,10 +65,20 @@ class Cell:
 
     def question(self, fold: Fold, sequences: int) -> Question:
         """The question of one replica that serves so many sequences, its engine limited to them."""
-        deployment = self._question.deployment._replace(
-            concurrency=sequences, stated=sequence_limit(self.engine, fold.layout, sequences)
-        )
+        stated = sequence_limit(self.engine, fold.layout, sequences) | self.settings(fold)
+        deployment = self._question.deployment._replace(concurrency=sequences, stated=stated)
         return self._question.at(deployment).on(fold.layout.num_gpus, fold.asked)
+
+    def settings(self, fold: Fold) -> dict[str, Value]:
+        """What the engine has to be told so that it runs as it is timed: the backend whose kernels reach beyond one link."""
+        backend = BACKENDS.get(self.engine)
+        if backend is None or fold.groups == 1 or fold.division.expert_ep == 1:
+            return {}
+        try:
+            beyond = self._stages(fold)[0].exchange == "low_latency"
+        except MoeplanError:  # no times are known, so none are promised
+            return {}
+        return dict([backend]) if beyond else {}
 
     def verdict(self, fold: Fold, sequences: int) -> Verdict:
         """Whether a replica fits, by the ledger of `estimate`."""

@@ -87,7 +87,8 @@ def served_stages(
     """A model for each pipeline stage: its slowest rank, the first of those that hold most experts.
 
     `held` are the weights that the engine keeps; hand in the same tuple again for quick answers. Without an `exchange` the
-    engines' default is taken, all tokens gathered, and beyond one link DeepEP's kernels, the only ones that were measured there.
+    engines' default is taken, all tokens gathered, and beyond one link DeepEP's kernels, the only ones that were measured there
+    (in decode).
     Data-parallel ranks that share nothing are copies, each a replica: the stages are those of one.
     None for a device of which no kernel was measured. InputError for a profile that lacks a bandwidth or a rate, UnknownError
     for a format of weights whose kernels were not measured.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from functools import lru_cache
 
 import pytest
@@ -250,6 +251,20 @@ def test_beyond_one_link_only_what_was_measured_there() -> None:
     assert any("ranks 16" in told for told in found.extrapolated)
     with pytest.raises(UnknownError, match="16 devices lie beyond"):
         serving_speed(stages("deepseek-v3", tp=16), LOAD)
+
+
+def test_prompts_go_to_each_node_once() -> None:
+    """Two nodes of eight: nearly every token has an expert on both, so half of its copies cross the network."""
+    (wide,) = stages("deepseek-v3", dp=16, wholes=True)
+    step = step_time(wide, StepLoad(0.001, 2048, 2048, prompts=1, reading=1))
+    (exchange,) = (part for part in step.parts if part.name == "exchange")
+    touched = 2 * (1 - math.comb(128, 8) / math.comb(256, 8))
+    rows = 2048 * touched / 2 * 7168
+    by_hand = 58 * rows * (1 + 4 / 128 + 2) / 50e9  # fp8 with a scale for 128 values there, 16 bit back
+    assert exchange.seconds == pytest.approx(by_hand, rel=0.01)
+    assert exchange.basis == "assumed"
+    decode = step_time(wide, StepLoad(2048, 2048))
+    assert next(part.basis for part in decode.parts if part.name == "exchange") == "measured"
 
 
 @pytest.mark.parametrize("name", [row.profile for row in list_entries()])
