@@ -8,7 +8,6 @@ record      every point in a file beside the profile, with the conditions that i
 resume      what of it need not be measured again
 block       what goes into the hardware profile
 changes     figures beside those of an older profile
-interrupts  Ctrl-C while torch is loaded
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from moeplan.core.measurement import SECTIONS, Effort, MoeShape, Point, Section,
 from moeplan.core.model import Remark
 from moeplan.core.profiled import newest
 from moeplan.core.units import gib
+from moeplan.measure.interrupts import held_back
 from moeplan.profile.block import block_of, holds, is_run, new_profile_text
 from moeplan.profile.changes import against as compared_with
 from moeplan.profile.changes import changes, figures_of, older_block
-from moeplan.profile.interrupts import held_back
 from moeplan.profile.kernels import kernel_fits, kernel_notes
 from moeplan.profile.record import (
     ENDING,

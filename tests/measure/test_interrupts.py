@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from moeplan.profile.interrupts import held_back
+from moeplan.measure.interrupts import held_back
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
