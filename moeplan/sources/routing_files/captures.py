@@ -67,13 +67,16 @@ class CaptureWriter:
     done: set[str]
     """Prompts that stand in the file with their choices: no need to run them again."""
 
+    failed: dict[str, str]
+    """Prompts that stand in the file with a problem, each with its last one: no need to say the same again."""
+
     def __init__(self, path: Path, header: CaptureHeader) -> None:
         wrong = header_problem(header)
         if wrong is not None:
             raise InputError(f"{header.model} cannot be captured: {wrong}", hint="is it a model with experts?")
         self.path = path
         self.header = header
-        self.done = set()
+        self.done, self.failed = set(), {}
         self._size_bytes = self._resume() if path.exists() else 0
         try:
             # Unbuffered: a line that was cut short by a full disk can be taken back.
@@ -111,8 +114,10 @@ class CaptureWriter:
             self._write(words)
         except OSError as error:
             raise unwritable(self.path, error) from error
-        if prompt.problem is None:
+        if words["problem"] is None:
             self.done.add(prompt.prompt)
+        else:
+            self.failed[prompt.prompt] = words["problem"]
 
     def close(self) -> None:
         """Close the file. Nothing was held back."""
@@ -132,12 +137,12 @@ class CaptureWriter:
         try:
             while left:
                 left = left[self._file.write(left) or 0 :]
-        except OSError:
+            self._size_bytes += len(line)
+        except BaseException:  # a full disk, and Ctrl-C in the middle of a line
             with suppress(OSError):
                 self._file.truncate(self._size_bytes)
                 self._file.seek(self._size_bytes)
             raise
-        self._size_bytes += len(line)
 
     def _resume(self) -> int:
         """Bytes of the whole lines that stand in the file; 0 where not even the header does."""
@@ -152,8 +157,11 @@ class CaptureWriter:
                 self._check_header(_read_header(line, where))
             else:
                 block = json_object(line, where)
-                if block.raw("problem") is None:
-                    self.done.add(required_text(block, "prompt"))
+                name, problem = required_text(block, "prompt"), block.text("problem")
+                if problem is None:
+                    self.done.add(name)
+                else:
+                    self.failed[name] = problem
             kept += len(line)
         return kept
 
