@@ -191,6 +191,62 @@ def test_markdown_tables_have_one_width(answers: dict[str, Any]) -> None:
             assert len({row.count("|") - row.count("\\|") for row in rows}) <= 1, name
 
 
+# Files that are made ---------------------------------------------------------------------------------------
+
+
+def eplb(path: Path) -> Path:
+    """Load statistics of vLLM for two steps of qwen3-30b-a3b: 48 layers of 128 experts, a hot one in each."""
+    loads = [[[41 if expert == step else 9 for expert in range(128)] for _ in range(48)] for step in range(2)]
+    records = [
+        {"record_type": "eplb_load_stats", "version": 1, "step": step, "expert_load": load, "p2l_map": [list(range(128))] * 48}
+        for step, load in enumerate(loads)
+    ]  # fmt: skip
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("name", "kind"), [("counts.json", "counts"), ("profile.yaml", "profile")])
+def test_a_dump_becomes_a_file_that_all_commands_read(name: str, kind: str, run: Run, tmp_path: Path) -> None:
+    made = str(tmp_path / name)
+    shown = {"counts": "counts", "profile": "a profile"}[kind]
+    dump = ["import", str(eplb(tmp_path / "eplb.jsonl")), "--model", "qwen3-30b-a3b", "--offline", "-o", made]
+    code, out, err = run(*dump)
+    assert (code, err) == (0, "")
+    assert f"is written: {shown} of Qwen/Qwen3-30B-A3B" in " ".join(out.split())
+    assert "48 layers of 128 experts, 8 per token" in " ".join(out.split())
+    said = json.loads(run(*dump, "--json")[1])
+    assert Schema("routing-written").complaints(json.dumps(said)) == []
+    assert (said["kind"], said["tokens"], len(said["layers"])) == (kind, 2 * (127 * 9 + 41) // 8, 48)
+    report = json.loads(run("report", made, "--json")[1])
+    assert report["layers"][0]["busiest_over_mean"] == pytest.approx(50 / (2 * (127 * 9 + 41) / 128))
+    # Only counts keep the steps: each has a hot expert of its own.
+    placed = json.loads(run("place", made, "--ranks", "8", "--json")[1])
+    assert (placed["layers"][0]["after"]["by_windows"] is None) == (kind == "profile")
+    assert run("drift", made, made, "--bound", "0.2")[0] == 0
+
+
+def test_a_dump_of_another_model_is_refused(run: Run, tmp_path: Path) -> None:
+    dump = str(eplb(tmp_path / "eplb.jsonl"))
+    code, out, err = run("import", dump, "--model", "mixtral-8x7b", "--offline", "-o", str(tmp_path / "a.json"))
+    assert (code, out) == (2, "")
+    assert "does not hold each of 8 experts" in err
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_what_was_read_is_a_profile_once_folded(run: Run, tmp_path: Path) -> None:
+    made = str(tmp_path / "profile.yaml")
+    assert run("profile", CAPTURE, "-o", made)[0] == 0
+    # Six digits of a curve, and no steps: otherwise the report of a capture and of its profile are the same.
+    first, second = (json.loads(run("report", file, "--json")[1]) for file in (CAPTURE, made))
+    assert [layer["tokens_by_expert"] for layer in first["layers"]] == [
+        layer["tokens_by_expert"] for layer in second["layers"]
+    ]
+    assert [each["layer"] for each in first["worst"]] == [each["layer"] for each in second["worst"]]
+    assert first["layers"][0]["overlap"][0]["fraction"] == pytest.approx(
+        second["layers"][0]["overlap"][0]["fraction"], rel=1e-5
+    )
+
+
 # CSV -------------------------------------------------------------------------------------------------------
 
 
@@ -332,6 +388,9 @@ def test_the_command_writes_the_same_json_as_python(run: Run, tmp_path: Path) ->
         (["place", PROFILE, "--ranks", "8", "--quant", "fp8"], "--quant needs --model", "weights"),
         (["profile", CAPTURE, "-o", "a.txt"], "--output a.txt", "a.yaml"),
         (["profile", CAPTURE, "-o", "nowhere/a.yaml"], "cannot be written", "file that you can write"),
+        (["import", "README.md", "-o", "a.json"], "README.md: no dump of routing that is known", "SGLang"),
+        (["import", "nowhere", "-o", "a.json"], "nowhere", "check the file"),
+        (["import", "README.md", "--kind", "tgi", "-o", "a.json"], "unknown kind of dump 'tgi'", "sglang, vllm"),
         (["profile", CAPTURE], "moeplan routing profile needs --output", "file to write"),
     ],
 )  # fmt: skip
