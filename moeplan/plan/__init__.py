@@ -21,6 +21,7 @@ from typing import Any, get_args
 
 from moeplan.core.deployment import Origin
 from moeplan.core.errors import InputError
+from moeplan.core.expert_use import ExpertUse
 from moeplan.core.model import MoeFfn, Remark
 from moeplan.core.units import per_second
 from moeplan.core.weights import parameters
@@ -108,6 +109,7 @@ def plan(
     run = Run(
         Questions(loaded, held, read_kv_dtype(kv_dtype)),
         cards, left, named, tuple(quants) or None, max_gpus, ranked_by, pooled, held, use,
+        _most_skew(use, failures),
     )  # fmt: skip
     outcome = run.outcome()
     assembly = Assembly(loaded, held.context_tokens, run.questions.kv_dtype)
@@ -157,6 +159,16 @@ def plan(
         deployment=deployment,
         notes=tuple(dict.fromkeys((*notes, *run.notes()))),
     )  # fmt: skip
+
+
+BEYOND_THE_LAW = 1.25
+"""Counts of a profile may touch fewer experts than the law that is nearest to them: bounds are taken at so much more skew."""
+
+
+def _most_skew(use: ExpertUse, failures: Sequence[Failure]) -> float:
+    """The largest exponent of all searches: bytes that it leaves bound those of all others from below."""
+    doubled = 2.0 if "skew-doubled" in failures else 1.0
+    return use.exponent * doubled * (BEYOND_THE_LAW if use.basis == "measured" else 1.0)
 
 
 def _one_of(value: str, known: tuple[str, ...], what: str) -> Any:

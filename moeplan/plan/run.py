@@ -51,7 +51,9 @@ class Run:
         pools: Literal["together", "apart", "both"],
         workload: Workload,
         use: ExpertUse,
+        most_skew: float,
     ) -> None:
+        """`most_skew` is the largest exponent that any search of this run is asked with: more skew reads fewer bytes."""
         self.questions = questions
         self.cards = cards
         self._left = left
@@ -60,6 +62,7 @@ class Run:
         self._pools = pools
         self.workload = workload
         self.use = use
+        self._most_skew = most_skew
         self._concurrency = workload.concurrency or 1
         self._problems: dict[str, str] = {}
         self._folds = list(self._folded(engines, asked))
@@ -147,7 +150,8 @@ class Run:
                 answered = plan.speed.output_tokens_per_s.value / self.workload.mean_output_tokens
                 come_in = per_second(self.workload.arrival_per_s or 0)
                 told.append(f"{per_second(answered)} requests per second are answered, and {come_in} come in")
-            return plan, "; ".join(told) or f"it misses {', '.join(closest.speeds.misses)}"
+            missed = f"{closest.speeds.over:.2f} times over: {', '.join(closest.speeds.misses)}"
+            return plan, "; ".join(told) or missed
         return self._fullest(assembly)
 
     def _nearest_apart(self, assembly: Assembly) -> tuple[Plan | None, str | None]:
@@ -222,7 +226,7 @@ class Run:
         for folds in (self._stored, self._smaller):
             others = self._found(Search(what.workload, what.use, self.questions.cell), folds, spare=what.spare)
             if others:
-                return assembly.joined(min(others, key=self._axis_of))
+                return assembly.joined(min(others, key=self._place))
         return None
 
     # Parts ---------------------------------------------------------------------------------------------------
@@ -234,7 +238,7 @@ class Run:
         for engine in engines:
             for form in formats(engine, loaded, self.questions.owned(loaded.spec), asked):
                 try:
-                    folder = Folder(self.questions.question(engine, form), mean_context, self.use.exponent, shared)
+                    folder = Folder(self.questions.question(engine, form), mean_context, self._most_skew, shared)
                 except InputError as error:
                     self._problems.setdefault(engine, error.message)
                     continue
@@ -250,6 +254,17 @@ class Run:
         if self._rank == "cost" and price is not None:
             return price.high_usd_per_hour
         return 1.0
+
+    def _place(self, each: Candidate | Apart) -> float:
+        """What the ranking asked for goes by, the least first."""
+        if self._rank == "latency":
+            return _tpot_s(each)
+        if self._rank == "throughput":
+            gpus = each.num_gpus if isinstance(each, Apart) else each.option.num_gpus
+            times = 1 if isinstance(each, Apart) else each.option.serving
+            speed = each.speed if isinstance(each, Apart) else each.speeds.speed
+            return -speed.output_tokens_per_s.value * times / gpus
+        return self._axis_of(each)
 
     def _axis_of(self, each: Candidate | Apart) -> float:
         gpus = each.num_gpus if isinstance(each, Apart) else each.option.num_gpus
