@@ -7,7 +7,7 @@ import typer
 
 from moeplan.cli.completion import model_names
 from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, show, showing
-from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN
+from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_UNKNOWN
 from moeplan.core.units import parse_count, parse_share
 
 routing = typer.Typer(
@@ -27,6 +27,67 @@ Layers = Annotated[
 ]
 KINDS = "sglang, vllm, trtllm, imatrix or returned"
 DataFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")]
+
+
+@routing.command("capture", short_help="Which experts a local checkpoint chooses, prompt by prompt.")
+def capture(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Folder of a checkpoint: config.json, tokenizer, safetensors.")
+    ],
+    output: DataFile,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            "--prompts", "-p", metavar="FILE", help="A prompt per line, or JSON lines; else the set that ships."
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=0, help="Tokens decoded after each prompt.", show_default=True)
+    ] = 64,
+    max_prompt_tokens: Annotated[
+        int, typer.Option("--max-prompt-tokens", min=1, help="Longer prompts are not run.", show_default=True)
+    ] = 16384,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cuda, cuda:1, rocm, mps or cpu; else the best there is.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="bfloat16, float16, float32; else the checkpoint's.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn while decoding.", show_default=True)] = 0,
+    format: Format = "table",  # noqa: A002 - the option's name
+    json: Json = False,
+    quiet: Quiet = False,
+    color: Color = "auto",
+) -> int:
+    """Which experts a local checkpoint chooses: it is run on prompts, and each token's experts are kept.
+
+    The file holds hashes and lengths of prompts, never their texts. It grows by a line per prompt: the same command takes
+    up what is missing. Needs torch and transformers: pip install 'moeplan[capture]'.
+
+    \b
+    $ moeplan routing capture ./olmoe -o capture.jsonl
+    $ moeplan routing capture ./olmoe --prompts prompts.jsonl --max-new-tokens 128 -o capture.jsonl
+    """  # noqa: D301 - typer reads the character, not the escape
+    how = showing(format, json=json, output=None, quiet=quiet, color=color)
+    from moeplan.report.progress import watching
+    from moeplan.routing.capture import capture as verb
+
+    with watching("running prompts", quiet=quiet) as bar:
+        result = verb(
+            model,
+            prompts,
+            out=output,
+            device=device,
+            dtype=dtype,
+            max_new_tokens=max_new_tokens,
+            max_prompt_tokens=max_prompt_tokens,
+            seed=seed,
+            progress=None if bar is None else lambda done, total, _: bar(done, total),
+        )
+    show(result, "routing_captured", how)
+    if not result.complete:
+        return EXIT_INTERRUPTED
+    return EXIT_DONE if result.written is not None else EXIT_UNKNOWN
 
 
 @routing.command("import", short_help="What an engine wrote of its routing, as counts.")

@@ -204,7 +204,7 @@ _RANKINGS = (
         lambda layer: float(len(layer.dead.experts)) if layer.dead.judged else None,
         lambda layer: layer.dead.by_chance,
     ),
-    _Ranking("near_tie_fraction", lambda layer: layer.near_tie_fraction),
+    _Ranking("near_tie_fraction", lambda layer: layer.near_tie_fraction or None),
     _Ranking(
         "overlap_fraction",
         lambda layer: layer.overlap[0].fraction if layer.overlap else None,

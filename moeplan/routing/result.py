@@ -15,6 +15,7 @@ REPORT_SCHEMA = "moeplan.routing-report/1"
 DRIFT_SCHEMA = "moeplan.routing-drift/1"
 PLACEMENT_SCHEMA = "moeplan.routing-placement/1"
 WRITTEN_SCHEMA = "moeplan.routing-written/1"
+CAPTURED_SCHEMA = "moeplan.routing-captured/1"
 
 
 class RoutingSource(NamedTuple):
@@ -368,4 +369,25 @@ class Written(NamedTuple):
     """Of the layer that saw most."""
     phases: tuple[Phase, ...]
     classes: tuple[str, ...]
+    notes: tuple[Remark, ...]
+
+
+class Captured(NamedTuple):
+    """What a capture did."""
+
+    schema: str
+    written: Written | None
+    """What the file holds now, earlier runs and all; None where no prompt has choices."""
+    prompts: int
+    """In the set."""
+    captured: int
+    """By this run."""
+    known: int
+    """That stood in the file already, or came earlier in the set."""
+    failed: int
+    """That this run has a problem with; the file names it."""
+    tokens: int
+    """Run through the model by this run, prompts and answers."""
+    complete: bool
+    """False where it was interrupted."""
     notes: tuple[Remark, ...]

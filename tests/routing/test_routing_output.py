@@ -19,10 +19,13 @@ import pytest
 
 import moeplan
 from moeplan import cli
+from moeplan.core.model import Remark
 from moeplan.core.routing_fit import Growth
 from moeplan.core.routing_metrics import DeadExperts
 from moeplan.core.routing_profile import LayerRouting, Provenance, RoutingProfile
 from moeplan.report.as_json import as_json
+from moeplan.report.routing_captured_markdown import routing_captured_markdown
+from moeplan.report.routing_captured_table import routing_captured_table
 from moeplan.report.routing_drift_markdown import routing_drift_markdown
 from moeplan.report.routing_drift_table import routing_drift_table
 from moeplan.report.routing_placement_markdown import routing_placement_markdown
@@ -103,6 +106,8 @@ Tables: dict[str, tuple[Drawn, Drawn]] = {
     "paired": (routing_drift_table, routing_drift_markdown),
     "place": (routing_placement_table, routing_placement_markdown),
     "written": (routing_written_table, routing_written_markdown),
+    "captured": (routing_captured_table, routing_captured_markdown),
+    "interrupted": (routing_captured_table, routing_captured_markdown),
 }
 
 
@@ -118,6 +123,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     one = LayerRouting(0, 4, 1.0, 100, (100, 0, 0, 0), dropped=7, windows=((50, 0, 0, 0), (50, 0, 0, 0)))
     wide = tuple(LayerRouting(n, 384, 8.0, 10**6, (20834,) * 383 + (20578,)) for n in (1, 60))
+    made = ask.profile(EXAMPLES / "synthetic.jsonl", output=folder / "made.yaml")
+    failed = Remark("prompt-failed", "warning", "long 5f7d5bb681bd: too long: 1450 tokens, where 496 may be", "p.txt")
     return {
         "report": ask.report(EXAMPLES / "synthetic.jsonl"),
         "counts": ask.report(counted("one.json", one)),
@@ -128,7 +135,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             counted("v3.json", *[LayerRouting(n, 256, 8.0, 3200, (100,) * 256) for n in range(3, 61)]),
             ranks=64, nodes=8, redundant=64, model="deepseek-v3", offline=True, live=folder / "v3.json",
         ),
-        "written": ask.profile(EXAMPLES / "synthetic.jsonl", output=folder / "made.yaml"),
+        "written": made,
+        "captured": result.Captured(result.CAPTURED_SCHEMA, made._replace(kind="capture"), 60, 58, 1, 1, 12480, True, (failed,)),
+        "interrupted": result.Captured(result.CAPTURED_SCHEMA, None, 60, 0, 0, 1, 0, False, (failed,)),
     }  # fmt: skip
 
 
@@ -156,16 +165,25 @@ def test_names_from_outside_stay_in_their_place(name: str, answers: dict[str, An
     draw, page = Tables[name]
     evil = "evil\x1b[31m|\n<b>`x`"
     found = answers[name]
-    key = "a" if hasattr(found, "a") else "source" if hasattr(found, "source") else None
-    found = (
-        found._replace(model=evil) if key is None else found._replace(**{key: getattr(found, key)._replace(model=evil)})
-    )
+    if name == "captured":
+        found = found._replace(written=found.written._replace(model=evil))
+    elif name == "interrupted":
+        found = found._replace(notes=(Remark("prompt-failed", "warning", evil),))
+    else:
+        found = _named(found, evil)
     text = draw(found, width=100, color=False, unicode=True)
     assert "\x1b" not in text
     assert "evil" in text
     markdown = page(found)
     assert "<b>" not in markdown
     assert "\x1b" not in markdown
+
+
+def _named(found: Any, evil: str) -> Any:
+    key = "a" if hasattr(found, "a") else "source" if hasattr(found, "source") else None
+    if key is None:
+        return found._replace(model=evil)
+    return found._replace(**{key: getattr(found, key)._replace(model=evil)})
 
 
 def test_every_layer_has_its_line_in_every_table(answers: dict[str, Any]) -> None:
@@ -285,6 +303,8 @@ SCHEMAS = {
     "paired": "drift",
     "place": "placement",
     "written": "written",
+    "captured": "captured",
+    "interrupted": "captured",
 }
 RECORDS: dict[str, dict[tuple[str, ...], type[NamedTuple]]] = {
     "report": {
@@ -317,6 +337,7 @@ RECORDS: dict[str, dict[tuple[str, ...], type[NamedTuple]]] = {
         ("memory",): result.MemoryPaid,
     },
     "written": {(): result.Written},
+    "captured": {(): result.Captured, ("written",): result.Written},
 }  # fmt: skip
 
 
@@ -386,6 +407,8 @@ def test_the_command_writes_the_same_json_as_python(run: Run, tmp_path: Path) ->
         (["place", PROFILE, "--ranks", "8", "--model", "mixtral-8x7b", "--offline"], "layer 1 has 32 experts", MODEL),
         (["place", PROFILE, "--ranks", "8", "--model", "qwen3-8b", "--offline"], "layer 1 has 32 experts", MODEL),
         (["place", PROFILE, "--ranks", "8", "--quant", "fp8"], "--quant needs --model", "weights"),
+        (["capture", "nowhere", "-o", "a.jsonl"], "nowhere is no folder", "config.json"),
+        (["capture", "examples", "-o", "a.json"], "a capture is a file that ends in .jsonl", "a.jsonl"),
         (["profile", CAPTURE, "-o", "a.txt"], "--output a.txt", "a.yaml"),
         (["profile", CAPTURE, "-o", "nowhere/a.yaml"], "cannot be written", "file that you can write"),
         (["import", "README.md", "-o", "a.json"], "README.md: no dump of routing that is known", "SGLang"),
