@@ -42,6 +42,16 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_moe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small MoE with its tokenizer, trained once in a run (about 20 s)."""
+    from tests.routing.small_moe import train
+
+    folder = tmp_path_factory.mktemp("trained") / "small-moe"
+    train(folder)
+    return folder
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs an accelerator where there is none; torch is asked only when such a test was collected."""
     wanting = [item for item in items if item.get_closest_marker("gpu")]

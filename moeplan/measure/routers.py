@@ -89,7 +89,7 @@ def sigmoid_bias_groups(logits: Tensor, options: RouterOptions) -> tuple[Tensor,
     scores = scores_sigmoid(logits)
     choice = scores if options.bias is None else scores + options.bias
     grouped = choice.unflatten(-1, (options.num_groups, -1))  # [T, N, E/N]
-    choice = _only_best_groups(choice, grouped.topk(2, dim=-1).values.sum(dim=-1), options)
+    choice = only_best_groups(choice, grouped.topk(2, dim=-1).values.sum(dim=-1), options)
     experts = choice.topk(options.top_k, dim=-1).indices
     return _finish(scores.gather(-1, experts), options), experts
 
@@ -102,7 +102,7 @@ def group_limited_greedy(logits: Tensor, options: RouterOptions) -> tuple[Tensor
     """
     scores = scores_softmax(logits)
     best = scores.unflatten(-1, (options.num_groups, -1)).amax(dim=-1)  # [T, N]
-    experts = _only_best_groups(scores, best, options).topk(options.top_k, dim=-1).indices
+    experts = only_best_groups(scores, best, options).topk(options.top_k, dim=-1).indices
     return _finish(scores.gather(-1, experts), options), experts
 
 
@@ -221,7 +221,7 @@ def _biased_topk(scores: Tensor, options: RouterOptions) -> tuple[Tensor, Tensor
     return _finish(scores.gather(-1, experts), options), experts
 
 
-def _only_best_groups(choice: Tensor, group_scores: Tensor, options: RouterOptions) -> Tensor:
+def only_best_groups(choice: Tensor, group_scores: Tensor, options: RouterOptions) -> Tensor:
     """Scores [T, E] with those outside the best `kept_groups` of the groups [T, N] at minus infinity."""
     kept = group_scores.topk(options.kept_groups, dim=-1).indices
     dropped = torch.ones_like(group_scores, dtype=torch.bool).scatter(-1, kept, False)  # [T, N]
