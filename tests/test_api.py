@@ -27,8 +27,8 @@ def test_the_public_names_are_these() -> None:
     assert list(inspect.signature(moeplan.estimate).parameters) == [
         "model", "gpu", "engine", "engine_version", "engine_args", "engine_files", "tp", "pp", "dp", "ep", "dp_attention", "dcp",
         "redundant_experts", "pp_layers", "nodes", "utilization", "context", "concurrency", "encoder_tokens", "input", "output",
-        "ttft", "tpot", "arrival", "workload", "speed", "dtype", "quant", "kv_dtype", "revision", "offline", "headers", "file", "profiles", "strict", "progress",
-        "find",
+        "ttft", "tpot", "arrival", "workload", "routing", "skew", "speed", "dtype", "quant", "kv_dtype", "revision", "offline",
+        "headers", "file", "profiles", "strict", "progress", "find",
     ]  # fmt: skip
     assert list(inspect.signature(moeplan.compare).parameters) == [
         "models", "gpu", "engine", "engine_version", "context", "concurrency", "input", "output", "ttft", "tpot", "arrival",
@@ -41,7 +41,7 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_the_functions_of_routing_are_these() -> None:
-    assert sorted(moeplan.routing.__all__) == ["drift", "import_dump", "place", "profile", "report"]
+    assert sorted(moeplan.routing.__all__) == ["capture", "drift", "import_dump", "place", "profile", "report"]
     assert list(inspect.signature(moeplan.routing.report).parameters) == [
         "file", "phase", "prompt_class", "layers", "drop_bound", "step_tokens",
     ]  # fmt: skip

@@ -11,7 +11,7 @@ import datetime as dt
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from moeplan.core.errors import InputError, UnknownError
 from moeplan.core.model import Remark
@@ -20,7 +20,7 @@ from moeplan.core.routing_profile import Provenance
 from moeplan.measure.interrupts import held_back
 from moeplan.routing.profiling import written
 from moeplan.routing.prompts import SHIPPED, Prompt, prompt_set, prompts
-from moeplan.routing.result import Written
+from moeplan.routing.result import CAPTURED_SCHEMA, Captured
 from moeplan.sources.routing_files import CaptureWriter, read_routing
 from moeplan.sources.routing_files.captures import MOST_PROBLEM_LETTERS
 from moeplan.version import __version__
@@ -39,26 +39,6 @@ _LISTED = 20
 
 Progress = Callable[[int, int, str], None]
 """Told how many prompts are done, how many there are, and the class of the one that runs now."""
-
-
-class Captured(NamedTuple):
-    """What a capture did."""
-
-    written: Written | None
-    """What the file holds now, earlier runs and all; None where no prompt has choices."""
-    prompts: int
-    """In the set."""
-    captured: int
-    """By this run."""
-    known: int
-    """That stood in the file already, or came earlier in the set."""
-    failed: int
-    """That this run has a problem with; the file names it."""
-    tokens: int
-    """Run through the model by this run, prompts and answers."""
-    complete: bool
-    """False where it was interrupted."""
-    notes: tuple[Remark, ...]
 
 
 def capture(
@@ -112,6 +92,7 @@ def capture(
         some = bool(file.done)
     where = SHIPPED_NAME if prompt_file is None else str(prompt_file)
     return Captured(
+        schema=CAPTURED_SCHEMA,
         written=written(str(out), "capture", read_routing(path)) if some else None,
         prompts=asked.lines,
         captured=done.captured,

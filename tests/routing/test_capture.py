@@ -19,8 +19,9 @@ from moeplan.core.errors import InputError, UnknownError
 from moeplan.core.routing_capture import CapturedLayer, CapturedPrompt, CaptureHeader
 from moeplan.core.routing_metrics import load_cv, noise_floor_cv
 from moeplan.core.routing_profile import Provenance, RoutingProfile
-from moeplan.routing.capture import Captured, capture
+from moeplan.routing.capture import capture
 from moeplan.routing.prompts import SHIPPED, prompt_set, prompts
+from moeplan.routing.result import Captured
 from moeplan.sources.routing_files import CaptureWriter, read_prompts, read_routing
 from tests.measure.routed_models import DENSE, NLLB, SWITCH, build
 from tests.routing.small_moe import EXPERTS, LAYERS, TOP_K, Language, tokenizer, words_of
