@@ -115,9 +115,16 @@ class OpTimes:
         """Time of an operation that has nothing to do."""
         return float(self.resolved[operation].kernels[-1].constants.fixed_s)
 
-    def least_fixed_s(self, operation: Literal["matmul", "attention_decode"]) -> float:
-        """The same of whichever kernel has the least."""
-        return min(float(kernel.constants.fixed_s) for kernel in self.resolved[operation].kernels)
+    def floor(self, operation: Literal["matmul", "attention_decode"]) -> tuple[float, float]:
+        """Seconds of a call, and for each byte that it reads beside them, of whichever kernel takes least of either."""
+        found = self.resolved[operation]
+        rates = [found.device.bandwidth_bytes_per_s * each.constants.memory_fraction for each in found.kernels]
+        startups = [getattr(each.constants, "startup_bytes", 0.0) for each in found.kernels]
+        calls = [
+            float(each.constants.fixed_s) + startup / rate
+            for each, startup, rate in zip(found.kernels, startups, rates, strict=True)
+        ]
+        return min(calls), 1 / max(rates)
 
     def compute_over_memory(self, m: float) -> float:
         """How many times longer the operations of m rows take than reading the weights, at the shares that are reached."""

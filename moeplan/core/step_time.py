@@ -21,6 +21,7 @@ from moeplan.core.exchange import Exchange, Way, exchange_times, way_of
 from moeplan.core.expert_use import EVEN, ExpertUse, StepTokens
 from moeplan.core.latency import Band, Binding, Device, ExpertShape, KernelConstants, Load, ValueBytes, predict
 from moeplan.core.op_times import OpBasis, OpTime, OpTimes
+from moeplan.core.step_bytes import StepBytes
 from moeplan.core.step_work import AttentionWork, ExpertsWork, Product, StatesWork
 
 BYTES_BETWEEN_LAYERS = 2
@@ -154,19 +155,46 @@ def step_time(model: StepModel, load: StepLoad, use: ExpertUse = EVEN) -> StepTi
     return StepTime(tuple(part for part in parts if part is not None))
 
 
-def fixed_s(model: StepModel) -> float:
-    """What a step of a stage takes however little it has to do: every formula begins with the fixed time of its kernel.
+class Floor(NamedTuple):
+    """What a decode step of a stage takes at the least: calls of its kernels, and bytes at the rates that they reach.
 
-    Beside the bytes that it reads over the bandwidth this bounds a step from below.
+    Each formula of an operation begins with these two; everything else in it only adds.
     """
+
+    calls_s: float
+    dense_s_per_byte: float
+    experts_s_per_byte: float
+    cache_s_per_byte: float
+
+    def at(self, reads: StepBytes) -> float:
+        """Seconds of a step that reads so much."""
+        return (
+            self.calls_s
+            + reads.dense_bytes * self.dense_s_per_byte
+            + reads.expert_bytes * self.experts_s_per_byte
+            + reads.cache_bytes * self.cache_s_per_byte
+        )
+
+
+def floor_of(model: StepModel) -> Floor:
+    """The floor of a stage, with what its ranks send each other for a single token. UnknownError beyond what was measured."""
     times = next(iter(model.by_format.values()))
-    found = sum(model.by_format[each.format].least_fixed_s("matmul") * each.count for each in model.products)
-    found += times.least_fixed_s("attention_decode") * sum(work.count for work in model.attention)
+    calls, dense = 0.0, []
+    for each in model.products:
+        call_s, per_byte = model.by_format[each.format].floor("matmul")
+        calls += call_s * each.count
+        dense.append(per_byte)
+    call_s, cached = times.floor("attention_decode")
+    calls += call_s * sum(work.count for work in model.attention)
+    per_expert_byte = 0.0
     if model.kernel is not None:
-        found += model.kernel.constants.fixed_s * sum(work.count for work in model.experts)
-    if model.tensor_ranks > 1 and model.data_ranks == 1:
-        found += times.all_reduce_s(model.tensor_ranks, 0).seconds * REDUCES_PER_LAYER * model.num_layers
-    return found
+        constants, device = model.kernel.constants, model.kernel.device
+        per_expert_byte = 1 / (device.bandwidth_bytes_per_s * constants.memory_fraction)
+        call_s = constants.fixed_s + constants.startup_bytes * per_expert_byte
+        calls += call_s * sum(work.count for work in model.experts)
+    one = _Mine(1, 1, StepTokens(1))
+    calls += sum(part.seconds for part in (_exchange(model, one), _collectives(model, one)) if part is not None)
+    return Floor(calls, min(dense, default=0.0), per_expert_byte, cached)
 
 
 class _Mine(NamedTuple):

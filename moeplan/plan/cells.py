@@ -10,7 +10,7 @@ from moeplan.core.expert_use import ExpertUse
 from moeplan.core.hardware import Hardware
 from moeplan.core.layout import AskedLayout
 from moeplan.core.serving_speed import ServedLoad, ServingSpeed, decode_step
-from moeplan.core.step_time import StepModel, fixed_s
+from moeplan.core.step_time import Floor, StepModel, floor_of
 from moeplan.core.workload import Workload
 from moeplan.engines.command_line.writing import sequence_limit
 from moeplan.estimate.judge import Answer, judge, verdict
@@ -49,7 +49,7 @@ class Cell:
         self.format = form
         self._question = question
         self._served: dict[AskedLayout, tuple[StepModel, ...]] = {}
-        self._fixed: dict[int, float] = {}
+        self._floors: dict[tuple[int, int], Floor] = {}
         self._unknown: MoeplanError | None = None
         """Why times of operations are not known, once that was asked."""
 
@@ -93,14 +93,15 @@ class Cell:
         """The times of a replica's operations. Raises UnknownError or InputError that says why they are not known."""
         return Timed(self._stages(fold), step_tokens(self.question(fold, sequences)), 1)
 
-    def fixed_s(self, fold: Fold) -> float:
-        """What a token takes however little there is to do, with as many tensor-parallel ranks; raises what `timed` raises."""
-        ranks = fold.division.attention if fold.groups == 1 else 1
-        if ranks not in self._fixed:
-            stages = self._stages(fold)
-            alone = stages if fold.groups == 1 else tuple(stage._replace(tensor_ranks=1) for stage in stages)
-            self._fixed[ranks] = sum(map(fixed_s, alone))
-        return self._fixed[ranks]
+    def floor(self, fold: Fold) -> Floor:
+        """The least that a token takes with as many ranks and groups; raises what `timed` raises."""
+        key = fold.division.attention, fold.groups
+        if key not in self._floors:
+            floors = [floor_of(stage) for stage in self._stages(fold)]
+            # Stages differ in what they hold, and all of them have the model's layers together.
+            least = Floor(*(min(each) for each in zip(*floors, strict=True)))
+            self._floors[key] = least._replace(calls_s=sum(each.calls_s for each in floors))
+        return self._floors[key]
 
     def decode_s(self, fold: Fold, sequences: int, workload: Workload, use: ExpertUse) -> float:
         """Seconds of a step of decode alone, the least that a token takes; raises what `timed` raises."""

@@ -17,7 +17,7 @@ from moeplan.core.layout import AskedLayout, Division, Layout, Place
 from moeplan.core.model import MoeFfn
 from moeplan.core.placement import places, stage_spec
 from moeplan.core.stage_sorts import stage_sort
-from moeplan.core.step_bytes import StepReads, cache_reads, step_reads
+from moeplan.core.step_bytes import StepBytes, StepReads, cache_reads, step_reads
 from moeplan.estimate.question import Question, find_layout
 
 
@@ -55,19 +55,20 @@ class Fold(NamedTuple):
         """Weights and cache of the fullest rank with so many sequences in each of its groups."""
         return max(place.reads.held_bytes + sequences * place.cache_bytes for place in self.places)
 
-    def read_bytes(self, sequences: int) -> float:
+    def reads(self, sequences: int) -> StepBytes:
         """Bytes that a token of so many sequences of a replica waits for, over all its stages.
 
         A rank reads its own weights and the cache of its group's sequences, and the experts that any of them touch.
         """
-        worst: dict[int, float] = {}
+        worst: dict[int, StepBytes] = {}
         in_group = -(-sequences // self.groups)
         for place in self.places:
             mine = place.reads.at(in_group)
-            experts = mine.expert_bytes if in_group == sequences else place.reads.at(sequences).expert_bytes
-            read = mine.dense_bytes + mine.cache_bytes + experts
-            worst[place.stage] = max(read, worst.get(place.stage, 0.0))
-        return sum(worst.values())
+            if in_group != sequences:
+                mine = mine._replace(expert_bytes=place.reads.at(sequences).expert_bytes)
+            if place.stage not in worst or mine.total_bytes > worst[place.stage].total_bytes:
+                worst[place.stage] = mine
+        return StepBytes(*(sum(parts) for parts in zip(*worst.values(), strict=True)))
 
 
 class Folder:

@@ -67,7 +67,7 @@ def apart(
     writing = written_alone(mean).speed
     small = sorted(
         (fold for fold in folds if fold.layout.num_gpus <= cell.card.node_gpus),
-        key=lambda fold: (fold.layout.num_gpus, fold.read_bytes(1)),
+        key=lambda fold: (fold.layout.num_gpus, fold.reads(1).total_bytes),
     )
     tried = 0
     for fold in small:

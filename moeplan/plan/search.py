@@ -2,9 +2,9 @@
 
 Layouts are folded once per format and engine (`folds`). What is left for a card and a number of GPUs is to compare: the
 bytes that a rank needs with its memory, and the bytes that a token waits for, over its bandwidth, with the best time that
-is known for as little money. That quotient and the fixed times of the kernels are the least that a step can take, so options
-behind it need not be worked out; those before it are, with the latency model and the ledger (`cells`), the most promising
-first.
+is known for as little money. Calls of kernels, and those bytes at the rates that kernels reach, are the least that a step
+can take, so options behind that need not be worked out; those before it are, with the latency model and the ledger
+(`cells`), the most promising first.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from moeplan.core.errors import InputError, UnknownError
 from moeplan.core.expert_use import ExpertUse
+from moeplan.core.step_bytes import StepBytes
 from moeplan.core.workload import Workload
 from moeplan.estimate.result import MEMORY_REASONS
 from moeplan.plan.cards import Card
@@ -35,7 +36,9 @@ class Option(NamedTuple):
     """A layout with a number of replicas, on any card."""
 
     read_bytes: float
-    first_bytes: float
+    """All that a token waits for."""
+    reads: StepBytes
+    first: StepBytes
     """The same with a single sequence."""
     needed_bytes: int
     num_gpus: int
@@ -116,9 +119,9 @@ def option_of(engine: str, form: Format, fold: Fold, concurrency: int, replicas:
     sequences = -(-concurrency // (replicas - spare))
     in_group = -(-sequences // fold.groups)
     # Stages work on parts of a batch, of which each reads the experts and the cache of its own.
-    part = sequences // min(fold.layout.pp, sequences)
+    reads = fold.reads(sequences // min(fold.layout.pp, sequences))
     return Option(
-        fold.read_bytes(part), fold.read_bytes(1), fold.needed_bytes(in_group), fold.layout.num_gpus * replicas, replicas, replicas - spare,
+        reads.total_bytes, reads, fold.reads(1), fold.needed_bytes(in_group), fold.layout.num_gpus * replicas, replicas, replicas - spare,
         sequences, engine, form, fold,
     )  # fmt: skip
 
@@ -197,7 +200,7 @@ class Search:
         """The fastest option of a card and number of GPUs, if it is below the bar.
 
         Best first: of all options the one with the least bound is worked out one step further, until what is worked out in
-        full has the least. Its bounds are fixed times and bytes, a step of one sequence, a step of decode, and its time.
+        full has the least. Its bounds are its floor, a step of one sequence, a step of decode, and its time.
         """
         heap = [
             (least_s, number, 0, option, cell)
@@ -238,14 +241,15 @@ class Search:
                 continue
             cell = self._cell(card, option.engine, option.format)
             if cell is not None:
-                yield bytes_s + _fixed_s(cell, option), option, cell
+                yield max(bytes_s, _floor_s(cell, option)), option, cell
 
     def _first_bound(self, cell: Cell, option: Option, axis: float) -> float | None:
         """A step of one sequence, and the bytes that the others add."""
         first_s = self._decode_s(cell, option, 1, axis)
         if first_s is None:
             return None
-        return first_s + (option.read_bytes - option.first_bytes) / cell.card.bandwidth_bytes_per_s
+        floor = cell.floor(option.fold)
+        return first_s + floor.at(option.reads) - floor.at(option.first)
 
     def _decode_bound(self, cell: Cell, option: Option, axis: float) -> float | None:
         """A step of decode with no prompt beside it."""
@@ -313,10 +317,10 @@ class Search:
             self.reached[card.hardware.profile] = Reached(mine, told)
 
 
-def _fixed_s(cell: Cell, option: Option) -> float:
-    """What kernels take beside bytes, however few these are; 0 where it is not known."""
+def _floor_s(cell: Cell, option: Option) -> float:
+    """The least that a token takes; 0 where it is not known."""
     try:
-        return cell.fixed_s(option.fold)
+        return cell.floor(option.fold).at(option.reads)
     except (UnknownError, InputError):
         return 0.0
 
