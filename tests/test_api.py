@@ -75,7 +75,9 @@ def test_a_verb_stays_a_function_whatever_was_imported_before() -> None:
 
 def test_a_command_of_routing_stays_a_function_whatever_was_imported_before() -> None:
     assert child("import moeplan.routing.report, moeplan; print(callable(moeplan.routing.report))") == "True"
-    assert child("import moeplan; print(callable(moeplan.routing.report), callable(moeplan.routing.drift))") == "True True"
+    assert (
+        child("import moeplan; print(callable(moeplan.routing.report), callable(moeplan.routing.drift))") == "True True"
+    )
 
 
 def test_importing_the_package_loads_no_verb_and_the_command_line_nothing_heavy() -> None:

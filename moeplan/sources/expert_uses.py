@@ -112,7 +112,9 @@ def measured_use(
 
     chosen = round(layers[0].experts_per_token)
     shares = [[count / max(1, layer.tokens) for count in layer.counts] for layer in layers]
-    growths = [growth_exponent(layer.in_sequence, layer.num_experts).exponent for layer in layers if len(layer.in_sequence) > 1]
+    growths = [
+        growth_exponent(layer.in_sequence, layer.num_experts).exponent for layer in layers if len(layer.in_sequence) > 1
+    ]
     exponent = median(zipf_exponent(layer.counts, chosen).exponent for layer in layers)
     growth = median(growths) if growths else growth
     return MeasuredUse(shares, chosen, exponent, growth, profile.provenance.source or profile.model)
