@@ -3,6 +3,7 @@
 Each command is one module, imported only when it is asked for: `moeplan gpus` does not pay for `estimate`.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Iterable
@@ -71,6 +72,8 @@ def application(asked: str | None) -> typer.Typer:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code that the outcome has (see README, Exit codes)."""
     words = sys.argv[1:] if arguments is None else arguments
+    # Commands make many records and few cycles, and end soon: looking for cycles as often as Python does costs a tenth.
+    gc.set_threshold(50_000, 20, 20)
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed by the caller (`>&-`)
             setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115

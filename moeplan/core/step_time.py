@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 from moeplan.core.attention_latency import AttentionShape
 from moeplan.core.exchange import Exchange, Way, exchange_times, way_of
 from moeplan.core.expert_use import EVEN, ExpertUse, StepTokens
+from moeplan.core.kept import Kept
 from moeplan.core.latency import Band, Binding, Device, ExpertShape, KernelConstants, Load, ValueBytes, predict
 from moeplan.core.op_times import OpBasis, OpTime, OpTimes
 from moeplan.core.step_bytes import StepBytes
@@ -34,6 +35,10 @@ STATES_BAND = (0.8, 3.0)
 PartName = Literal["dense", "attention", "states", "experts", "exchange", "collectives", "sends"]
 PartBasis = Literal["measured", "carried", "assumed"]
 PartBinding = Binding | Literal["link"]
+
+
+_known = Kept(65_536)
+"""Parts of steps, by the records that they were worked out of."""
 
 
 class StepLoad(NamedTuple):
@@ -144,11 +149,33 @@ def step_time(model: StepModel, load: StepLoad, use: ExpertUse = EVEN) -> StepTi
     decoding = -(-load.decoding // model.data_ranks)
     of_all = StepTokens(load.decoding, load.new_tokens * load.reading, max(1.0, load.prompts * load.reading))
     mine = _Mine(decoding, decoding + load.new_tokens, of_all)
+    new = (load.new_tokens, load.past_tokens, load.prompts)
+    # Layouts that divide a part alike share it, and a search asks for it again with each of them.
     parts = (
-        _dense(model, load, mine),
-        _attention(model, load, mine),
+        _known.of(
+            (model.products, model.by_format),
+            ("dense", mine.decoding, mine.tokens, model.data_ranks, *new),
+            lambda: _dense(model, load, mine),
+        ),
+        _known.of(
+            (model.attention, model.by_format),
+            ("attention", mine.decoding, load.context_tokens, model.cache_ranks, *new),
+            lambda: _attention(model, load, mine),
+        ),
         _states(model, load, mine),
-        _experts(model, mine, use),
+        _known.of(
+            (model.experts, model.kernel, use),
+            (
+                "experts",
+                *mine,
+                model.expert_ranks,
+                model.data_ranks,
+                model.tensor_ranks,
+                model.exchange,
+                model.balanced,
+            ),
+            lambda: _experts(model, mine, use),
+        ),
         _exchange(model, mine),
         _collectives(model, mine),
     )

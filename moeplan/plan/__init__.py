@@ -161,14 +161,10 @@ def plan(
     )  # fmt: skip
 
 
-BEYOND_THE_LAW = 1.25
-"""Counts of a profile may touch fewer experts than the law that is nearest to them: bounds are taken at so much more skew."""
-
-
 def _most_skew(use: ExpertUse, failures: Sequence[Failure]) -> float:
     """The largest exponent of all searches: bytes that it leaves bound those of all others from below."""
-    doubled = 2.0 if "skew-doubled" in failures else 1.0
-    return use.exponent * doubled * (BEYOND_THE_LAW if use.basis == "measured" else 1.0)
+    uses = (use, use.doubled()) if "skew-doubled" in failures else (use,)
+    return max(each.exponent_below() for each in uses)
 
 
 def _one_of(value: str, known: tuple[str, ...], what: str) -> Any:

@@ -49,7 +49,7 @@ class Cell:
         self.format = form
         self._question = question
         self._served: dict[AskedLayout, tuple[StepModel, ...]] = {}
-        self._floors: dict[tuple[int, int], Floor] = {}
+        self._floors: dict[tuple[int, int, int], Floor | MoeplanError] = {}
         self._unknown: MoeplanError | None = None
         """Why times of operations are not known, once that was asked."""
 
@@ -93,14 +93,18 @@ class Cell:
         """The times of a replica's operations. Raises UnknownError or InputError that says why they are not known."""
         return Timed(self._stages(fold), step_tokens(self.question(fold, sequences)), 1)
 
-    def floor(self, fold: Fold) -> Floor:
-        """The least that a token takes with as many ranks and groups; raises what `timed` raises."""
-        key = fold.division.attention, fold.groups
+    def floor(self, fold: Fold) -> Floor | MoeplanError:
+        """The least that a token takes with as many ranks, groups, and ranks of experts; the error that says why that is not known."""
+        key = fold.division.attention, fold.groups, fold.division.expert_ep
         if key not in self._floors:
-            floors = [floor_of(stage) for stage in self._stages(fold)]
-            # Stages differ in what they hold, and all of them have the model's layers together.
-            least = Floor(*(min(each) for each in zip(*floors, strict=True)))
-            self._floors[key] = least._replace(calls_s=sum(each.calls_s for each in floors))
+            try:
+                floors = [floor_of(stage) for stage in self._stages(fold)]
+            except MoeplanError as error:
+                self._floors[key] = error
+            else:
+                # Stages differ in what they hold, and all of them have the model's layers together.
+                least = Floor(*(min(each) for each in zip(*floors, strict=True)))
+                self._floors[key] = least._replace(calls_s=sum(each.calls_s for each in floors))
         return self._floors[key]
 
     def decode_s(self, fold: Fold, sequences: int, workload: Workload, use: ExpertUse) -> float:

@@ -49,7 +49,8 @@ def _sglang(most_gpus: int, sparse: bool) -> Iterator[AskedLayout]:
 
 def _trtllm(most_gpus: int, sparse: bool) -> Iterator[AskedLayout]:
     for tp, pp, _ in _degrees(most_gpus, (1,)):
-        for ep in [count for count in RANKS if tp % count == 0] if sparse else [1]:
+        # Experts whole on all ranks, or a part of each on every one: what lies between is between them in time, too.
+        for ep in (1, tp) if sparse and tp > 1 else (1,):
             yield AskedLayout(tp=tp, pp=pp, ep=ep, dp=1)
             if sparse and tp > 1:
                 yield AskedLayout(tp=tp, pp=pp, ep=ep, dp=tp, dp_attention=True)

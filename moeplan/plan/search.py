@@ -13,9 +13,10 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
-from moeplan.core.errors import InputError, UnknownError
+from moeplan.core.errors import MoeplanError
 from moeplan.core.expert_use import ExpertUse
 from moeplan.core.step_bytes import StepBytes
+from moeplan.core.step_time import Floor
 from moeplan.core.workload import Workload
 from moeplan.estimate.result import MEMORY_REASONS
 from moeplan.plan.cards import Card
@@ -70,8 +71,8 @@ class Candidate(NamedTuple):
 class Memory(NamedTuple):
     """What searches of one workload and use of experts have worked out: by card, engine, format, layout, and sequences."""
 
-    decoding: dict[Hashable, float | None]
-    """Seconds of a step of decode; None where they are not known."""
+    decoding: dict[Hashable, float]
+    """Seconds of a step of decode."""
     fitting: dict[Hashable, bool]
 
 
@@ -204,7 +205,7 @@ class Search:
         """
         heap = [
             (least_s, number, 0, option, cell)
-            for number, (least_s, option, cell) in enumerate(self._could_be(card, ranked, bar))
+            for number, (least_s, option, cell) in enumerate(self._could_be(card, ranked, axis, bar))
         ]
         heapify(heap)
         full: dict[int, Candidate] = {}
@@ -219,7 +220,7 @@ class Search:
                 continue
             further: float | None
             if known < len(self._BOUNDS):
-                further = self._BOUNDS[known](self, cell, option, axis)
+                further = self._BOUNDS[known](self, cell, option)
             else:
                 found = self._in_full(cell, option, axis, bar)
                 further = None if found is None else found.tpot_s
@@ -229,7 +230,9 @@ class Search:
                 heappush(heap, (max(bound_s, further), number, known + 1, option, cell))
         return None
 
-    def _could_be(self, card: Card, ranked: list[Option], bar: Bar) -> Iterator[tuple[float, Option, Cell]]:
+    def _could_be(
+        self, card: Card, ranked: list[Option], axis: float, bar: Bar
+    ) -> Iterator[tuple[float, Option, Cell]]:
         """Options that comparing leaves, with the least that a step takes."""
         for option in ranked:
             bytes_s = option.read_bytes / card.bandwidth_bytes_per_s
@@ -240,20 +243,30 @@ class Search:
             if not lies_on(card, option) or option.needed_bytes > card.memory.high_bytes:
                 continue
             cell = self._cell(card, option.engine, option.format)
-            if cell is not None:
-                yield max(bytes_s, _floor_s(cell, option)), option, cell
+            if cell is None:
+                continue
+            floor = cell.floor(option.fold)
+            if isinstance(floor, MoeplanError):
+                self._silent(cell, option, axis, floor.message)
+            else:
+                yield max(bytes_s, floor.at(option.reads)), option, cell
 
-    def _first_bound(self, cell: Cell, option: Option, axis: float) -> float | None:
+    def _silent(self, cell: Cell, option: Option, axis: float, why: str) -> None:
+        """Times are not known: the cheapest option of the card that fits is kept all the same."""
+        name = cell.hardware.profile
+        if name not in self.unmeasured and self._fits(cell, option):
+            self._came(cell.card, "speed", why)
+            self.unmeasured[name] = axis, option, cell
+
+    def _first_bound(self, cell: Cell, option: Option) -> float:
         """A step of one sequence, and the bytes that the others add."""
-        first_s = self._decode_s(cell, option, 1, axis)
-        if first_s is None:
-            return None
         floor = cell.floor(option.fold)
-        return first_s + floor.at(option.reads) - floor.at(option.first)
+        assert isinstance(floor, Floor)
+        return self._decode_s(cell, option, 1) + floor.at(option.reads) - floor.at(option.first)
 
-    def _decode_bound(self, cell: Cell, option: Option, axis: float) -> float | None:
+    def _decode_bound(self, cell: Cell, option: Option) -> float:
         """A step of decode with no prompt beside it."""
-        return self._decode_s(cell, option, option.sequences, axis)
+        return self._decode_s(cell, option, option.sequences)
 
     _BOUNDS = (_first_bound, _decode_bound)
 
@@ -281,23 +294,12 @@ class Search:
         if self._fits(found.cell, found.option):
             self.closest = found
 
-    def _decode_s(self, cell: Cell, option: Option, sequences: int, axis: float) -> float | None:
-        """Seconds of a step of decode of so many sequences, remembered; None where they are not known."""
+    def _decode_s(self, cell: Cell, option: Option, sequences: int) -> float:
+        """Seconds of a step of decode of so many sequences, remembered."""
         key = (*_key(cell, option), sequences)
-        if key in self.memory.decoding:
-            return self.memory.decoding[key]
-        try:
-            seconds = cell.decode_s(option.fold, sequences, self.workload, self.use)
-        except (UnknownError, InputError) as error:
-            self.memory.decoding[key] = None
-            name = cell.hardware.profile
-            known = self.unmeasured.get(name)
-            if (known is None or axis < known[0]) and self._fits(cell, option):
-                self._came(cell.card, "speed", error.message)
-                self.unmeasured[name] = axis, option, cell
-            return None
-        self.memory.decoding[key] = seconds
-        return seconds
+        if key not in self.memory.decoding:
+            self.memory.decoding[key] = cell.decode_s(option.fold, sequences, self.workload, self.use)
+        return self.memory.decoding[key]
 
     def _fits(self, cell: Cell, option: Option) -> bool:
         """Whether an option fits by the ledger of `estimate`, remembered."""
@@ -315,14 +317,6 @@ class Search:
         mine, known = STAGES.index(stage), self.reached.get(card.hardware.profile)
         if known is None or mine > known.stage:
             self.reached[card.hardware.profile] = Reached(mine, told)
-
-
-def _floor_s(cell: Cell, option: Option) -> float:
-    """The least that a token takes; 0 where it is not known."""
-    try:
-        return cell.floor(option.fold).at(option.reads)
-    except (UnknownError, InputError):
-        return 0.0
 
 
 def _key(cell: Cell, option: Option) -> tuple[Hashable, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any, TypeVar
 
 from moeplan.core.errors import UnknownError
 from moeplan.core.exchange import Way
@@ -60,6 +61,8 @@ _works, _layouts, _models = Kept(4 * MOST_KEPT), Kept(4 * MOST_KEPT), Kept(4 * M
 Work = tuple[tuple[Product, ...], tuple[AttentionWork, ...], tuple[ExpertsWork, ...], StatesWork]
 
 _equal_works: dict[Work, Work] = {}
+_equal_parts: dict[Any, Any] = {}
+Shared = TypeVar("Shared")
 
 
 @lru_cache(maxsize=256)
@@ -202,6 +205,14 @@ def _model(
     )
 
 
+def _one(part: Shared) -> Shared:
+    """Equal parts as one object: their times are then worked out once."""
+    if len(_equal_parts) > 4 * MOST_KEPT:
+        _equal_parts.clear()
+    found: Shared = _equal_parts.setdefault(part, part)
+    return found
+
+
 def _times_by_format(hardware: Hardware, engine: str, formats: tuple[str, ...]) -> dict[str, OpTimes] | None:
     """Times of operations by format of weights; None where no kernel of such a device was measured."""
 
@@ -216,9 +227,9 @@ def _times_by_format(hardware: Hardware, engine: str, formats: tuple[str, ...]) 
 def _work(spec: ModelSpec, held: tuple[Holding, ...], division: Division, stage: Stage, expert_rank: int) -> Work:
     layers: tuple[Layer, ...] = stage_spec(spec, stage).layers
     return (
-        products(held, division, stage, tied_embedding=spec.tied_embedding),
-        attention_work(layers, division.attention),
-        experts_work(layers, spec.hidden_size, division, expert_rank),
+        _one(products(held, division, stage, tied_embedding=spec.tied_embedding)),
+        _one(attention_work(layers, division.attention)),
+        _one(experts_work(layers, spec.hidden_size, division, expert_rank)),
         states_work(layers, spec.hidden_size, division.attention),
     )
 
