@@ -32,9 +32,31 @@ def distinct_uniform(experts: int, experts_per_token: float, tokens: float) -> f
 def distinct_weighted(inclusion: Sequence[float], tokens: float) -> float:
     """Expected distinct experts where expert i is among a token's choice with probability `inclusion[i]`.
 
-    The inclusions sum to k: a profile's tokens per expert over all tokens. Exact for independent tokens.
+    The inclusions sum to k: a profile's tokens per expert over all tokens. Exact for independent tokens. Counts of engines may
+    be a little more than their tokens: such an expert is chosen by all.
     """
-    return sum(1 - math.pow(1 - share, tokens) for share in inclusion)
+    return sum(1 - math.pow(max(0.0, 1 - share), tokens) for share in inclusion)
+
+
+def tokens_of_distinct(inclusion: Sequence[float], distinct: float) -> float:
+    """Independent tokens that touch so many experts: the inverse of `distinct_weighted`; infinite where they never do.
+
+    Newton's steps from below: the curve bends down, so none of them goes too far.
+    """
+    always = sum(share >= 1 for share in inclusion)
+    logs = [math.log1p(-share) for share in inclusion if 0 < share < 1]
+    wanted = distinct - always
+    if wanted >= len(logs) * (1 - 1e-9):
+        return math.inf
+    tokens = 0.0
+    for _ in range(100):
+        missed = [math.exp(tokens * log) for log in logs]
+        short = wanted - (len(logs) - sum(missed))
+        step = short / -sum(log * one for log, one in zip(logs, missed, strict=True))
+        tokens += step
+        if step <= 1e-9 * max(1.0, tokens):
+            break
+    return max(0.0, tokens)
 
 
 def inclusion_of(weights: Sequence[float], experts_per_token: int) -> list[float]:
