@@ -312,7 +312,7 @@ def layers_of(draw: st.DrawFn, experts: dict[int, int], windows: bool) -> tuple[
         )
         if not sum(counts):
             counts, parts = tuple(range(1, num_experts + 1)), ()
-        tokens = draw(st.integers(-(-sum(counts) // num_experts), sum(counts) * 10))
+        tokens = draw(st.integers(max(counts), sum(counts) * 10))  # a token chooses an expert once
         curve = curves(float(num_experts))
         found.append(
             LayerRouting(
@@ -431,6 +431,7 @@ BAD_LAYERS: dict[str, tuple[dict[str, Any], str]] = {
     "ties": ({"near_ties": 2}, "a share is at most 1"),
     "dropped": ({"dropped": 11}, "must be between 0 and 10"),
     "windows": ({"windows": [[1, 2, 3, 3]]}, "`phases.all.windows` do not sum to `counts`"),
+    "twice": ({"counts": [10, 0, 0, 0]}, "say that expert 0 was chosen 10 times by 5 tokens"),
     "ids": ({"input_ids": [5, 6]}, "`phases.all.input_ids` is not a known key"),
 }
 

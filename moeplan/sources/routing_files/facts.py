@@ -234,6 +234,13 @@ def _layer(block: Block) -> LayerRouting:
             f"sum to {total}, and {tokens} tokens of {chosen:g} experts make {tokens * chosen:.0f}",
             "correct one of them",
         )
+    most = max(counts)
+    if most > tokens * (1 + COUNTS_DIFFER) + 1:  # a token chooses an expert once
+        raise block.wrong(
+            "counts",
+            f"say that expert {counts.index(most)} was chosen {most} times by {tokens} tokens",
+            "correct `tokens` and `experts_per_token`, or the counts",
+        )
     in_sequence = _curve(block, "in_sequence", num_experts)
     across = _curve(block, "across", num_experts)
     overlap = _curve(block, "overlap", 1)
