@@ -17,6 +17,9 @@ if (
     from moeplan.core.routing_profile import LayerRouting, RoutingProfile
     from moeplan.sources.routing_priors import PublishedFigure, RoutingPrior
 
+CHOSEN_DIFFER = 0.25
+"""Share by which counts may fall short of a router's experts per token: some tokens may choose fewer."""
+
 MOST_SKEW = 4.0
 """An exponent at which one expert has nearly all."""
 
@@ -51,8 +54,18 @@ def read_use(
     profile = read_routing(Path(routing))
     layers = _held_against(spec, profile, routing)
     notes.append(Remark("routing-profile", "info", _told(profile, layers, routing)))
+    sparse = sum(any(isinstance(ffn, MoeFfn) for ffn in layer.ffns) for layer in spec.layers)
+    if len(layers) < sparse:
+        told = (
+            f"{routing} counts {len(layers)} of {sparse} MoE layers; the others are taken to be like these on average"
+        )
+        notes.append(Remark("routing-layers-missing", "warning", told))
     growth = SEQUENCE_GROWTH
-    if prior is not None and prior.growth is not None and not any(len(layer.in_sequence) > 1 for layer in layers):
+    if (
+        prior is not None
+        and prior.growth is not None
+        and not any(len(layer.in_sequence) > 1 for layer in _neighbours(profile, layers))
+    ):
         growth = prior.growth.value
         notes.append(Remark("routing-published", "info", _growth_told(prior, prior.growth, model)))
     return measured_use(profile, layers, growth)
@@ -110,14 +123,22 @@ def measured_use(
 
     from moeplan.core.routing_fit import growth_exponent, zipf_exponent
 
-    chosen = round(layers[0].experts_per_token)
+    chosen = max(1, round(layers[0].experts_per_token))
     shares = [[count / max(1, layer.tokens) for count in layer.counts] for layer in layers]
     growths = [
-        growth_exponent(layer.in_sequence, layer.num_experts).exponent for layer in layers if len(layer.in_sequence) > 1
+        growth_exponent(layer.in_sequence, layer.num_experts).exponent
+        for layer in _neighbours(profile, layers)
+        if len(layer.in_sequence) > 1
     ]
-    exponent = median(zipf_exponent(layer.counts, chosen).exponent for layer in layers)
+    exponent = median(zipf_exponent(layer.counts, max(1, round(layer.experts_per_token))).exponent for layer in layers)
     growth = median(growths) if growths else growth
     return MeasuredUse(shares, chosen, exponent, growth, profile.provenance.source or profile.model)
+
+
+def _neighbours(profile: RoutingProfile, layers: tuple[LayerRouting, ...]) -> tuple[LayerRouting, ...]:
+    """The layers that tell how neighbours share experts: growth is asked for prompts, so theirs where they have curves."""
+    prompts = profile.layers.get("prefill", ())
+    return prompts if any(len(layer.in_sequence) > 1 for layer in prompts) else layers
 
 
 def _held_against(spec: ModelSpec, profile: RoutingProfile, file: str | Path) -> tuple[LayerRouting, ...]:
@@ -130,8 +151,10 @@ def _held_against(spec: ModelSpec, profile: RoutingProfile, file: str | Path) ->
     if not layers:
         raise InputError(f"--routing {file}: no token was counted", hint="capture it again, or name another file")
     experts, chosen = {ffn.num_experts for ffn in sparse}, {ffn.experts_per_token for ffn in sparse}
+    # Of slots that a token chooses, some compute nothing: how many is not told by the model.
+    fewest = 0.0 if any(ffn.num_zero_experts for ffn in sparse) else min(chosen) * (1 - CHOSEN_DIFFER)
     for layer in layers:
-        if layer.num_experts not in experts or layer.experts_per_token > max(chosen) + 1e-6:
+        if layer.num_experts not in experts or not fewest <= layer.experts_per_token <= max(chosen) + 1e-6:
             raise InputError(
                 f"--routing {file}: layer {layer.layer} has {layer.num_experts} experts, {layer.experts_per_token:g} per "
                 f"token, and this model has {_either(experts)}, {_either(chosen)} per token",
