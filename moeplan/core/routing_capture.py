@@ -242,19 +242,42 @@ def prompt_problem(header: CaptureHeader, prompt: CapturedPrompt) -> str | None:
     return None
 
 
-def distinct_by_windows(masks: Sequence[int]) -> list[tuple[int, int]]:
-    """Of each size in `WINDOWS`: how many whole windows of neighbouring tokens there are, and their distinct experts, summed.
+def distinct_by_windows(masks: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Of each size in `WINDOWS`: how many whole windows of neighbouring tokens there are, their distinct experts, summed, and those
+    of their halves; of single tokens, which have none, 0.
 
     `masks` has one bit per chosen expert, for each token in turn. Windows do not overlap.
     """
     found = []
     level: Sequence[int] = masks
+    halves = 0
     for _ in WINDOWS:
         if not level:
             break
-        found.append((len(level), sum(map(int.bit_count, level))))
+        distinct = sum(map(int.bit_count, level))
+        found.append((len(level), distinct, halves))
+        halves = distinct - (level[-1].bit_count() if len(level) % 2 else 0)
         level = list(map(or_, level[0::2], level[1::2]))
     return found
+
+
+def growth_curve(windows: Sequence[Sequence[int]], num_experts: int) -> Curve:
+    """Mean distinct experts by size of window, from sums of `distinct_by_windows` over sequences.
+
+    Long windows are of long sequences alone, whose texts may be of another kind. So each size is the one before it times the
+    growth of its own windows over their halves: never falling, never beyond all experts, and about the plain mean where all
+    sequences are as long.
+    """
+    found: list[tuple[float, float]] = []
+    for n, (number, distinct, halves) in zip(WINDOWS, windows, strict=True):
+        if not number:
+            break
+        if not found:
+            value = distinct / number
+        else:
+            value = min(float(num_experts), found[-1][1] * distinct / halves * 2) if halves else found[-1][1]
+        found.append((float(n), value))
+    return tuple(found)
 
 
 def chosen_masks(header: CaptureHeader, prompt: CapturedPrompt, tokens: int) -> list[list[int]]:
@@ -272,7 +295,7 @@ class _Seen(NamedTuple):
 
     tokens: int
     counts: Counter[int]
-    windows: list[tuple[int, int]]
+    windows: list[tuple[int, int, int]]
     kept: list[tuple[int, int]]
     """By distance: experts of the earlier tokens, and those of them that the later token has too."""
 
@@ -321,7 +344,7 @@ class _LayerSums:
     def __init__(self, num_experts: int) -> None:
         self.tokens = 0
         self.counts = array("Q", bytes(8 * num_experts))
-        self.windows = [[0, 0] for _ in WINDOWS]
+        self.windows = [[0, 0, 0] for _ in WINDOWS]
         self.kept = [[0, 0] for _ in DISTANCES]
         self.dropped = 0
         self.ties = 0.0
@@ -331,23 +354,23 @@ class _LayerSums:
         self.tokens += seen.tokens
         for expert, count in seen.counts.items():
             self.counts[expert] += count
-        _add_pairs(self.windows, seen.windows)
-        _add_pairs(self.kept, seen.kept)
+        _add_rows(self.windows, seen.windows)
+        _add_rows(self.kept, seen.kept)
 
     def take(self, other: "_LayerSums") -> None:
         self.tokens += other.tokens
         self.counts = array("Q", map(int.__add__, self.counts, other.counts))
-        _add_pairs(self.windows, other.windows)
-        _add_pairs(self.kept, other.kept)
+        _add_rows(self.windows, other.windows)
+        _add_rows(self.kept, other.kept)
         self.dropped += other.dropped
         self.ties += other.ties
         self.judged += other.judged
 
 
-def _add_pairs(sums: list[list[int]], more: Iterable[Sequence[int]]) -> None:
-    for there, (first, second) in zip(sums, more, strict=False):
-        there[0] += first
-        there[1] += second
+def _add_rows(sums: list[list[int]], more: Iterable[Sequence[int]]) -> None:
+    for there, those in zip(sums, more, strict=False):
+        for place, one in enumerate(those):
+            there[place] += one
 
 
 class _Sums:
@@ -369,11 +392,7 @@ class _Sums:
                 experts_per_token=sum(sums.counts) / sums.tokens,
                 tokens=sums.tokens,
                 counts=tuple(sums.counts),
-                in_sequence=tuple(
-                    (float(n), distinct / number)
-                    for n, (number, distinct) in zip(WINDOWS, sums.windows, strict=True)
-                    if number
-                ),
+                in_sequence=growth_curve(sums.windows, layer.num_experts),
                 across=curve,
                 overlap=tuple((float(d), both / of) for d, (of, both) in zip(DISTANCES, sums.kept, strict=True) if of),
                 near_ties=sums.ties / sums.judged if sums.judged else None,
@@ -423,15 +442,11 @@ class _Reservoir:
             masks = [
                 [None if flat[start] == NOT_HERE else _mask(bits, flat[start:end]) for flat in rows] for rows in flats
             ]
-            sums = [[0, 0] for _ in WINDOWS]
+            sums = [[0, 0, 0] for _ in WINDOWS]
             for drawn in rounds:
                 found = [masks[sequence][token] for sequence, token in drawn]
-                _add_pairs(sums, distinct_by_windows([mask for mask in found if mask is not None]))
-            curves.append(
-                tuple(
-                    (float(n), distinct / number) for n, (number, distinct) in zip(WINDOWS, sums, strict=True) if number
-                )
-            )
+                _add_rows(sums, distinct_by_windows([mask for mask in found if mask is not None]))
+            curves.append(growth_curve(sums, layer.num_experts))
         return curves
 
 

@@ -29,7 +29,8 @@ class LayerRouting(NamedTuple):
     counts: tuple[int, ...]
     """Choices of each logical expert [num_experts], before a capacity cuts any. They sum to tokens x experts_per_token."""
     in_sequence: Curve = ()
-    """Mean distinct experts of n neighbouring tokens of one sequence."""
+    """Mean distinct experts of n neighbouring tokens of one sequence, by what windows have beyond their halves where sequences are
+    not as long."""
     across: Curve = ()
     """Mean distinct experts of n tokens of n different sequences, as a decode step of n sequences has them."""
     overlap: Curve = ()

@@ -59,15 +59,20 @@ def sequences(draw: st.DrawFn) -> list[tuple[Rows, int, str]]:
 
 
 def by_sets(parts: list[Rows], place: int) -> LayerRouting:
-    """The figures of a layer, with sets: windows and distances lie within each part."""
+    """The figures of a layer, with sets: windows and distances lie within each part, and windows grow from their halves."""
     sets = [[set(row[place]) for row in rows] for rows in parts]
     tokens = sum(map(len, sets))
     hits = Counter(expert for part in sets for chosen in part for expert in chosen)
-    windows = []
+    windows: list[tuple[float, float]] = []
     for n in WINDOWS:
-        whole = [set().union(*part[i : i + n]) for part in sets for i in range(0, len(part) - n + 1, n)]
-        if whole:
-            windows.append((float(n), fmean(map(len, whole))))
+        starts = [(part, i) for part in sets for i in range(0, len(part) - n + 1, n)]
+        distinct = sum(len(set().union(*part[i : i + n])) for part, i in starts)
+        halves = sum(len(set().union(*part[j : j + n // 2])) for part, i in starts for j in (i, i + n // 2))
+        if starts and n == 1:
+            windows.append((1.0, distinct / len(starts)))
+        elif starts:
+            value = windows[-1][1] * distinct / halves * 2 if halves else windows[-1][1]
+            windows.append((float(n), min(value, float(LAYERS[place].num_experts))))
     kept = []
     for d in DISTANCES:
         pairs = [(part[i], part[i + d]) for part in sets for i in range(len(part) - d)]
@@ -159,6 +164,34 @@ def test_tokens_that_keep_experts_follow_the_markov_form_along_and_the_uniform_o
     assert dict(layer.overlap)[1] == pytest.approx(0.4, abs=0.01)
     assert kept_fraction(layer.in_sequence, 64, 4) == pytest.approx(0.4, abs=0.015)
     assert dict(layer.in_sequence)[8] < dict(layer.across)[8] * 0.9
+
+
+def test_long_prompts_of_another_kind_do_not_bend_the_curve_down() -> None:
+    """Short prompts spread over experts and long ones do not: sizes that only long ones have grow as these do."""
+    header = CaptureHeader("m", None, (CapturedLayer(0, 64, 2),), Provenance())
+    fold = RoutingFold(header)
+    for number in range(90):
+        start = number % 8 * 8
+        fold.add(prompt(number, [[[start + 2 * t, start + 2 * t + 1]] for t in range(4)], 4, header=header))
+    for number in range(90, 100):
+        fold.add(prompt(number, [[[0, 1 + t // 8 % 2]] for t in range(64)], 64, header=header))
+    curve = dict(fold.profile().layers["prefill"][0].in_sequence)
+    values = [curve[n] for n in sorted(curve)]
+    assert values == sorted(values)
+    # From 8 to 16 tokens a long prompt has a third expert beside its two, and later none.
+    assert curve[16] == pytest.approx(curve[8] * 1.5)
+    assert curve[64] == curve[32] == curve[16]
+
+
+def test_a_curve_never_has_more_than_all_experts() -> None:
+    header = CaptureHeader("m", None, (CapturedLayer(0, 4, 2),), Provenance())
+    fold = RoutingFold(header)
+    for number in range(50):
+        fold.add(prompt(number, [[[0, 1]], [[2, 3]]], 2, header=header))
+    fold.add(prompt(50, [[[0, 1]], [[0, 1]], [[2, 3]], [[2, 3]]], 4, header=header))
+    assert [value for _, value in fold.profile().layers["prefill"][0].in_sequence] == pytest.approx(
+        [2, 3.92, 4], abs=0.01
+    )
 
 
 def test_the_same_capture_gives_the_same_profile() -> None:
