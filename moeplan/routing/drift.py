@@ -43,8 +43,8 @@ def drift(
     found = distances(first.layers, second.layers)
     both, unknown = _agreement(first, second, prompt_class)
     notes = [*first.notes, *second.notes]
-    if both is not None and both.others == 0:
-        # No prompt is drawn anew, so nothing of the distance is sampling: what moved, moved.
+    if both is not None and both.others == 0 and _prompts_alone(first) and _prompts_alone(second):
+        # No token is drawn anew, so nothing of the distance is sampling: what moved, moved. Answers are drawn.
         found = tuple(each._replace(floor=0.0, noise=0.0) for each in found)
         told_of_pair = (
             f"both captures have the same {both.prompts:,} prompts: there is no noise of sampling between them"
@@ -91,6 +91,10 @@ def drift(
         agreement_unknown=unknown,
         notes=tuple(notes),
     )
+
+
+def _prompts_alone(part: Part) -> bool:
+    return part.selection.phase == "prefill" or "decode" not in part.source.phases
 
 
 def _moved(a: LayerRouting, b: LayerRouting) -> tuple[Moved, ...]:

@@ -73,14 +73,21 @@ def test_the_same_prompts_are_compared_token_by_token(files: Path) -> None:
     assert found.agreement.shared_fraction == pytest.approx(1 - 0.1 / 4, abs=0.005)
     equal = {each.layer: each.agreement.equal_fraction for each in found.layers if each.agreement}
     assert min(equal, key=lambda layer: equal[layer]) == found.agreement.worst_layer
-    # No prompt is drawn anew: what moved, moved, and the bound is judged however few the tokens.
+    # Answers are drawn, and may be other texts: they keep their noise.
+    assert all(each.noise > each.floor > 0 for each in found.layers)
+    assert found.notes == ()
+
+
+def test_the_tokens_of_the_same_prompts_are_not_drawn_anew(files: Path) -> None:
+    found = drift(files / "bf16.jsonl", files / "fp8.jsonl", bound=0.1, phase="prefill")
+    # What moved, moved, and the bound is judged however few the tokens.
     assert found.passed is True
     assert all(each.noise == 0 for each in found.layers)
     assert [note.code for note in found.notes] == ["drift-same-prompts"]
 
 
 def test_the_same_capture_twice_is_the_same(files: Path) -> None:
-    found = drift(files / "bf16.jsonl", files / "bf16.jsonl", bound=0.001)
+    found = drift(files / "bf16.jsonl", files / "bf16.jsonl", bound=0.001, phase="prefill")
     assert found.passed is True
     assert found.above_noise == ()
     assert found.agreement is not None

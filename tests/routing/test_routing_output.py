@@ -53,7 +53,7 @@ OUTPUTS: dict[str, tuple[list[str], dict[str, str], int]] = {
     "report-decode.txt": (["report", CAPTURE, "--phase", "decode"], {"COLUMNS": "80"}, 0),
     "report.md": (["report", CAPTURE, "--format", "markdown"], {}, 0),
     "report.csv": (["report", CAPTURE, "--format", "csv"], {}, 0),
-    "drift-captures.txt": (["drift", CAPTURE, FP8], {"COLUMNS": "80"}, 0),
+    "drift-captures.txt": (["drift", CAPTURE, FP8, "--phase", "prefill"], {"COLUMNS": "80"}, 0),
     "drift-beyond.txt": (["drift", PROFILE, LATER, "--bound", "0.1"], {}, 1),
     "drift-untold.txt": (["drift", CAPTURE, PROFILE, "--bound", "0.05"], {"COLUMNS": "60"}, 3),
     "drift.md": (["drift", PROFILE, LATER, "--format", "markdown"], {}, 0),
