@@ -4,6 +4,7 @@
 engine stores and counts that. Widths are elements, windows are tokens.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, assert_never
 
@@ -95,10 +96,9 @@ class CacheRules(NamedTuple):
 def cache_rows(spec: ModelSpec) -> tuple[CacheRow, ...]:
     """What every decoder layer keeps, equal layers counted together, in order of first appearance."""
     counts: dict[CacheRow, int] = {}
-    for layer in spec.layers:
-        for mixer in layer.mixers:
-            for row in mixer_cache(mixer, spec.hidden_size):
-                counts[row] = counts.get(row, 0) + 1
+    for mixer, times in Counter(mixer for layer in spec.layers for mixer in layer.mixers).items():
+        for row in mixer_cache(mixer, spec.hidden_size):
+            counts[row] = counts.get(row, 0) + times
     return tuple(row._replace(count=count) for row, count in counts.items())
 
 

@@ -10,6 +10,7 @@ Writes, activations, and reading a weight more than once are left out, so this i
 cross-attention the projections of the encoder's output count as read, though engines keep their result.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -146,10 +147,10 @@ def cache_reads(
     """
     rules = rules._replace(accounting="ideal", block_tokens=1)
     counts: dict[tuple[CacheRow, int], int] = {}
-    for mixer in (mixer for layer in spec.layers for mixer in layer.mixers):
+    for mixer, times in Counter(mixer for layer in spec.layers for mixer in layer.mixers).items():
         for row in mixer_cache(_owning(mixer), spec.hidden_size):
             reach = _reach(mixer, row, context_tokens)
-            counts[row, reach] = counts.get((row, reach), 0) + 1
+            counts[row, reach] = counts.get((row, reach), 0) + times
     costs = (
         cache_cost((row._replace(count=count),), rules, reach, encoder_tokens, num_ranks, token_ranks)
         for (row, reach), count in counts.items()

@@ -5,6 +5,7 @@ experts that its router chooses, and through attention over what its sequence re
 one product, as engines merge them: queries, keys and values; gate and up.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -146,48 +147,47 @@ def groups_of(role: Role, division: Division) -> int:
 def attention_work(layers: Iterable[Layer], ranks: int) -> tuple[AttentionWork, ...]:
     """Attention of a stage's layers, its heads shared out over `ranks`; recurrent mixers hold no tokens and are left out."""
     counts: dict[AttentionWork, int] = {}
-    for layer in layers:
-        for mixer in layer.mixers:
-            match mixer:
-                case GroupedAttention():
-                    one = AttentionWork(
-                        "grouped",
-                        -(-mixer.num_heads // ranks),
-                        max(1, -(-mixer.num_kv_heads // ranks)),
-                        mixer.key_head_dim,
-                        mixer.value_head_dim,
-                        mixer.window_tokens,
-                        None,
-                        None,
-                        1,
-                    )
-                case RoutedAttention():
-                    # Each token's query heads are those of its chosen experts.
-                    heads = mixer.experts_per_token * mixer.num_kv_heads
-                    kv_heads = max(1, -(-mixer.num_kv_heads // ranks))
-                    one = AttentionWork(
-                        "grouped", -(-heads // ranks), kv_heads, mixer.head_dim, mixer.head_dim, None, None, None, 1
-                    )
-                case LatentAttention():
-                    chosen = mixer.indexer.top_k if mixer.indexer is not None else None
-                    width = mixer.kv_lora_rank + mixer.qk_rope_head_dim
-                    heads = -(-mixer.num_heads // ranks)
-                    # An indexer's choice differs from token to token, so that nothing is unpacked once for many.
-                    key = mixer.qk_nope_head_dim + mixer.qk_rope_head_dim
-                    unpacked = (key, mixer.v_head_dim) if chosen is None else None
-                    one = AttentionWork("latent", heads, 1, width, mixer.kv_lora_rank, None, chosen, unpacked, 1)
-                case CompressedAttention():
-                    chosen = mixer.indexer.top_k if mixer.indexer is not None else None
-                    heads = -(-mixer.num_heads // ranks)
-                    one = AttentionWork(
-                        "latent", heads, 1, mixer.head_dim, mixer.head_dim, mixer.window_tokens, chosen, None, 1
-                    )
-                case CrossAttention():
-                    heads = -(-mixer.num_heads // ranks)
-                    one = AttentionWork("cross", heads, heads, mixer.head_dim, mixer.head_dim, None, None, None, 1)
-                case _:
-                    continue
-            counts[one] = counts.get(one, 0) + 1
+    for mixer, times in Counter(mixer for layer in layers for mixer in layer.mixers).items():
+        match mixer:
+            case GroupedAttention():
+                one = AttentionWork(
+                    "grouped",
+                    -(-mixer.num_heads // ranks),
+                    max(1, -(-mixer.num_kv_heads // ranks)),
+                    mixer.key_head_dim,
+                    mixer.value_head_dim,
+                    mixer.window_tokens,
+                    None,
+                    None,
+                    1,
+                )
+            case RoutedAttention():
+                # Each token's query heads are those of its chosen experts.
+                heads = mixer.experts_per_token * mixer.num_kv_heads
+                kv_heads = max(1, -(-mixer.num_kv_heads // ranks))
+                one = AttentionWork(
+                    "grouped", -(-heads // ranks), kv_heads, mixer.head_dim, mixer.head_dim, None, None, None, 1
+                )
+            case LatentAttention():
+                chosen = mixer.indexer.top_k if mixer.indexer is not None else None
+                width = mixer.kv_lora_rank + mixer.qk_rope_head_dim
+                heads = -(-mixer.num_heads // ranks)
+                # An indexer's choice differs from token to token, so that nothing is unpacked once for many.
+                key = mixer.qk_nope_head_dim + mixer.qk_rope_head_dim
+                unpacked = (key, mixer.v_head_dim) if chosen is None else None
+                one = AttentionWork("latent", heads, 1, width, mixer.kv_lora_rank, None, chosen, unpacked, 1)
+            case CompressedAttention():
+                chosen = mixer.indexer.top_k if mixer.indexer is not None else None
+                heads = -(-mixer.num_heads // ranks)
+                one = AttentionWork(
+                    "latent", heads, 1, mixer.head_dim, mixer.head_dim, mixer.window_tokens, chosen, None, 1
+                )
+            case CrossAttention():
+                heads = -(-mixer.num_heads // ranks)
+                one = AttentionWork("cross", heads, heads, mixer.head_dim, mixer.head_dim, None, None, None, 1)
+            case _:
+                continue
+        counts[one] = counts.get(one, 0) + times
     return tuple(each._replace(count=count) for each, count in counts.items())
 
 
@@ -196,33 +196,31 @@ def experts_work(
 ) -> tuple[ExpertsWork, ...]:
     """Routed experts of a stage's layers on one rank; empty for a dense model."""
     counts: dict[ExpertsWork, int] = {}
-    for layer in layers:
-        for ffn in layer.ffns:
-            if not isinstance(ffn, MoeFfn):
-                continue
-            physical = ffn.num_experts + division.redundant_experts
-            visited = ffn.experts_per_token * ffn.num_experts // (ffn.num_experts + ffn.num_zero_experts)
-            one = ExpertsWork(
-                ffn.latent_size or hidden,
-                -(-ffn.expert_width // division.expert_tp),
-                physical,
-                local_experts(physical, division.expert_ep, expert_rank),
-                visited,
-                ffn.gated,
-                1,
-            )
-            counts[one] = counts.get(one, 0) + 1
+    for ffn, times in Counter(ffn for layer in layers for ffn in layer.ffns).items():
+        if not isinstance(ffn, MoeFfn):
+            continue
+        physical = ffn.num_experts + division.redundant_experts
+        visited = ffn.experts_per_token * ffn.num_experts // (ffn.num_experts + ffn.num_zero_experts)
+        one = ExpertsWork(
+            ffn.latent_size or hidden,
+            -(-ffn.expert_width // division.expert_tp),
+            physical,
+            local_experts(physical, division.expert_ep, expert_rank),
+            visited,
+            ffn.gated,
+            1,
+        )
+        counts[one] = counts.get(one, 0) + times
     return tuple(each._replace(count=count) for each, count in counts.items())
 
 
 def states_work(layers: Iterable[Layer], hidden: int, ranks: int) -> StatesWork:
     """States of recurrent layers, shared out over `ranks`, and keys of indexers, which every rank holds whole."""
     fixed, scanned = 0, 0.0
-    for layer in layers:
-        for mixer in layer.mixers:
-            for row in mixer_cache(mixer, hidden):
-                if row.kind == "recurrent":
-                    fixed += 2 * state_bytes(row, STATES, ranks)
-                elif row.kind in ("indexer_keys", "compressed_indexer_keys"):
-                    scanned += entry_bytes(row, STATES) / row.tokens_per_entry
+    for mixer, times in Counter(mixer for layer in layers for mixer in layer.mixers).items():
+        for row in mixer_cache(mixer, hidden):
+            if row.kind == "recurrent":
+                fixed += times * 2 * state_bytes(row, STATES, ranks)
+            elif row.kind in ("indexer_keys", "compressed_indexer_keys"):
+                scanned += times * entry_bytes(row, STATES) / row.tokens_per_entry
     return StatesWork(fixed, scanned)

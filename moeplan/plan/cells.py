@@ -95,7 +95,7 @@ class Cell:
 
     def floor(self, fold: Fold) -> Floor | MoeplanError:
         """The least that a token takes with as many ranks, groups, and ranks of experts; the error that says why that is not known."""
-        key = fold.division.attention, fold.groups, fold.division.expert_ep
+        key = placement(fold)
         if key not in self._floors:
             try:
                 floors = [floor_of(stage) for stage in self._stages(fold)]
@@ -135,6 +135,11 @@ class Cell:
     def speeds(self, fold: Fold, sequences: int, workload: Workload, use: ExpertUse) -> Speeds:
         """How fast a replica is under its share of the workload; raises what `timed` raises."""
         return speeds_of(self.timed(fold, sequences)._replace(use=use), sequences, workload)
+
+
+def placement(fold: Fold) -> tuple[int, int, int]:
+    """What the least that a token takes depends on: ranks of a group, groups, ranks of experts."""
+    return fold.division.attention, fold.groups, fold.division.expert_ep
 
 
 def speeds_of(known: Timed, sequences: int, workload: Workload) -> Speeds:

@@ -20,7 +20,7 @@ from moeplan.core.step_time import Floor
 from moeplan.core.workload import Workload
 from moeplan.estimate.result import MEMORY_REASONS
 from moeplan.plan.cards import Card
-from moeplan.plan.cells import Cell, Speeds, keeping_up, written_alone
+from moeplan.plan.cells import Cell, Speeds, keeping_up, placement, written_alone
 from moeplan.plan.folds import Fold
 from moeplan.plan.formats import Format, runs
 from moeplan.plan.result import Term
@@ -51,6 +51,8 @@ class Option(NamedTuple):
     engine: str
     format: Format
     fold: Fold
+    placed: Hashable
+    """What its floor depends on, and whether it goes on a card; equal for many options."""
 
 
 class Candidate(NamedTuple):
@@ -121,9 +123,10 @@ def option_of(engine: str, form: Format, fold: Fold, concurrency: int, replicas:
     in_group = -(-sequences // fold.groups)
     # Stages work on parts of a batch, of which each reads the experts and the cache of its own.
     reads = fold.reads(sequences // min(fold.layout.pp, sequences))
+    placed = engine, form.name, *placement(fold), _together(engine, fold)
     return Option(
         reads.total_bytes, reads, fold.reads(1), fold.needed_bytes(in_group), fold.layout.num_gpus * replicas, replicas, replicas - spare,
-        sequences, engine, form, fold,
+        sequences, engine, form, fold, placed,
     )  # fmt: skip
 
 
@@ -132,9 +135,12 @@ def lies_on(card: Card, option: Option) -> bool:
 
     Tensor-parallel ranks stay within a node, and so do all devices of a llama.cpp server.
     """
-    layout = option.fold.layout
-    together = layout.num_gpus if option.engine == ONE_MACHINE else layout.tp
-    return together <= card.node_gpus and runs(card.hardware, option.format.name)
+    return _together(option.engine, option.fold) <= card.node_gpus and runs(card.hardware, option.format.name)
+
+
+def _together(engine: str, fold: Fold) -> int:
+    """Devices that have to be in one machine."""
+    return fold.layout.num_gpus if engine == ONE_MACHINE else fold.layout.tp
 
 
 class Search:
@@ -171,6 +177,7 @@ class Search:
         self.closest: Candidate | None = None
         """What fits and comes nearest to the limits, where these are not heeded."""
         self._cell = cell
+        self._placed: dict[str, dict[Hashable, tuple[Cell, Floor | MoeplanError] | None]] = {}
         self.memory: Memory = Memory({}, {}) if after is None else after.memory
 
     def frontier(
@@ -234,18 +241,22 @@ class Search:
         self, card: Card, ranked: list[Option], axis: float, bar: Bar
     ) -> Iterator[tuple[float, Option, Cell]]:
         """Options that comparing leaves, with the least that a step takes."""
+        placed = self._placed.setdefault(card.hardware.profile, {})
         for option in ranked:
             bytes_s = option.read_bytes / card.bandwidth_bytes_per_s
             if bytes_s >= bar.below_s:
                 if option.needed_bytes <= card.memory.high_bytes:
                     self._came(card, bar.term, "")
                 break
-            if not lies_on(card, option) or option.needed_bytes > card.memory.high_bytes:
+            if option.needed_bytes > card.memory.high_bytes:
                 continue
-            cell = self._cell(card, option.engine, option.format)
-            if cell is None:
+            if option.placed not in placed:
+                cell = self._cell(card, option.engine, option.format) if lies_on(card, option) else None
+                placed[option.placed] = None if cell is None else (cell, cell.floor(option.fold))
+            known = placed[option.placed]
+            if known is None:
                 continue
-            floor = cell.floor(option.fold)
+            cell, floor = known
             if isinstance(floor, MoeplanError):
                 self._silent(cell, option, axis, floor.message)
             else:
