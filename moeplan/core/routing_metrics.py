@@ -64,8 +64,10 @@ def independent_tokens(tokens: float, overlap: Curve, chance_fraction: float) ->
     points += [(distance, (share - chance_fraction) / (1 - chance_fraction)) for distance, share in overlap]
     correlated = 0.0
     for (near, first), (far, last) in pairwise(points):
-        for distance in range(int(near) + 1, int(far) + 1):
-            correlated += first + (last - first) * (distance - near) / (far - near)
+        begin, end = int(near), int(far)
+        # The sum over the whole distances behind `near`, up to `far`; a file may say that they are many.
+        sum_behind = (end - begin) * ((begin + end + 1) / 2 - near)
+        correlated += (end - begin) * first + (last - first) * sum_behind / (far - near)
     return max(1.0, tokens / max(1.0, 1 + 2 * correlated))
 
 

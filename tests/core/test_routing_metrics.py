@@ -297,3 +297,11 @@ def test_no_capacity_factor_cures_skew() -> None:
     heavy = capacity_factor(zipf(64, 1.0), 4096, 0.01)
     assert even < 1.3
     assert heavy > 8
+
+
+def test_distances_between_those_of_an_overlap_are_added_without_walking_them() -> None:
+    curve, q = ((1.0, 0.4), (4.0, 0.3), (9.0, 0.1)), 0.1
+    known = {1: 0.4, 2: 0.4 - 0.1 / 3, 3: 0.4 - 0.2 / 3, 4: 0.3, 5: 0.26, 6: 0.22, 7: 0.18, 8: 0.14, 9: 0.1}
+    worth = 1 + 2 * sum((share - q) / (1 - q) for share in known.values())
+    assert independent_tokens(1000, curve, q) == pytest.approx(1000 / worth)
+    assert independent_tokens(1000, ((1.0, 0.2), (1e14, 0.2)), q) == 1
