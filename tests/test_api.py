@@ -80,6 +80,11 @@ def test_a_command_of_routing_stays_a_function_whatever_was_imported_before() ->
     )
 
 
+def test_a_command_of_routing_loads_no_reader_of_dumps() -> None:
+    names = "sorted(name for name in sys.modules if name.startswith('moeplan.sources.routing_dumps'))"
+    assert child(f"import sys, moeplan.routing.report; print({names})") == "[]"
+
+
 def test_importing_the_package_loads_no_verb_and_the_command_line_nothing_heavy() -> None:
     loaded = child("import sys, moeplan; print(sorted(name for name in sys.modules if name.startswith('moeplan.')))")
     assert loaded == "['moeplan.version']"

@@ -1,15 +1,20 @@
 """`moeplan routing import`: what an engine wrote of its routing, as a profile."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moeplan.core.errors import InputError
 from moeplan.core.model import MoeFfn
 from moeplan.core.routing_profile import PHASES, RoutingProfile
 from moeplan.sources.loaded import Asked, LoadedModel
 from moeplan.sources.models import find_model
-from moeplan.sources.routing_dumps.kinds import KINDS, READ, Kind, kind_of
-from moeplan.sources.routing_dumps.known import Known, ModelLayers
+
+if TYPE_CHECKING:  # readers of dumps are loaded by who imports one, not by every command of routing
+    from moeplan.sources.routing_dumps.kinds import Kind
+    from moeplan.sources.routing_dumps.known import Known, ModelLayers
 
 
 def import_dump(
@@ -41,12 +46,16 @@ def import_dump(
     if model is not None:
         folders = tuple(Path(folder) for folder in ([profiles] if isinstance(profiles, str | Path) else profiles))
         layers = model_layers(find_model(model, Asked(None, offline, False, None, folders)))
+    from moeplan.sources.routing_dumps.known import Known
+
     known = Known(layers, experts_per_token, next(name for name in PHASES if name == phase))
     return _reader(taken)(place, known)
 
 
 def model_layers(loaded: LoadedModel) -> ModelLayers:
     """Layers with experts of a model, as dumps are held against them. InputError for a dense model."""
+    from moeplan.sources.routing_dumps.known import ModelLayers
+
     experts: dict[int, int] = {}
     chosen: dict[int, float] = {}
     for number, layer in enumerate(loaded.spec.layers):
@@ -62,6 +71,8 @@ def model_layers(loaded: LoadedModel) -> ModelLayers:
 
 
 def _kind(said: str | None, path: Path) -> Kind:
+    from moeplan.sources.routing_dumps.kinds import KINDS, READ, kind_of
+
     if said is None:
         return kind_of(path)
     for known in KINDS:
