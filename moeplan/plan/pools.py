@@ -14,6 +14,7 @@ the cards: their own link where both pools lie in its domain, else a network tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from math import ceil
 from typing import NamedTuple
 
@@ -55,32 +56,52 @@ class Apart(NamedTuple):
         return self.prefill_replicas * self.prefill.layout.num_gpus + self.decode_replicas * self.decode.layout.num_gpus
 
 
-def apart(
-    cell: Cell, folds: Iterable[Fold], decode: Fold, replicas: int, workload: Workload, concurrency: int, use: ExpertUse
-) -> Iterator[Apart]:
-    """Pools around so many decode replicas of one layout: one for each of a few layouts that read prompts."""
+class Prefill(NamedTuple):
+    """A layout that reads prompts, one at a time."""
+
+    fold: Fold
+    reading: ServingSpeed
+
+
+def prefills(cell: Cell, folds: Iterable[Fold], workload: Workload, use: ExpertUse) -> tuple[Prefill, ...]:
+    """The few layouts of a card that are tried for prompts: those that fit on the fewest GPUs of one node."""
     if cell.engine not in SERVERS:
-        return
-    sequences = -(-concurrency // replicas)
-    prompt, answer = workload.mean_input_tokens, workload.mean_output_tokens
-    mean = Speeds(cell.timed(decode, sequences)._replace(use=use).at(sequences, prompt, answer), (), 0.0)
-    writing = written_alone(mean).speed
+        return ()
     small = sorted(
         (fold for fold in folds if fold.layout.num_gpus <= cell.card.node_gpus),
         key=lambda fold: (fold.layout.num_gpus, fold.reads(1).total_bytes),
     )
-    tried = 0
-    for fold in small:
-        if fold.needed_bytes(1) > cell.card.memory.high_bytes or not cell.verdict(fold, 1).fits:
-            continue
-        tried += 1
-        if tried > MOST_PREFILL_LAYOUTS:
-            return
+    fitting = (
+        fold
+        for fold in small
+        if fold.needed_bytes(1) <= cell.card.memory.high_bytes and cell.verdict(fold, 1).fits is True
+    )
+    found = []
+    for fold in islice(fitting, MOST_PREFILL_LAYOUTS):
         try:
-            reading = cell.timed(fold, 1)._replace(use=use).at(1, prompt, 1)
-            yield _joined(cell, fold, reading, decode, replicas, sequences, writing, workload, concurrency, use)
+            reading = cell.timed(fold, 1)._replace(use=use).at(1, workload.mean_input_tokens, 1)
         except (UnknownError, InputError):
             continue
+        found.append(Prefill(fold, reading))
+    return tuple(found)
+
+
+def apart(
+    cell: Cell,
+    prefill: Iterable[Prefill],
+    decode: Fold,
+    replicas: int,
+    workload: Workload,
+    concurrency: int,
+    use: ExpertUse,
+) -> Iterator[Apart]:
+    """Pools around so many decode replicas of one layout: one for each of the layouts that read prompts."""
+    sequences = -(-concurrency // replicas)
+    prompt, answer = workload.mean_input_tokens, workload.mean_output_tokens
+    mean = Speeds(cell.timed(decode, sequences)._replace(use=use).at(sequences, prompt, answer), (), 0.0)
+    writing = written_alone(mean).speed
+    for fold, reading in prefill:
+        yield _joined(cell, fold, reading, decode, replicas, sequences, writing, workload, concurrency, use)
 
 
 def _joined(

@@ -19,7 +19,7 @@ from moeplan.plan.failures import Conditions, Failure, conditions
 from moeplan.plan.folds import Fold, Folder
 from moeplan.plan.formats import STORED, Format, formats
 from moeplan.plan.layouts import layouts
-from moeplan.plan.pools import Apart, apart
+from moeplan.plan.pools import Apart, Prefill, apart, prefills
 from moeplan.plan.questions import Questions
 from moeplan.plan.rejections import rejections
 from moeplan.plan.result import Fallback, Plan, RankBy, Rejected
@@ -115,13 +115,16 @@ class Run:
     def _apart(self, search: Search, by_gpus: dict[int, list[Option]], folds: Sequence[Folded]) -> Iterable[Apart]:
         """Two pools around the layouts that decode best, whatever they would make of prompts."""
         writers = Search(search.workload, search.use, self.questions.cell, writes_alone=True, after=search)
+        readers: dict[Cell, tuple[Prefill, ...]] = {}
         for found in writers.frontier([(card, self._axis(card)) for card in self.cards], by_gpus):
-            mine = [fold for engine, form, fold in folds if (engine, form) == (found.cell.engine, found.cell.format)]
-            option = found.option
+            cell, option = found.cell, found.option
+            if cell not in readers:
+                mine = (fold for engine, form, fold in folds if (engine, form) == (cell.engine, cell.format))
+                readers[cell] = prefills(cell, mine, search.workload, search.use)
             for each in apart(
-                found.cell, mine, option.fold, option.replicas, search.workload, self._concurrency, search.use
+                cell, readers[cell], option.fold, option.replicas, search.workload, self._concurrency, search.use
             ):
-                if each.num_gpus <= min(self._max_gpus, found.cell.card.max_gpus):
+                if each.num_gpus <= min(self._max_gpus, cell.card.max_gpus):
                     yield each
 
     # Telling -------------------------------------------------------------------------------------------------
