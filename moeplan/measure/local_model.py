@@ -22,6 +22,9 @@ _SNAPSHOT = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]([0-9a-f]{40})[/\\]
 _MOST_LETTERS_A_TOKEN = 64
 """Longer texts are refused before they are cut into tokens, which takes long."""
 
+_QUOTED_LETTERS = 12
+"""In a row, from a prompt's text, that an error's message may not have."""
+
 
 class PromptError(Exception):
     """Why a prompt gives no choices, in words for the user."""
@@ -107,7 +110,7 @@ class LocalModel:
         except Exception as error:
             self._hooks.forget()
             self._session.release()
-            raise PromptError(reason(error)) from error
+            raise PromptError(reason_without(text, error)) from error
         prompt = int(ids.shape[1])
         if choices.tokens < prompt:
             raise PromptError(f"its routers saw {choices.tokens} of {prompt} tokens")
@@ -185,6 +188,14 @@ class LocalModel:
                 f"{folder}: no {what} that transformers {self._transformers.__version__} can load: {reason(error)}",
                 hint="name a folder with config.json, tokenizer and safetensors of a model that transformers knows",
             ) from error
+
+
+def reason_without(text: str, error: BaseException) -> str:
+    """Why a prompt failed, for a file that holds no texts: the error's name alone where its message quotes the prompt."""
+    said, bare = reason(error), text.strip()
+    quoted = 4 <= len(bare) < _QUOTED_LETTERS and bare in said
+    pieces = (said[first : first + _QUOTED_LETTERS] for first in range(len(said) - _QUOTED_LETTERS + 1))
+    return type(error).__name__ if quoted or any(each in text for each in pieces) else said
 
 
 def _named(folder: Path) -> tuple[str, str | None]:
