@@ -57,6 +57,12 @@ def place(
             f"--ranks {ranks} must be from 1 to {MOST_RANKS:,}", hint="say how many ranks share the experts"
         )
     part = read_part(file, phase=phase, prompt_class=prompt_class, layers=layers)
+    most = min(layer.num_experts for layer in part.layers) * (ranks - 1)
+    if redundant > most:
+        raise InputError(
+            f"--redundant {redundant}: with a copy of each expert on each of {ranks} ranks there are {most}",
+            hint=f"take {most} or fewer",
+        )
     other = None if live is None else read_part(live, phase=phase, prompt_class=prompt_class, layers=layers)
     if other is not None:
         check_same_layers(part, other)

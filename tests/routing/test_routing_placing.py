@@ -110,6 +110,7 @@ def test_groups_of_the_router_bound_the_nodes_of_a_token(tmp_path: Path) -> None
         ({"ranks": 8, "groups": 5}, "32 experts do not divide over 5 groups", "n_group"),
         ({"ranks": 8, "groups": 4, "kept_groups": 9}, "--groups 4 and --kept-groups 9", "topk_group"),
         ({"ranks": 8, "layers": ["9"]}, "no layer 9", "1 to 6"),
+        ({"ranks": 2, "redundant": 10**12}, "on each of 2 ranks there are", "or fewer"),
     ],
 )
 def test_placements_that_cannot_be(asked: dict[str, int], message: str, hint: str, tmp_path: Path) -> None:
