@@ -54,6 +54,13 @@ def read_use(
     profile = read_routing(Path(routing))
     layers = _held_against(spec, profile, routing)
     notes.append(Remark("routing-profile", "info", _told(profile, layers, routing)))
+    few = _few_tokens(layers)
+    if few is not None:
+        told = (
+            f"{routing} has {few[0]:,} tokens; below {few[1]:,} chance alone makes experts look unevenly used, "
+            "and steps lighter than they are"
+        )
+        notes.append(Remark("routing-few-tokens", "warning", told))
     sparse = sum(any(isinstance(ffn, MoeFfn) for ffn in layer.ffns) for layer in spec.layers)
     if len(layers) < sparse:
         told = (
@@ -133,6 +140,17 @@ def measured_use(
     exponent = median(zipf_exponent(layer.counts, max(1, round(layer.experts_per_token))).exponent for layer in layers)
     growth = median(growths) if growths else growth
     return MeasuredUse(shares, chosen, exponent, growth, profile.provenance.source or profile.model)
+
+
+def _few_tokens(layers: Sequence[LayerRouting]) -> tuple[int, int] | None:
+    """Tokens of the layer with fewest, and how many it takes, where these are too few to tell experts that are never chosen."""
+    from moeplan.core.routing_metrics import tokens_to_judge
+
+    tokens, needed = min(
+        ((layer.tokens, tokens_to_judge(layer.num_experts, layer.experts_per_token)) for layer in layers),
+        key=lambda pair: pair[0] / pair[1],
+    )
+    return (tokens, needed) if tokens < needed else None
 
 
 def _neighbours(profile: RoutingProfile, layers: tuple[LayerRouting, ...]) -> tuple[LayerRouting, ...]:

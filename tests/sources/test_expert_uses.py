@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 
 from moeplan.core.errors import InputError
+from moeplan.core.expert_use import EVEN, StepTokens
 from moeplan.core.model import Remark
 from moeplan.core.routing_profile import LayerRouting, Phase, Provenance, RoutingProfile
 from moeplan.sources.expert_uses import measured_use, read_use
@@ -50,3 +52,23 @@ def test_growth_is_that_of_prompts_and_the_experts_are_those_of_decoded_tokens()
     assert measured_use(RoutingProfile("m", None, Provenance(), layers), (decoded,)).growth == pytest.approx(1.0)
     found = measured_use(RoutingProfile("m", None, Provenance(), layers | {"prefill": (prompts,)}), (decoded,))
     assert found.growth == pytest.approx(0.322, abs=0.001)
+
+
+@pytest.mark.parametrize(("tokens", "few"), [(16, True), (850, True), (870, False)])
+def test_a_profile_of_few_tokens_is_told(tmp_path: Path, tokens: int, few: bool) -> None:
+    """Of 128 experts, 8 a token, half of one is missed by chance after 86 tokens: ten times as many tell something."""
+    chance = random.Random(3)  # noqa: S311 - no secret
+    layers = []
+    for number in range(48):
+        counts = [0] * 128
+        for _ in range(tokens):
+            for expert in chance.sample(range(128), 8):
+                counts[expert] += 1
+        layers.append(LayerRouting(number, 128, 8.0, tokens, tuple(counts)))
+    notes = list[Remark]()
+    write_profile(tmp_path / "p.yaml", RoutingProfile("m", None, Provenance(), {"all": tuple(layers)}))
+    use = read_use(find_model(MODEL).spec, tmp_path / "p.yaml", None, notes)
+    assert [note.code for note in notes if note.severity == "warning"] == ["routing-few-tokens"] * few
+    # What is told of is real: even routing looks like a lighter step, by little where nothing is told.
+    even, seen = (each.distinct(128, 8, 128, StepTokens(64)) for each in (EVEN, use))
+    assert (seen < even * 0.997) == (tokens == 16)

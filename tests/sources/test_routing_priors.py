@@ -302,9 +302,14 @@ def test_a_profile_of_counts_alone_takes_the_published_growth(tmp_path: Path, *,
     use = read_use(loaded.spec, tmp_path / "counts.yaml", None, notes, model=loaded.id)
     assert isinstance(use, MeasuredUse)
     assert use.growth == pytest.approx(0.907 if curves else 0.63, abs=0.001)
-    codes = ["routing-profile", "routing-layers-missing", *([] if curves else ["routing-published"])]
+    codes = [
+        "routing-profile",
+        "routing-few-tokens",
+        "routing-layers-missing",
+        *([] if curves else ["routing-published"]),
+    ]
     assert [note.code for note in notes] == codes
-    assert "1 of 48 MoE layers" in notes[1].message
+    assert "1 of 48 MoE layers" in notes[2].message
 
 
 def test_an_estimate_says_what_growth_it_took_and_a_larger_one_takes_longer(tmp_path: Path) -> None:
