@@ -8,7 +8,7 @@ from moeplan.core.deployment import Value
 from moeplan.core.errors import MoeplanError
 from moeplan.core.expert_use import ExpertUse
 from moeplan.core.hardware import Hardware
-from moeplan.core.layout import AskedLayout
+from moeplan.core.layout import AskedLayout, Layout
 from moeplan.core.serving_speed import ServedLoad, ServingSpeed, decode_step
 from moeplan.core.step_time import Floor, StepModel, floor_of
 from moeplan.core.workload import Workload
@@ -52,6 +52,7 @@ class Cell:
         self._floors: dict[tuple[int, int, int], Floor | MoeplanError] = {}
         self._unknown: MoeplanError | None = None
         """Why times of operations are not known, once that was asked."""
+        self._known = False
 
     @property
     def hardware(self) -> Hardware:
@@ -98,13 +99,11 @@ class Cell:
         key = placement(fold)
         if key not in self._floors:
             try:
-                floors = [floor_of(stage) for stage in self._stages(fold)]
+                # Stages have the model's layers together: as one they call for no more kernels.
+                (whole,) = self._made(fold, fold.layout._replace(pp_layers=()))
+                self._floors[key] = floor_of(whole)
             except MoeplanError as error:
                 self._floors[key] = error
-            else:
-                # Stages differ in what they hold, and all of them have the model's layers together.
-                least = Floor(*(min(each) for each in zip(*floors, strict=True)))
-                self._floors[key] = least._replace(calls_s=sum(each.calls_s for each in floors))
         return self._floors[key]
 
     def decode_s(self, fold: Fold, sequences: int, workload: Workload, use: ExpertUse) -> float:
@@ -114,23 +113,27 @@ class Cell:
 
     def _stages(self, fold: Fold) -> tuple[StepModel, ...]:
         """The stages of a layout, made once."""
+        if fold.asked not in self._served:
+            self._served[fold.asked] = self._made(fold, fold.layout)
+        return self._served[fold.asked]
+
+    def _made(self, fold: Fold, layout: Layout) -> tuple[StepModel, ...]:
         question = self._question
         if self._unknown is not None:
             raise self._unknown
-        if not self._served:
+        if not self._known:
             try:
                 times_of(question)  # says why nothing of this card, engine and model is known
             except MoeplanError as error:
                 self._unknown = error
                 raise
-        if fold.asked not in self._served:
-            found = served_stages(
-                question.spec, question.held, self.hardware, self.engine, fold.division, fold.layout,
-                version=self.engine_version,
-            )  # fmt: skip
-            assert found is not None
-            self._served[fold.asked] = found
-        return self._served[fold.asked]
+            self._known = True
+        found = served_stages(
+            question.spec, question.held, self.hardware, self.engine, fold.division, layout,
+            version=self.engine_version,
+        )  # fmt: skip
+        assert found is not None
+        return found
 
     def speeds(self, fold: Fold, sequences: int, workload: Workload, use: ExpertUse) -> Speeds:
         """How fast a replica is under its share of the workload; raises what `timed` raises."""
