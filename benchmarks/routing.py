@@ -109,9 +109,9 @@ def steps(model: Any, batch: int, *, even: bool) -> Step:
 
     def watch(module: Any, given: Any, result: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         logits, weights, experts = result
-        if even:
-            drawn = torch.rand(logits.shape, generator=chance)
-            experts = drawn.topk(experts.shape[-1], dim=-1).indices
+        # Drawn in both kinds of steps: the draw takes time too.
+        drawn = torch.rand(logits.shape, generator=chance).topk(experts.shape[-1], dim=-1).indices
+        experts = drawn if even else experts
         seen.append(len(experts.unique()))
         return logits, weights, experts
 
