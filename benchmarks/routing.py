@@ -33,25 +33,31 @@ PAST_TOKENS = 48
 FRESH_SEED = 977
 """Of texts that the capture has not seen."""
 PROMPTS, WORDS = 48, 64
-STEPS, REPEATS = 6, 5
+STEPS, WARM_UP, REPEATS = 6, 3, 20
 CARD = "h100-sxm"
 
 
 class Step(NamedTuple):
-    """Decode steps of one batch: distinct experts of a layer, and seconds, the mean and the median over several."""
+    """A decode step of a batch: distinct experts of a layer, and seconds; or the mean and the median over several."""
 
     distinct: float
     seconds: float
+
+
+class Steps(NamedTuple):
+    """Steps in pairs, one with the model's own routing and one with even routing right beside it."""
+
+    own: Step
+    even: Step
+    ratio: float
+    """Median of the pairs' times, own over even: what else the machine does falls on both of a pair."""
 
 
 class Row(NamedTuple):
     """A batch of sequences that each decode one token."""
 
     batch: int
-    own: Step
-    """With the model's own routing."""
-    even: Step
-    """With experts drawn evenly."""
+    steps: Steps
     assumed: float
     """Distinct experts by the light skew."""
     profiled: float
@@ -62,12 +68,13 @@ class Row(NamedTuple):
     @property
     def nearer(self) -> bool:
         """Whether the profile is nearer to what was counted."""
-        return abs(self.profiled - self.own.distinct) < abs(self.assumed - self.own.distinct)
+        counted = self.steps.own.distinct
+        return abs(self.profiled - counted) < abs(self.assumed - counted)
 
     @property
     def turns_right(self) -> bool:
         """Whether steps that touch fewer experts are shorter, here and in the plan."""
-        return self.own.seconds < self.even.seconds and self.planned_s[1] <= self.planned_s[0]
+        return self.steps.ratio < 1 and self.planned_s[1] <= self.planned_s[0]
 
 
 def captured(folder: Path, out: Path) -> Path:
@@ -92,20 +99,20 @@ def rows(folder: Path, profile: Path, batches: Sequence[int]) -> Iterator[Row]:
         asked = StepTokens(batch)
         yield Row(
             batch,
-            steps(model, batch, even=False),
-            steps(model, batch, even=True),
+            steps(model, batch),
             LIGHT.distinct(EXPERTS, TOP_K, EXPERTS, asked),
             use.distinct(EXPERTS, TOP_K, EXPERTS, asked),
             (planned_s(folder, batch, None), planned_s(folder, batch, profile)),
         )
 
 
-def steps(model: Any, batch: int, *, even: bool) -> Step:
+def steps(model: Any, batch: int) -> Steps:
     """Decode steps of fresh texts, one token of each sequence after `PAST_TOKENS` others."""
     import torch
 
     language, chance = Language(seed=FRESH_SEED), torch.Generator().manual_seed(FRESH_SEED)
     seen: list[int] = []
+    even = False
 
     def watch(module: Any, given: Any, result: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         logits, weights, experts = result
@@ -115,23 +122,32 @@ def steps(model: Any, batch: int, *, even: bool) -> Step:
         seen.append(len(experts.unique()))
         return logits, weights, experts
 
-    routers = [module for name, module in model.named_modules() if name.endswith(".gate")]
-    distinct, seconds = [], []
+    handles: list[Any] = []
+    kinds: dict[bool, list[Step]] = {False: [], True: []}
     for _ in range(STEPS):
         ids = language.draw(batch, PAST_TOKENS + 1)
         with torch.inference_mode():
             past = model(input_ids=ids[:, :-1], use_cache=True).past_key_values
-            handles = [router.register_forward_hook(watch) for router in routers]
-            for _ in range(REPEATS):
+            handles = [
+                each.register_forward_hook(watch) for name, each in model.named_modules() if name.endswith(".gate")
+            ]
+            for number in range(2 * WARM_UP + 2 * REPEATS):
+                # Each kind comes first in every other pair.
+                even = (number % 2 == 1) != (number // 2 % 2 == 1)
                 seen.clear()
                 started = time.perf_counter()
                 model(input_ids=ids[:, -1:], past_key_values=past, use_cache=True)
-                seconds.append(time.perf_counter() - started)
-                distinct.append(fmean(seen))
+                took = time.perf_counter() - started
                 past.crop(-1)
+                if number >= 2 * WARM_UP:
+                    kinds[even].append(Step(fmean(seen), took))
             for handle in handles:
                 handle.remove()
-    return Step(fmean(distinct), median(seconds))
+    pairs = list(zip(kinds[False], kinds[True], strict=True))
+    own, evenly = (
+        Step(fmean(each.distinct for each in kind), median(each.seconds for each in kind)) for kind in kinds.values()
+    )
+    return Steps(own, evenly, median(mine.seconds / other.seconds for mine, other in pairs))
 
 
 def planned_s(folder: Path, batch: int, profile: Path | None) -> float:
@@ -154,9 +170,10 @@ def table(found: Sequence[Row]) -> Iterator[str]:
     )
     for row in found:
         before, after = (seconds * 1e6 for seconds in row.planned_s)
+        own, even, ratio = row.steps
         yield (
-            f"{row.batch:>5} {row.own.distinct:>8.2f} {row.profiled:>8.2f} {row.assumed:>8.2f} {row.even.distinct:>6.2f}   "
-            f"{row.own.seconds * 1e3:>6.2f} ms {row.even.seconds * 1e3:>7.2f} ms {row.own.seconds / row.even.seconds:>6.2f}   "
+            f"{row.batch:>5} {own.distinct:>8.2f} {row.profiled:>8.2f} {row.assumed:>8.2f} {even.distinct:>6.2f}   "
+            f"{own.seconds * 1e3:>6.2f} ms {even.seconds * 1e3:>7.2f} ms {ratio:>6.2f}   "
             f"{before:>13.1f} us {after:>6.1f} us"
         )
     nearer, right = sum(row.nearer for row in found), sum(row.turns_right for row in found)

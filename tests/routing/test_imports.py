@@ -88,6 +88,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         ("a", b"", "is empty"),
         ("a.pt", pickle.dumps({"a": 1}, protocol=4), "refused: a pickle"),
         ("a.txt", b"hello\n", "no dump of routing that is known"),
+        ("a.gguf", bytes(range(256)) * 8, "no dump of routing that is known"),
         ("a.json", b'{"a": 1}', "no dump of routing that is known: 'a'"),
         ("a.json", b'{"schema":"moeplan.routing-counts/1"}', "needs no import"),
         ("a.safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ", "counts of one rank"),

@@ -54,6 +54,8 @@ def kind_of(path: Path) -> Kind:
         raise InputError(f"{path}: counts of one rank", hint=f"give their folder, with {META} in it")
     if head.lstrip()[:1] == b"{":
         return _kind_of_lines(path, head)
+    if b"\0" in head:
+        raise InputError(f"{path}: no dump of routing that is known", hint=READ)
     found = read_balance(path)
     if found is not None:
         raise InputError(
