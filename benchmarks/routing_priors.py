@@ -38,9 +38,8 @@ from moeplan.core.coverage import (  # noqa: E402
     inclusion_of,
     zipf,
 )
-from moeplan.core.expert_use import GateSkew  # noqa: E402
+from moeplan.core.expert_use import MOST_SKEW, GateSkew  # noqa: E402
 from moeplan.core.routing_fit import growth_exponent  # noqa: E402
-from moeplan.sources.expert_uses import MOST_SKEW  # noqa: E402
 from moeplan.sources.routing_priors import INDEX, index_text  # noqa: E402
 
 FOLDER = ROOT / "profiles" / "routing"

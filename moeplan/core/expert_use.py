@@ -29,6 +29,9 @@ from moeplan.core.coverage import (
 LIGHT_SKEW = 0.3
 """Exponent of a light skew of the gates (facts on routing, section 3c); without any, errors on public runs are alike."""
 
+MOST_SKEW = 4.0
+"""The largest exponent that may be stated: one expert has nearly all."""
+
 STEEPEST = 8.0
 """A law so steep touches hardly more experts than one token does."""
 LAW_STEPS = 64

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from moeplan.core.coverage import SEQUENCE_GROWTH
 from moeplan.core.errors import InputError
-from moeplan.core.expert_use import LIGHT, ExpertUse, GateSkew, MeasuredUse
+from moeplan.core.expert_use import LIGHT, MOST_SKEW, ExpertUse, GateSkew, MeasuredUse
 from moeplan.core.model import ModelSpec, MoeFfn, Remark
 
 if (
@@ -19,9 +19,6 @@ if (
 
 CHOSEN_DIFFER = 0.25
 """Share by which counts may fall short of a router's experts per token: some tokens may choose fewer."""
-
-MOST_SKEW = 4.0
-"""An exponent at which one expert has nearly all."""
 
 
 def read_use(

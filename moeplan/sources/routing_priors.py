@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moeplan.core.errors import InputError
+from moeplan.core.expert_use import MOST_SKEW
 from moeplan.sources.catalogue import name_key
-from moeplan.sources.expert_uses import MOST_SKEW
 from moeplan.sources.fitted_sets import needed
 from moeplan.sources.profile_folders import builtin_folder, user_folders
 from moeplan.sources.strict_yaml import Block, load
