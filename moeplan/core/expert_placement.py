@@ -247,15 +247,6 @@ def spare_bytes_per_rank(spare_slots: int, num_ranks: int, expert_bytes: int, nu
     return -(-spare_slots * expert_bytes * num_layers // num_ranks)
 
 
-def touched_on_ranks(placement: Placement, inclusion: Sequence[float], tokens: float) -> tuple[float, ...]:
-    """Expected distinct copies that a step of independent tokens touches on each rank: bytes of a decode step follow these.
-
-    `inclusion` is the share of tokens that choose an expert [E]. A copy of c gets 1 / c of its expert's tokens.
-    """
-    missed = [math.pow(1 - share / count, tokens) for share, count in zip(inclusion, placement.copies, strict=True)]
-    return tuple(sum(1 - missed[expert] for expert in rank) for rank in placement.slots)
-
-
 # Fan-out -----------------------------------------------------------------------------------------------------
 
 

@@ -104,11 +104,6 @@ def draw(distribution: str, num_tokens: int, num_experts: int, top_k: int, seed:
     return Draw(experts, distribution, seed, num_experts, int((load > 0).sum()), int(load.max()))
 
 
-def expected_distinct(num_experts: int, top_k: int, num_tokens: int) -> float:
-    """Mean of distinct experts under `uniform`: E (1 - (1 - k/E)^n), exact for independent tokens."""
-    return num_experts * (1.0 - (1.0 - top_k / num_experts) ** num_tokens)
-
-
 # Independent tokens --------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 from moeplan.core.deployment import Value
@@ -50,9 +51,6 @@ class Cell:
         self._question = question
         self._served: dict[AskedLayout, tuple[StepModel, ...]] = {}
         self._floors: dict[tuple[int, int, int], Floor | MoeplanError] = {}
-        self._unknown: MoeplanError | None = None
-        """Why times of operations are not known, once that was asked."""
-        self._known = False
 
     @property
     def hardware(self) -> Hardware:
@@ -121,19 +119,21 @@ class Cell:
         question = self._question
         if self._unknown is not None:
             raise self._unknown
-        if not self._known:
-            try:
-                times_of(question)  # says why nothing of this card, engine and model is known
-            except MoeplanError as error:
-                self._unknown = error
-                raise
-            self._known = True
         found = served_stages(
             question.spec, question.held, self.hardware, self.engine, fold.division, layout,
             version=self.engine_version,
         )  # fmt: skip
         assert found is not None
         return found
+
+    @cached_property
+    def _unknown(self) -> MoeplanError | None:
+        """Why nothing of this card, engine and model is known."""
+        try:
+            times_of(self._question)
+        except MoeplanError as error:
+            return error
+        return None
 
     def speeds(self, fold: Fold, sequences: int, workload: Workload, use: ExpertUse) -> Speeds:
         """How fast a replica is under its share of the workload; raises what `timed` raises."""

@@ -15,7 +15,7 @@ from moeplan.core.exchange import Way
 from moeplan.core.hardware import Hardware
 from moeplan.core.kept import MOST_KEPT, Kept
 from moeplan.core.latency import device_of, value_bytes
-from moeplan.core.layout import Division, Layout, Place, Stage
+from moeplan.core.layout import Division, Layout, Stage
 from moeplan.core.model import Layer, ModelSpec
 from moeplan.core.op_device import op_device
 from moeplan.core.op_times import OpTimes
@@ -132,44 +132,22 @@ def _layout_works(
     return _layouts.of((held, spec), (division, layout.pp_layers), make)
 
 
-def _stage_work(
-    spec: ModelSpec, held: tuple[Holding, ...], division: Division, stage: Stage, expert_rank: int = 0
-) -> Work:
+def _stage_work(spec: ModelSpec, held: tuple[Holding, ...], division: Division, stage: Stage) -> Work:
     """What a rank of a stage computes; stages that compute the same share one."""
 
     def make() -> Work:
-        work = _work(spec, held, division, stage, expert_rank)
+        work = _work(spec, held, division, stage)
         return _equal_works.setdefault(work, work)
 
     if len(_equal_works) > MOST_KEPT:
         _equal_works.clear()
-    return _works.of((held, spec), (division, stage_sort(spec, held, stage), expert_rank), make)
+    return _works.of((held, spec), (division, stage_sort(spec, held, stage)), make)
 
 
 def _beyond_the_link(hardware: Hardware, division: Division, data_ranks: int) -> bool:
     if division.expert_ep == 1 or data_ranks == 1:
         return False
     return data_ranks * division.attention > op_device(hardware, "bfloat16", cached=False).domain_gpus
-
-
-def step_model(
-    spec: ModelSpec,
-    held: Iterable[Holding],
-    hardware: Hardware,
-    engine: str,
-    division: Division,
-    place: Place,
-    *,
-    version: str | None = None,
-) -> StepModel | None:
-    """A rank of a layout; `held` are the weights that the engine keeps. None for a device of which no kernel was measured.
-
-    Raises InputError for a profile that lacks a bandwidth or a rate, UnknownError for a format that was not measured.
-    """
-    held = held if isinstance(held, tuple) else tuple(held)
-    stage = place.stage
-    work = _stage_work(spec, held, division, stage, place.expert_rank)
-    return _model(work, stage.end_layer - stage.first_layer, spec, held, hardware, engine, division, version)
 
 
 def _model(
@@ -224,12 +202,12 @@ def _times_by_format(hardware: Hardware, engine: str, formats: tuple[str, ...]) 
     return _by_format.of((hardware,), (engine, formats), make)
 
 
-def _work(spec: ModelSpec, held: tuple[Holding, ...], division: Division, stage: Stage, expert_rank: int) -> Work:
+def _work(spec: ModelSpec, held: tuple[Holding, ...], division: Division, stage: Stage) -> Work:
     layers: tuple[Layer, ...] = stage_spec(spec, stage).layers
     return (
         _one(products(held, division, stage, tied_embedding=spec.tied_embedding)),
         _one(attention_work(layers, division.attention)),
-        _one(experts_work(layers, spec.hidden_size, division, expert_rank)),
+        _one(experts_work(layers, spec.hidden_size, division)),
         states_work(layers, spec.hidden_size, division.attention),
     )
 

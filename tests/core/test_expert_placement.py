@@ -29,7 +29,6 @@ from moeplan.core.expert_placement import (
     place,
     replicate,
     spare_bytes_per_rank,
-    touched_on_ranks,
 )
 from moeplan.core.placement import local_experts
 
@@ -234,25 +233,6 @@ def test_spare_slots_cost_what_one_more_expert_in_every_layer_does() -> None:
     assert spare_bytes_per_rank(32, 32, expert, 58) == expert * 58
     assert spare_bytes_per_rank(32, 32, expert, 58) / 1e9 == pytest.approx(2.55, abs=0.01)
     assert spare_bytes_per_rank(32, 144, expert, 58) == math.ceil(32 * expert * 58 / 144)
-
-
-@pytest.mark.parametrize(("ranks", "spare"), [(8, 0), (32, 0), (32, 32)])
-def test_copies_that_a_step_touches_against_draws(ranks: int, spare: int) -> None:
-    weights = gates(256, 0.6, seed=1)
-    ids = draw(weights, 8, 4096, seed=2)
-    inclusion = [count / 4096 for count in counts_of(ids, 256)]
-    found = place(inclusion, ranks, spare)
-    expected = sum(touched_on_ranks(found, inclusion, 16)) / ranks
-    homes: list[list[int]] = [[] for _ in range(256)]
-    slots = [expert for rank in found.slots for expert in rank]
-    for slot, expert in enumerate(slots):
-        homes[expert].append(slot)
-    chance = random.Random(3)  # noqa: S311
-    steps = [
-        len({chance.choice(homes[expert]) for token in chance.sample(range(4096), 16) for expert in ids[token]})
-        for _ in range(200)
-    ]
-    assert sum(steps) / 200 / ranks == pytest.approx(expected, rel=0.01)
 
 
 # Against the simulation of the facts on routing, section 4 -----------------------------------------------------

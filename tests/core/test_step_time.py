@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from moeplan.core.errors import UnknownError
 from moeplan.core.expert_use import EVEN, GateSkew, StepTokens
 from moeplan.core.latency import parts, work
-from moeplan.core.layout import Division, Place, Stage
+from moeplan.core.layout import Division, Layout
 from moeplan.core.quant import BY_DTYPE, Quantisation, holdings
 from moeplan.core.step_time import StepLoad, StepModel, expert_load, step_time
 from moeplan.core.weights import inventory
 from moeplan.sources.hardware_profiles import find_hardware
 from moeplan.sources.models import find_model
-from moeplan.sources.step_models import kernel_format, step_model
+from moeplan.sources.step_models import kernel_format, served_stages
 
 
 @lru_cache(maxsize=16)
@@ -30,10 +30,11 @@ def model(name: str, card: str = "h100-sxm", ranks: int = 1, expert_ranks: int =
         attention=ranks, dense_mlp=ranks, shared_experts=ranks, lm_head=ranks, expert_tp=ranks // expert_ranks,
         expert_ep=expert_ranks,
     )  # fmt: skip
-    place = Place((0,), Stage(0, 0, len(spec.layers), True, True))
-    found = step_model(spec, held, find_hardware(card)[0], "vllm", division, place)
+    layout = Layout(tp=ranks, ep=expert_ranks, num_gpus=ranks)
+    found = served_stages(spec, held, find_hardware(card)[0], "vllm", division, layout)
     assert found is not None
-    return found
+    (whole,) = found
+    return whole
 
 
 def test_a_dense_model_has_no_part_for_experts() -> None:
@@ -113,5 +114,4 @@ def test_formats_that_were_not_measured_have_no_times(name: str) -> None:
 def test_a_cpu_has_no_measured_kernels() -> None:
     spec = find_model("mixtral-8x7b").spec
     held = holdings(inventory(spec), Quantisation("bf16", BY_DTYPE[spec.dtype]))
-    place = Place((0,), Stage(0, 0, len(spec.layers), True, True))
-    assert step_model(spec, held, find_hardware("cpu-8ch-ddr5-4800")[0], "vllm", Division(), place) is None
+    assert served_stages(spec, held, find_hardware("cpu-8ch-ddr5-4800")[0], "vllm", Division(), Layout()) is None

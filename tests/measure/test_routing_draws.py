@@ -12,8 +12,9 @@ pytest.importorskip("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moeplan.core.coverage import distinct_uniform
 from moeplan.core.errors import InputError
-from moeplan.measure.routing_draws import DISTRIBUTIONS, draw, expected_distinct, parse_distribution
+from moeplan.measure.routing_draws import DISTRIBUTIONS, draw, parse_distribution
 
 NAMES = (
     "balanced",
@@ -71,7 +72,7 @@ def test_balanced_is_dealt_round_robin(tokens: int, experts: int, top_k: int) ->
 )
 def test_uniform_touches_as_many_as_the_closed_form(experts: int, top_k: int, tokens: int, want: float) -> None:
     # E (1 - (1 - k/E)^n): the table of published model shapes.
-    assert expected_distinct(experts, top_k, tokens) == pytest.approx(want, rel=2e-3)
+    assert distinct_uniform(experts, top_k, tokens) == pytest.approx(want, rel=2e-3)
     mean = sum(draw("uniform", tokens, experts, top_k, seed).distinct for seed in range(60)) / 60
     # The spread of one draw is below sqrt(E)/2, that of a mean of 60 below sqrt(E)/15; four times that.
     assert mean == pytest.approx(want, abs=4 * math.sqrt(experts) / 15)
