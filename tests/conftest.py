@@ -22,6 +22,10 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["XDG_CONFIG_HOME"] = f"{_home.name}/config"
 os.environ["XDG_CACHE_HOME"] = f"{_home.name}/cache"
 
+# Tests that run side by side have one core each.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Time limits per example say more about a busy machine than about the code.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
