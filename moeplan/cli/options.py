@@ -179,7 +179,7 @@ def _width(to_screen: bool) -> int:
 
 def _speaks_unicode() -> bool:
     try:
-        "█─…".encode(sys.stdout.encoding or "ascii")
+        "█─…⠿".encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True

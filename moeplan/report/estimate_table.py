@@ -204,6 +204,7 @@ def _ways_out(page: Console, estimate: Estimate) -> None:
 
 
 def _speed(page: Console, estimate: Estimate, speed: Speed, *, explain: bool) -> None:
+    from moeplan.report.speed_chart import reach_chart
     from moeplan.report.speed_words import (
         bound_words,
         class_columns,
@@ -213,6 +214,7 @@ def _speed(page: Console, estimate: Estimate, speed: Speed, *, explain: bool) ->
         load_words,
         reach_columns,
     )
+    from moeplan.report.terminal_chart import print_chart, worth_a_chart
 
     page.print()
     if estimate.verdict.fits is False:
@@ -225,6 +227,8 @@ def _speed(page: Console, estimate: Estimate, speed: Speed, *, explain: bool) ->
         if columns:
             page.print()
             print_listing(page, columns)
+    if worth_a_chart(len(speed.over_concurrency), page.width):
+        print_chart(page, reach_chart(estimate, speed))
     if explain:
         for _, columns in explained_steps(speed):
             page.print()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from moeplan.plan.result import Plan, PlanResult
 from moeplan.report.page import blank_page, page_text, print_listing, print_notes, print_prose
+from moeplan.report.plan_chart import FRONTIER_SIGNS, OTHER_SIGNS, plans_chart
 from moeplan.report.plan_words import (
     asked_words,
     detail_words,
@@ -23,6 +24,7 @@ from moeplan.report.plan_words import (
     stored_words,
 )
 from moeplan.report.printable import printable_record
+from moeplan.report.terminal_chart import print_chart, worth_a_chart
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,8 +46,12 @@ def plan_table(result: PlanResult, *, width: int, color: bool, unicode: bool) ->
         stored = stored_words(result)
         if stored is not None:
             print_prose(page, stored, "! ", style="yellow")
-    _plans(page, plans_title(result.request), result.frontier, result)
-    _plans(page, "In other formats (what they do to quality is not known here)", result.smaller_formats, result)
+    charted = worth_a_chart(len(result.frontier) + len(result.smaller_formats), width)
+    own, other = (FRONTIER_SIGNS, OTHER_SIGNS) if charted else ("", "")
+    _plans(page, plans_title(result.request), result.frontier, result, own)
+    _plans(page, "In other formats (what they do to quality is not known here)", result.smaller_formats, result, other)
+    if charted:
+        print_chart(page, plans_chart(result))
     _plans(page, "Fit, and their speed is not known", result.unmeasured, result)
     if result.fallback:
         page.print()
@@ -73,12 +79,12 @@ def _best(page: Console, best: Plan) -> None:
         page.print(f"    {command}", soft_wrap=True)
 
 
-def _plans(page: Console, title: str, plans: Sequence[Plan], result: PlanResult) -> None:
+def _plans(page: Console, title: str, plans: Sequence[Plan], result: PlanResult, signs: str = "") -> None:
     if not plans:
         return
     page.print()
     page.print(title, style="bold", overflow="fold")
-    print_listing(page, plan_columns(plans, result.request))
+    print_listing(page, plan_columns(plans, result.request, signs))
     more = more_words(plans)
     if more is not None:
         print_prose(page, more)

@@ -148,10 +148,13 @@ def launch_lines(plan: Plan) -> Iterator[tuple[str, str]]:
         yield f"{role}replica{times}{on_each}{other}", shlex.join(pool.launch)
 
 
-def plan_columns(plans: Sequence[Plan], request: PlanRequest) -> list[Column]:
-    """A row for each plan; what decides is kept longest on a narrow page."""
+def plan_columns(plans: Sequence[Plan], request: PlanRequest, signs: str = "") -> list[Column]:
+    """A row for each plan; what decides is kept longest on a narrow page. `signs` are what they have in a chart."""
     rows = [_cells(plan) for plan in plans[:MOST_ROWS]]
-    heads = ("card", "GPUs", "layout", "engine", "format", "USD/h", "first token", "per token", "tok/s GPU", "free")
+    if signs:
+        rows = [(f"{sign} {card}", *rest) for sign, (card, *rest) in zip(signs, rows, strict=False)]
+    card = "  card" if signs else "card"
+    heads = (card, "GPUs", "layout", "engine", "format", "USD/h", "first token", "per token", "tok/s GPU", "free")
     ranks = (0, 0, 1, 4, 3, 0 if request.rank == "cost" else 5, 2, 0, 6, 7)
     left = (0, 2, 3, 4)
     columns = zip(heads, zip(*rows, strict=True), ranks, strict=True)
@@ -162,7 +165,7 @@ def more_words(plans: Sequence[Plan]) -> str | None:
     """What a table leaves out, and how it shows two pools."""
     told = []
     if any(plan.pooling == "apart" for plan in plans[:MOST_ROWS]):
-        told.append("a + b: prefill on a, decode on b")
+        told.append("x + y: prefill on x, decode on y")
     if len(plans) > MOST_ROWS:
         told.append(f"{len(plans) - MOST_ROWS} more: --json has all")
     return "; ".join(told) or None

@@ -80,7 +80,7 @@ def test_golden_tables_stay_within_their_width(name: str) -> None:
 def test_ascii_output_says_the_same_as_the_other() -> None:
     plain = (GOLDEN / "gpt-oss-ascii.txt").read_text(encoding="ascii")
     full = (GOLDEN / "gpt-oss-80-columns.txt").read_text(encoding="utf-8")
-    keep = re.compile(r"[^A-Za-z0-9.,:\s]")
+    keep = re.compile(r"[^A-Za-z0-9,:\s]")  # no points: lines of charts are made of them
     assert keep.sub("", plain.replace("-", "")).split() == keep.sub("", full.replace("-", "")).split()
 
 
