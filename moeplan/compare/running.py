@@ -3,8 +3,8 @@
 from moeplan.compare.placing import Placed
 from moeplan.compare.result import Cost, Speed
 from moeplan.core.hardware import Hardware
+from moeplan.core.price import usd_per_hour, usd_per_million_tokens
 
-SECONDS_PER_HOUR = 3600
 UNKNOWN = "speed-unknown"
 """Code of the estimate's note that says why."""
 
@@ -37,8 +37,8 @@ def cost(placed: Placed, hardware: Hardware | None, fast: Speed | None) -> tuple
     price = hardware.price
     if price is None:
         return None, f"the profile {hardware.profile} states no price"
-    low, high = (placed.num_gpus * usd for usd in (price.low_usd_per_hour, price.high_usd_per_hour))
+    low, high = usd_per_hour(price, placed.num_gpus)
     if fast is None:
         return Cost(low, high, None, None), None
-    tokens = fast.output_tokens_per_s.total.value * SECONDS_PER_HOUR
-    return Cost(low, high, low / tokens * 1e6, high / tokens * 1e6), None
+    tokens_per_s = fast.output_tokens_per_s.total.value
+    return Cost(low, high, *(usd_per_million_tokens(usd, tokens_per_s) for usd in (low, high))), None

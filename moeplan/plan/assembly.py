@@ -9,6 +9,7 @@ from moeplan.core.errors import InputError
 from moeplan.core.hardware import Hardware
 from moeplan.core.launch import Launch
 from moeplan.core.layout import Layout
+from moeplan.core.price import usd_per_hour, usd_per_million_tokens
 from moeplan.core.serving_speed import ServingSpeed
 from moeplan.engines.command_line.writing import launch_command, launch_words
 from moeplan.estimate.judge import Answer
@@ -152,10 +153,10 @@ def cost(hardware: Hardware, gpus: int, speed: PlannedSpeed | None) -> PlannedCo
     price = hardware.price
     if price is None:
         return None
-    hourly = price.high_usd_per_hour * gpus
-    per_million = None if speed is None else hourly / (speed.output_tokens_per_s.value * 3600) * 1e6
+    lowest, hourly = usd_per_hour(price, gpus)
+    per_million = None if speed is None else usd_per_million_tokens(hourly, speed.output_tokens_per_s.value)
     told = f"{hardware.profile}: {price.low_usd_per_hour:g} to {price.high_usd_per_hour:g} per GPU as of {price.as_of}"
-    return PlannedCost(hourly, price.low_usd_per_hour * gpus, per_million, told)
+    return PlannedCost(hourly, lowest, per_million, told)
 
 
 def _speed(speed: ServingSpeed, replicas: int, gpus: int) -> PlannedSpeed:

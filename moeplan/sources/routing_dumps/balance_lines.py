@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 from moeplan.core.errors import InputError
 from moeplan.sources.engine_logs.lines import blocks_of, telling_lines
-from moeplan.sources.routing_files.facts import unreadable
+from moeplan.sources.strict_json import unreadable
 
 WORDS = (b"EPLB step: ", b"[Expert Balancedness]")
 _NUMBER = r"(\d{1,15}(?:\.\d{1,9})?)"

@@ -19,7 +19,7 @@ from moeplan.sources.gguf.bytes import Read
 from moeplan.sources.gguf.part import Part, read_part
 from moeplan.sources.routing_dumps.counting import StepSums
 from moeplan.sources.routing_dumps.known import Known, check_experts, check_size, provenance
-from moeplan.sources.routing_files.facts import unreadable
+from moeplan.sources.strict_json import unreadable
 
 _EXPERTS = re.compile(r"blk\.(\d{1,4})\.ffn_(gate|up|down|gate_up)_exps\.weight\.counts")
 _OTHERS = re.compile(r"blk\.(\d{1,4})\.[^.]+\.weight\.counts")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from moeplan.core.errors import InputError
-from moeplan.sources.routing_files.facts import json_object, unreadable
+from moeplan.sources.routing_files.facts import json_object
+from moeplan.sources.strict_json import unreadable
 
 MOST_LINE_BYTES = 256 << 20
 """A response with the choices of 100,000 tokens, 48 layers and 8 experts, in base64, is as long."""

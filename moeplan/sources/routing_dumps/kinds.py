@@ -10,7 +10,7 @@ from moeplan.core.errors import InputError
 from moeplan.sources.routing_dumps.balance_lines import read_balance
 from moeplan.sources.routing_dumps.numpy_arrays import MAGIC as NUMPY
 from moeplan.sources.routing_dumps.trtllm import META
-from moeplan.sources.routing_files.facts import unreadable
+from moeplan.sources.strict_json import unreadable
 
 Kind = Literal["sglang", "vllm", "trtllm", "imatrix", "returned"]
 KINDS: tuple[Kind, ...] = ("sglang", "vllm", "trtllm", "imatrix", "returned")

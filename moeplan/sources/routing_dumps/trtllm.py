@@ -21,8 +21,9 @@ from moeplan.core.routing_capture import MOST_LAYERS
 from moeplan.core.routing_profile import RoutingProfile
 from moeplan.sources.routing_dumps.counting import AGAIN, StepSums
 from moeplan.sources.routing_dumps.known import Known, by_phase, check_experts, check_size, provenance
-from moeplan.sources.routing_files.facts import json_object, read_bytes, unreadable
+from moeplan.sources.routing_files.facts import json_object, read_bytes
 from moeplan.sources.safetensors_headers import LENGTH_BYTES, header_length, parse_header
+from moeplan.sources.strict_json import unreadable
 
 META = "meta_info.json"
 MOST_META_BYTES = 1 << 20

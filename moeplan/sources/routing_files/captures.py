@@ -31,9 +31,9 @@ from moeplan.sources.routing_files.facts import (
     provenance_words,
     required_integer,
     required_text,
-    unreadable,
     unwritable,
 )
+from moeplan.sources.strict_json import unreadable
 from moeplan.sources.strict_yaml import Block, shown
 
 SCHEMA = "moeplan.routing-capture/1"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -12,9 +10,12 @@ from typing import Any, cast
 from moeplan.core.errors import InputError
 from moeplan.core.routing_capture import MOST_EXPERTS, MOST_LAYERS
 from moeplan.core.routing_profile import PHASES, Curve, LayerRouting, Phase, Provenance, RoutingProfile
+from moeplan.sources.strict_json import beyond, read_ordinary
+from moeplan.sources.strict_json import json_object as strict_object
 from moeplan.sources.strict_yaml import Block, shown
 
 PAGE = "docs/routing.md"
+LARGE = "name another file, or keep fewer windows"
 
 MOST_CLASSES = 64
 MOST_NOTES = 100
@@ -27,32 +28,12 @@ COUNTS_DIFFER = 0.01
 
 def read_bytes(path: Path, most_bytes: int) -> bytes:
     """All of an ordinary file. InputError where it cannot be read, or is larger than `most_bytes`."""
-    try:
-        state = path.stat()
-        if not stat.S_ISREG(state.st_mode):
-            raise InputError(f"{path} is no ordinary file", hint="name a file of routing")
-        if state.st_size > most_bytes:
-            raise too_large(path, most_bytes)
-        with path.open("rb") as file:
-            data = file.read(most_bytes + 1)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    if len(data) > most_bytes:
-        raise too_large(path, most_bytes)
-    return data
+    return read_ordinary(path, most_bytes, hint="name a file of routing", large_hint=LARGE)
 
 
 def too_large(path: Path, most_bytes: int) -> InputError:
     """The error for a file beyond its bound."""
-    return InputError(
-        f"{path} is larger than such a file can be ({most_bytes >> 20} MiB)",
-        hint="name another file, or keep fewer windows",
-    )
-
-
-def unreadable(path: Path, error: OSError) -> InputError:
-    """The error for a file that the system does not give."""
-    return InputError(f"{path} cannot be read: {error.strerror or error}", hint="check the file and its permissions")
+    return beyond(path, most_bytes, LARGE)
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
@@ -62,48 +43,7 @@ def unwritable(path: Path, error: OSError) -> InputError:
 
 def json_object(text: bytes, where: str) -> Block:
     """One JSON object. InputError for anything else: broken JSON, NaN, keys given twice, text that is not UTF-8."""
-    try:
-        value = json.loads(
-            text.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_once, parse_float=_finite
-        )
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: it is not UTF-8 text", hint="name another file") from error
-    except json.JSONDecodeError as error:
-        line = f", line {error.lineno} of it" if error.lineno > 1 else ""
-        raise InputError(
-            f"{where}: not valid JSON{line}: {error.msg} at column {error.colno}",
-            hint="was the file cut short? make it again",
-        ) from error
-    except (ValueError, RecursionError) as error:
-        problem = str(error) if isinstance(error, ValueError) else "it is nested too deep"
-        raise InputError(
-            f"{where}: not valid JSON: {problem}", hint="correct that value, or make the file again"
-        ) from error
-    if not isinstance(value, Mapping):
-        raise InputError(f"{where}: it is {shown(value)}, not an object with keys", hint=f"see {PAGE} for the keys")
-    return Block(value, where)
-
-
-def _no_number(word: str) -> Any:
-    raise ValueError(f"{word} is no number")
-
-
-def _finite(word: str) -> float:
-    value = float(word)
-    if not math.isfinite(value):
-        raise ValueError(f"{word[:20]} is too large a number")
-    return value
-
-
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"the key {key[:40]!r} is given twice")
-            seen.add(key)
-    return found
+    return strict_object(text, where, PAGE)
 
 
 def check_schema(block: Block, schema: str) -> None:
