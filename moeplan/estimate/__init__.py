@@ -22,7 +22,7 @@ from moeplan.core.quant import Holding, fold_bytes, holdings
 from moeplan.core.units import gib, params
 from moeplan.core.weights import Parameters, count_parameters, inventory, parameters
 from moeplan.engines import ALSO_CALLED, ENGINES, load
-from moeplan.estimate.judge import Answer, judge
+from moeplan.estimate.judge import Answer, judge, over_context
 from moeplan.estimate.learned import learned_notes
 from moeplan.estimate.question import Question, base_basis, make_question, read_formats, read_kv_dtype, read_limits
 from moeplan.estimate.result import (
@@ -205,7 +205,7 @@ def estimate(
         "dtype": "stated" if values.get("dtype") or spec.dtype_stated else "default",
         "engine": "default" if asked_engine is None else "stated",
     }
-    times = None
+    times = use = None
     if load_asked is not None:
         from moeplan.estimate.speed import timed
         from moeplan.sources.expert_uses import read_use
@@ -222,11 +222,15 @@ def estimate(
         from moeplan.estimate.ways_out import ways_out
 
         verdict = verdict._replace(ways_out=ways_out(question, gpu, answer.capacity))
-    how_fast = None
+    how_fast = curves = None
     if load_asked is not None and times is not None:
         from moeplan.estimate.speed import speed_of
 
         how_fast = speed_of(question, times, load_asked, answer, notes)
+    if load_asked is not None and use is not None:
+        from moeplan.estimate.curves import curves_of
+
+        curves = curves_of(question, None if how_fast is None else times, load_asked, use, answer.capacity)
     counted = matched if not any(note.code == QUANTISER_UNKNOWN for note in notes) else None
     owned = question.serving.owned
     counts = parameters(spec, owned) if counted is None else count_parameters(spec, counted.counted, "exact")
@@ -249,9 +253,10 @@ def estimate(
         kv_cache=_kv_cache(question),
         layout=answer.layout,
         ranks=answer.ranks,
-        capacity=answer.capacity,
+        capacity=answer.capacity._replace(over_context=over_context(question, answer.capacity)),
         verdict=verdict,
         speed=how_fast,
+        curves=curves,
         notes=tuple(dict.fromkeys(notes)),
     )
 

@@ -1,5 +1,6 @@
 """A question becomes a ledger per rank, a capacity and a verdict."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from moeplan.core.capacity import EnginePrints, largest
@@ -10,11 +11,13 @@ from moeplan.core.own_words import said
 from moeplan.core.units import gib
 from moeplan.estimate.ledger import Ledger, RankLedger, host_lines, ledger, managed_bytes, runtime_lines
 from moeplan.estimate.question import Question
-from moeplan.estimate.result import Capacity, LayoutUsed, Rank, Verdict
+from moeplan.estimate.result import AtContext, Capacity, LayoutUsed, Rank, Verdict
 
 ENDLESS_CONTEXT_TOKENS = 2**24
 """How far the search for the largest context goes where the model states no maximum."""
 MOST_SEQUENCES = 2**20
+SHORTEST_CONTEXT_TOKENS = 1024
+"""Where room over the context begins."""
 
 
 class Answer(NamedTuple):
@@ -43,6 +46,25 @@ def judge(question: Question) -> Answer:
         capacity,
         verdict(question, memory, found, capacity),
     )
+
+
+def over_context(question: Question, capacity: Capacity) -> tuple[AtContext, ...]:
+    """How many sequences fit at 1,024 tokens and at every doubling up to the model's maximum, at what was asked, and at the
+    longest that fits; nothing where the memory is not known."""
+    memory = question.serving.memory
+    if memory is None or capacity.max_concurrency is None:
+        return ()
+    holds = _room(question, ledger(question, memory))
+    asked, longest = question.deployment.context_tokens, capacity.max_context_tokens or 0
+    most = question.spec.max_context_tokens or max(asked, longest)
+    doubled = (SHORTEST_CONTEXT_TOKENS << power for power in range(most.bit_length()))
+    found = [AtContext(asked, capacity.max_concurrency)]
+    near = capacity.max_concurrency * asked
+    for context in sorted({each for each in (*doubled, longest, most) if 0 < each <= most} - {asked}):
+        sequences = largest(lambda count, context=context: holds(context, count), MOST_SEQUENCES, near // context)  # type: ignore[misc]
+        near = sequences * context or near
+        found.append(AtContext(context, sequences))
+    return tuple(sorted(found))
 
 
 def verdict(question: Question, memory: Usable, found: Ledger, capacity: Capacity | None = None) -> Verdict:
@@ -225,16 +247,10 @@ def _per(question: Question) -> str:
 
 def _capacity(question: Question, found: Ledger) -> Capacity:
     """What is left for the cache on the rank that holds the fewest tokens, and how far it reaches."""
-    asked, layout = question.deployment, question.deployment.layout
+    asked = question.deployment
     scarce = min(found.ranks, key=lambda rank: rank.pool_bytes / (rank.cost.bytes_per_token or 1))
     pool, per_token = max(0, scarce.pool_bytes), scarce.cost.bytes_per_token
-
-    def holds(context_tokens: int, sequences: int) -> bool:
-        deployment = asked.with_context(context_tokens)._replace(concurrency=sequences * layout.dp)
-        other = question.at(deployment)
-        settings = question.engine.settle(other.serving)
-        return all(_fits(other, settings, rank) for rank in found.ranks)
-
+    holds = _room(question, found)
     most_tokens = question.spec.max_context_tokens or ENDLESS_CONTEXT_TOKENS
     sequences = asked.sequences_per_rank
     # Were the cache all that counts, and all of it by the token, this is how far it would reach.
@@ -250,6 +266,19 @@ def _capacity(question: Question, found: Ledger) -> Capacity:
         per=_per(question),
         engine_prints=_prints(question, found),
     )
+
+
+def _room(question: Question, found: Ledger) -> Callable[[int, int], bool]:
+    """Whether there is room for sequences of so many tokens, so many on each data-parallel rank."""
+    asked, layout = question.deployment, question.deployment.layout
+
+    def holds(context_tokens: int, sequences: int) -> bool:
+        deployment = asked.with_context(context_tokens)._replace(concurrency=sequences * layout.dp)
+        other = question.at(deployment)
+        settings = question.engine.settle(other.serving)
+        return all(_fits(other, settings, rank) for rank in found.ranks)
+
+    return holds
 
 
 def _fits(question: Question, settings: Settings, rank: RankLedger) -> bool:

@@ -11,6 +11,7 @@ from moeplan.core.model import Remark
 from moeplan.core.weights import Parameters
 
 if TYPE_CHECKING:  # only an estimate under a load pays for them
+    from moeplan.estimate.curves_result import Curves
     from moeplan.estimate.speed_result import Speed
 
 MEMORY_REASONS = ("does-not-fit", "request-does-not-fit")
@@ -137,6 +138,13 @@ class Rank(NamedTuple):
     lines: tuple[Line, ...]
 
 
+class AtContext(NamedTuple):
+    """How many sequences there is room for where each is so long."""
+
+    context_tokens: int
+    max_concurrency: int
+
+
 class Capacity(NamedTuple):
     """How much fits; None where nothing was held against hardware."""
 
@@ -146,6 +154,8 @@ class Capacity(NamedTuple):
     max_context_tokens: int | None
     per: str
     engine_prints: EnginePrints | None
+    over_context: tuple[AtContext, ...] = ()
+    """Room at other contexts, counted as `max_concurrency` is; empty where nothing was held against hardware."""
 
 
 class WayOut(NamedTuple):
@@ -183,4 +193,6 @@ class Estimate(NamedTuple):
     verdict: Verdict
     speed: "Speed | None"
     """None where no load was stated, and, with a note `speed-unknown`, where times are not known."""
+    curves: "Curves | None"
+    """What pages draw of steps; None where no load was stated."""
     notes: tuple[Remark, ...]

@@ -12,7 +12,7 @@ import moeplan
 from moeplan.core import deployment, kv_cache, latency, ledger, model, step_time, weights
 from moeplan.core.capacity import EnginePrints
 from moeplan.core.errors import MoeplanError
-from moeplan.estimate import result, speed_result
+from moeplan.estimate import curves_result, result, speed_result
 from moeplan.report.as_json import as_json
 from moeplan.sources.catalogue import Convention
 from moeplan.sources.loaded import SourceKind
@@ -120,6 +120,7 @@ TYPES: list[tuple[tuple[str, ...], type[NamedTuple]]] = [
     (("ranks", "*", "lines", "*", "why"), ledger.Why),
     (("capacity",), result.Capacity),
     (("capacity", "engine_prints"), EnginePrints),
+    (("capacity", "over_context", "*"), result.AtContext),
     (("verdict",), result.Verdict),
     (("verdict", "reasons", "*"), deployment.Refusal),
     (("verdict", "ways_out", "*"), result.WayOut),
@@ -133,6 +134,13 @@ TYPES: list[tuple[tuple[str, ...], type[NamedTuple]]] = [
     (("speed", "decode_step", "parts", "*"), step_time.StepPart),
     (("speed", "classes", "*"), speed_result.ClassSpeed),
     (("speed", "meets"), speed_result.Meets),
+    (("curves",), curves_result.Curves),
+    (("curves", "coverage"), curves_result.Coverage),
+    (("curves", "coverage", "points", "*"), curves_result.Touched),
+    (("curves", "roofline"), curves_result.Roofline),
+    (("curves", "roofline", "roofs", "*"), curves_result.Roof),
+    (("curves", "roofline", "points", "*"), curves_result.OperatingPoint),
+    (("curves", "loads", "*"), curves_result.LayerLoads),
     (("notes", "*"), model.Remark),
 ]
 
