@@ -64,6 +64,8 @@ class Division(NamedTuple):
     """Rows of embedding and head are padded to a multiple of this."""
     cache_tokens: int = 1
     """Ranks that share the tokens of a sequence (decode context parallelism)."""
+    balancer: bool = False
+    """Whether experts are placed by their load while they serve; with copies they always are."""
 
 
 class Stage(NamedTuple):

@@ -81,6 +81,8 @@ class ExpertsWork(NamedTuple):
     """That compute something: the mean where some of the chosen compute nothing."""
     gated: bool
     count: int  # type: ignore[assignment]  # hides tuple.count, which no record needs
+    copies: int = 0
+    """Of busy experts, among `experts`."""
 
 
 class StatesWork(NamedTuple):
@@ -209,6 +211,7 @@ def experts_work(
             visited,
             ffn.gated,
             1,
+            division.redundant_experts,
         )
         counts[one] = counts.get(one, 0) + times
     return tuple(each._replace(count=count) for each, count in counts.items())

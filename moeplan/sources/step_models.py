@@ -176,7 +176,7 @@ def _model(
         tensor_ranks=division.attention,
         expert_ranks=division.expert_ep,
         states=states,
-        balanced=division.redundant_experts > 0,
+        balanced=division.balancer or division.redundant_experts > 0,
         cache_ranks=division.cache_tokens,
         engine=engine,
         hardware=hardware.profile,

@@ -30,10 +30,9 @@ def model(
 
 def division(tp: int = 1, dp: int = 1, *, ep: bool = False, redundant: int = 0) -> Division:
     over = tp * dp
-    experts = {"expert_ep": over} if ep else {"expert_tp": over}
     return Division(
         attention=tp, dense_mlp=tp, shared_experts=tp, embedding=tp, lm_head=tp, redundant_experts=redundant,
-        vocabulary_padding=64, **experts,
+        vocabulary_padding=64, expert_ep=over if ep else 1, expert_tp=1 if ep else over,
     )  # fmt: skip
 
 

@@ -99,6 +99,7 @@ def division(serving: Serving, settings: Settings) -> Division:
         towers=1 if stated.get("--mm-enable-dp-encoder") else attention,
         vocabulary_padding=_vocabulary_padding(serving.spec.vocab_size, head),
         cache_tokens=layout.dcp,
+        balancer=bool(stated.get("--enable-eplb")),
     )
 
 

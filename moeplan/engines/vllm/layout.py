@@ -74,6 +74,7 @@ def division(serving: Serving, settings: Settings) -> Division:
         towers=1 if _whole_towers(serving.spec, settings) else layout.tp,
         vocabulary_padding=VOCABULARY_PADDING,
         cache_tokens=layout.dcp,
+        balancer=settings.on("--enable-eplb"),
     )
 
 
