@@ -1,22 +1,15 @@
-"""`docs/engines.md` names every refusal that there is, and no other; its commands are understood."""
+"""`docs/engines.md` names every refusal that there is, and every engine; its commands are run by test_docs_commands.py."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
-import pytest
-
-from moeplan.cli import _split, application
 from moeplan.engines import ENGINES
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
 CODE = re.compile(r'(?:Refusal|Problem)\(\s*"([a-z0-9-]+)"')
-COMMANDS = [
-    line for block in re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL) for line in block.splitlines()
-]
 
 
 def refusals_in_code() -> set[str]:
@@ -42,13 +35,3 @@ def test_every_engine_has_its_column() -> None:
     head = next(line for line in table.splitlines() if line.startswith("| |")).lower().replace("-", "").replace(".", "")
     for engine, word in zip(ENGINES, ("vllm", "sglang", "tensorrtllm", "llamacpp", "transformers"), strict=True):
         assert word in head, engine
-
-
-@pytest.mark.parametrize("command", [line for line in COMMANDS if " estimate " in line])
-def test_commands_of_the_page_run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*shlex.split(command)[1:]]
-    place = words.index("--") if "--" in words else len(words)
-    words[place:place] = ["--offline", "--json"]
-    ours, engines = _split(words, "estimate")
-    assert application("estimate")(ours, prog_name="moeplan", standalone_mode=False, obj=engines) == 0
-    assert '"schema": "moeplan.estimate/1"' in capsys.readouterr().out
