@@ -179,7 +179,7 @@ def _reads(result: Comparison) -> Section:
     asked, lines = result.request, []
     for number, batch in enumerate(asked.batches):
         reads = [model.reads[number] for model in result.models]
-        cells = tuple(_size(each.bytes_per_token) for each in reads)
+        cells = tuple(size_words(each.bytes_per_token) for each in reads)
         lines.append(Line(f"batch {batch:,}", cells, _marked(result, "bytes_per_token", batch)))
         if batch == asked.concurrency:
             for label, parts in (
@@ -187,7 +187,7 @@ def _reads(result: Comparison) -> Section:
                 ("experts", [each.expert_bytes for each in reads]),
                 ("cache", [each.cache_bytes for each in reads]),
             ):
-                lines.append(Line(label, tuple(map(_size, parts)), part=True))
+                lines.append(Line(label, tuple(map(size_words, parts)), part=True))
     return Section(f"read per token, at {asked.context_tokens:,}", tuple(lines))
 
 
@@ -301,7 +301,7 @@ def _kind(model: Compared) -> str:
     return "MoE" if model.num_experts is None else f"MoE, {model.experts_per_token} of {model.num_experts}"
 
 
-def _size(size_bytes: float) -> str:
+def size_words(size_bytes: float) -> str:
     """Figures of a row in one unit where that can be; 0 is a dash, for what a model does not have."""
     if size_bytes == 0:
         return UNKNOWN

@@ -148,9 +148,11 @@ def launch_lines(plan: Plan) -> Iterator[tuple[str, str]]:
         yield f"{role}replica{times}{on_each}{other}", shlex.join(pool.launch)
 
 
-def plan_columns(plans: Sequence[Plan], request: PlanRequest, signs: str = "") -> list[Column]:
-    """A row for each plan; what decides is kept longest on a narrow page. `signs` are what they have in a chart."""
-    rows = [_cells(plan) for plan in plans[:MOST_ROWS]]
+def plan_columns(
+    plans: Sequence[Plan], request: PlanRequest, signs: Sequence[str] = (), most: int | None = MOST_ROWS
+) -> list[Column]:
+    """A row for each of the first plans; what decides is kept longest on a narrow page. `signs` are what they have in a chart."""
+    rows = [_cells(plan) for plan in plans[:most]]
     if signs:
         rows = [(f"{sign} {card}", *rest) for sign, (card, *rest) in zip(signs, rows, strict=False)]
     card = "  card" if signs else "card"
@@ -161,13 +163,13 @@ def plan_columns(plans: Sequence[Plan], request: PlanRequest, signs: str = "") -
     return [Column(head, cells, rank, right=place not in left) for place, (head, cells, rank) in enumerate(columns)]
 
 
-def more_words(plans: Sequence[Plan]) -> str | None:
+def more_words(plans: Sequence[Plan], most: int | None = MOST_ROWS) -> str | None:
     """What a table leaves out, and how it shows two pools."""
     told = []
-    if any(plan.pooling == "apart" for plan in plans[:MOST_ROWS]):
+    if any(plan.pooling == "apart" for plan in plans[:most]):
         told.append("x + y: prefill on x, decode on y")
-    if len(plans) > MOST_ROWS:
-        told.append(f"{len(plans) - MOST_ROWS} more: --json has all")
+    if most is not None and len(plans) > most:
+        told.append(f"{len(plans) - most} more: --json has all")
     return "; ".join(told) or None
 
 
@@ -179,7 +181,7 @@ def plans_title(request: PlanRequest) -> str:
 def rejection_rows(rejected: Sequence[Rejected]) -> Iterator[tuple[str, str]]:
     """`weights: no layout has room for the weights`, with the cards."""
     for row in rejected:
-        names = ", ".join(_short(name) for name in row.cards[:MOST_NAMES])
+        names = ", ".join(card_words(name) for name in row.cards[:MOST_NAMES])
         more = f" and {len(row.cards) - MOST_NAMES} more" if len(row.cards) > MOST_NAMES else ""
         yield f"{TERMS[row.term]}: ", f"{row.message} ({names}{more})"
 
@@ -235,7 +237,7 @@ def stored_words(result: PlanResult) -> str | None:
 def _cells(plan: Plan) -> tuple[str, ...]:
     speed = plan.speed
     return (
-        _short(plan.profile),
+        card_words(plan.profile),
         str(plan.num_gpus),
         pools_words(plan, roles=False),
         plan.engine,
@@ -270,7 +272,8 @@ def _replicas(pool: Pool) -> str:
     return f"{pool.replicas} x ({told})" if " x " in told or "," in told else f"{pool.replicas} x {told}"
 
 
-def _short(profile: str) -> str:
+def card_words(profile: str) -> str:
+    """A card's profile without its vendor, where that is the usual one."""
     return profile.removeprefix("nvidia-")
 
 

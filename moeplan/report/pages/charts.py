@@ -39,6 +39,7 @@ _CONFIG: dict[str, Any] = {
     "legend": {
         "labelColor": INK, "titleColor": QUIET, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal",
         "orient": "bottom", "direction": "horizontal", "columns": 4, "labelLimit": 200, "symbolStrokeWidth": 0,
+        "symbolOpacity": 1, "columnPadding": 28,
     },
     "text": {"color": INK, "fontSize": 12},
     "range": {"category": list(COLOURS)},
