@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from moeplan.inspect import gpus as gpus
     from moeplan.inspect import models as models
     from moeplan.lock import lock as lock
+    from moeplan.offload import offload as offload
     from moeplan.plan import plan as plan
     from moeplan.profile import profile as profile
+    from moeplan.records import record as record
+    from moeplan.records import record_diff as record_diff
     from moeplan.validate import validate as validate
 
 _HOMES = {
@@ -34,8 +37,11 @@ _HOMES = {
     "gpus": "moeplan.inspect",
     "lock": "moeplan.lock",
     "models": "moeplan.inspect",
+    "offload": "moeplan.offload",
     "plan": "moeplan.plan",
     "profile": "moeplan.profile",
+    "record": "moeplan.records",
+    "record_diff": "moeplan.records",
     "routing": "moeplan.routing",
     "validate": "moeplan.validate",
 }

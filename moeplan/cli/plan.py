@@ -21,7 +21,10 @@ from moeplan.cli.load_options import (
     tokens_and_file,
 )
 from moeplan.cli.options import Color, Format, Json, Profiles, Quiet, show, showing, write_out
-from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN
+from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN, InputError
+
+LLAMACPP = {"llamacpp", "llama.cpp", "llama-cpp", "llama-server"}
+"""Names of the engine that `--ram` plans with."""
 
 
 def plan(
@@ -65,6 +68,20 @@ def plan(
     pools: Annotated[
         str, typer.Option("--pools", help="Prefill and decode together, apart, or both.", show_default=True)
     ] = "both",
+    ram: Annotated[
+        str | None,
+        typer.Option(
+            "--ram", metavar="SIZE", help="Host memory for what the card is too small for: 128GiB, with llama.cpp."
+        ),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="With --ram, its host: 2ch-ddr5-5600, 8ch-ddr5-4800, a profile.")
+    ] = None,
+    ram_bandwidth: Annotated[
+        str | None,
+        typer.Option("--ram-bandwidth", metavar="RATE", help="With --ram, in place of --host: 80GB/s a socket."),
+    ] = None,
+    sockets: Annotated[int | None, typer.Option("--sockets", help="With --ram, sockets with that memory each.")] = None,
     routing: Routing = None,
     skew: Skew = None,
     fallback: Annotated[
@@ -103,9 +120,32 @@ def plan(
     $ moeplan plan deepseek-v3 --context 32k --concurrency 64 --ttft 2s --tpot 40ms
     $ moeplan plan qwen3-30b-a3b --gpus l40s,rtx-4090 --concurrency 16 --rank gpus --fallback all
     $ moeplan plan gpt-oss-120b --gpus h100 --concurrency 64 --emit k8s -o deployment.yaml
+    $ moeplan plan gpt-oss-120b --gpu rtx-4090 --ram 128GiB
     """  # noqa: D301 - typer reads the character, not the escape
     output_tokens, path = tokens_and_file(output, output_file)
     how = showing(format, json=json, output=path, quiet=quiet, color=color)
+    if ram is not None:
+        _refuse(
+            ("--engine", engine if {*_listed(engine)} - LLAMACPP else None), ("--max-gpus", max_gpus if max_gpus != 64 else None),
+            ("--rank", rank if rank != "cost" else None), ("--pools", pools if pools != "both" else None), ("--ttft", ttft),
+            ("--tpot", tpot), ("--arrival", arrival), ("--workload", workload), ("--fallback", fallback), ("--dense", dense),
+            ("--emit", emit),
+        )  # fmt: skip
+        from moeplan.offload import offload
+
+        found = offload(
+            model, gpu=_listed(gpus), ram=ram, host=host, ram_bandwidth=ram_bandwidth, sockets=1 if sockets is None else sockets,
+            quants=_listed(quant), kv_dtype=kv_dtype, routing=routing, skew=skew, context=context, concurrency=concurrency,
+            input=input, output=output_tokens, revision=revision, offline=offline, headers=headers, file=file,
+            profiles=profiles or (),
+        )  # fmt: skip
+        show(found, "offload", how)
+        return EXIT_FINDINGS if found.best is None else EXIT_DONE
+    for option, value in (("--host", host), ("--ram-bandwidth", ram_bandwidth), ("--sockets", sockets)):
+        if value is not None:
+            raise InputError(
+                f"{option} {value} says nothing without --ram", hint=f"say --ram 128GiB too, or leave {option} out"
+            )
     from moeplan.plan import plan as verb
 
     result = verb(
@@ -144,6 +184,17 @@ def plan(
         return EXIT_DONE
     # Where no card could be looked at, or no time of one is known, nothing was found out.
     return EXIT_UNKNOWN if result.unmeasured or not result.searched.cards else EXIT_FINDINGS
+
+
+def _refuse(*options: tuple[str, object]) -> None:
+    """InputError for options of `plan` that mean nothing with `--ram`."""
+    for option, value in options:
+        if value:
+            text = ",".join(map(str, value)) if isinstance(value, list) else value
+            hint = f"leave {option} out, or leave --ram out"
+            if option == "--engine":
+                hint = "leave --engine out: the ways of vllm and sglang are shown beside llama.cpp's"
+            raise InputError(f"{option} {text} does not go with --ram", hint=hint)
 
 
 def _listed(values: list[str] | None) -> tuple[str, ...]:

@@ -46,13 +46,14 @@ def _of_version(rows: tuple[Block, ...], version: str) -> Constant | None:
     found = None
     for block in rows:
         since = block.text("from")
-        constant = _constant(block)
+        constant = constant_of(block)
         if since is None or version_key(version) >= version_key(since):
             found = constant
     return found
 
 
-def _constant(block: Block) -> Constant:
+def constant_of(block: Block) -> Constant:
+    """Value, band, source, and for one that was fitted its rows and error. InputError where one of these is missing."""
     value, low, high = block.number("value"), block.number("low"), block.number("high")
     source, rows, error = block.text("source"), block.texts("rows"), block.text("error")
     block.done()

@@ -14,7 +14,7 @@ from moeplan.core.errors import InputError
 
 ENVIRONMENT = "MOEPLAN_PROFILES"
 
-Kind = Literal["hardware", "models", "engines", "kernels", "routing"]
+Kind = Literal["hardware", "models", "engines", "kernels", "routing", "host"]
 Origin = Literal["option", "environment", "user", "built-in"]
 
 

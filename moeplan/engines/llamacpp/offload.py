@@ -52,8 +52,10 @@ def overrides(values: Mapping[str, Value]) -> tuple[Override, ...]:
         found.append(Override(_compiled(EXPERTS), True, "CPU"))
     for flag, pattern in (("--n-cpu-moe", EXPERTS), ("--n-cpu-ffn", DENSE)):
         count = values.get(flag)
-        layers = range(count) if isinstance(count, int) else ()
-        found += [Override(_compiled(rf"blk\.{layer}{pattern}"), True, "CPU") for layer in layers]
+        if isinstance(count, int) and count:
+            # A pattern for each layer, as llama.cpp makes them: all say the same, so that they are tried as one.
+            layers = "|".join(map(str, range(count)))
+            found.append(Override(_compiled(rf"blk\.(?:{layers}){pattern}"), True, "CPU"))
     return tuple(found)
 
 

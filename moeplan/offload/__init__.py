@@ -1,0 +1,338 @@
+"""`moeplan plan --ram`: what of a model stays in host memory so that the rest fits, with which command, and how fast at most.
+
+host         the machine around the card, and what its memory gives
+questions    one model on the cards, as `estimate` asks
+formats      what llama.cpp may run it in
+search       the fewest layers in host memory
+timing       tokens per second and prompts, as a bound with a band
+others       other engines' own ways
+hot_experts  placement by frequency, from a routing profile
+helps        what would make it faster
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from moeplan.core.deployment import Origin, Value
+from moeplan.core.errors import InputError
+from moeplan.core.expert_use import MeasuredUse
+from moeplan.core.hardware import pcie_bytes_per_s, usable
+from moeplan.core.launch import Launch
+from moeplan.core.model import MoeFfn, Remark
+from moeplan.core.units import GB, MIB, gib, per_second
+from moeplan.core.weights import inventory, parameters
+from moeplan.engines.command_line.writing import launch_words
+from moeplan.estimate.question import read_kv_dtype
+from moeplan.estimate.workload import make_workload
+from moeplan.offload.formats import STORED, Tried, formats
+from moeplan.offload.helps import helps
+from moeplan.offload.host import Host, read_host
+from moeplan.offload.hot_experts import hot_experts
+from moeplan.offload.others import other_ways
+from moeplan.offload.questions import Machine, Questions
+from moeplan.offload.result import (
+    SCHEMA,
+    LayerPoint,
+    Offload,
+    Offloaded,
+    OffloadHardware,
+    OffloadModel,
+    OffloadRequest,
+)
+from moeplan.offload.search import KEEPS_PROMPTS, Placed, fewest, first_layers, movable_layers, placed, sort_of
+from moeplan.offload.timing import Timing, decode_rate, speed_of
+from moeplan.sources.expert_uses import read_use
+from moeplan.sources.hardware_profiles import find_hardware
+from moeplan.sources.host_constants import host_constants
+from moeplan.sources.loaded import Asked, LoadedModel
+from moeplan.sources.models import find_model
+
+__all__ = ["Offload", "offload"]
+
+CURVE_POINTS = 6
+TIGHT_FRACTION = 0.9
+"""Share of host memory beyond which pages of a mapped file are soon taken back: decoding then waits for the disk."""
+
+
+def offload(
+    model: str | Path,
+    *,
+    gpu: str | Sequence[str],
+    ram: int | str,
+    host: str | None = None,
+    ram_bandwidth: float | str | None = None,
+    sockets: int = 1,
+    quants: Sequence[str] = (),
+    kv_dtype: str | None = None,
+    routing: str | Path | None = None,
+    skew: float | None = None,
+    context: int | str | None = None,
+    concurrency: int | str | None = None,
+    input: int | str | None = None,  # noqa: A002 - the option's name
+    output: int | str | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+    headers: bool = False,
+    file: str | None = None,
+    profiles: str | Path | Sequence[str | Path] = (),
+    find: Callable[[str, Asked], LoadedModel] = find_model,
+) -> Offload:
+    """Plan `model` on cards that are too small for it, with what does not fit in `ram` (`128GiB`) of host memory.
+
+    `gpu` is one kind of card (`rtx-4090`, `2xrtx-3090`). How fast host memory is says `host` (`2ch-ddr5-5600`, a profile) or
+    `ram_bandwidth` (`80GB/s`, of one of `sockets`); else it is assumed, with a note. `quants` are llama.cpp's formats, the stored
+    one and all smaller where empty. `routing` is a file of counted routing, `skew` how unevenly experts are chosen; the load is
+    stated as in `estimate`. Raises the errors of `moeplan.core.errors`.
+    """
+    folders = tuple(Path(folder) for folder in ([profiles] if isinstance(profiles, str | Path) else profiles))
+    notes: list[Remark] = []
+    machine = _machine(gpu, folders, notes)
+    constants = host_constants()
+    around = read_host(
+        machine.hardware,
+        constants,
+        notes,
+        ram=ram,
+        host=host,
+        bandwidth=ram_bandwidth,
+        sockets=sockets,
+        folders=folders,
+    )
+    loaded = find(str(model), Asked(revision, offline, headers, file, folders, None))
+    notes[:0] = loaded.remarks
+    asked = make_workload(loaded.spec, notes, context=context, concurrency=concurrency, input=input, output=output)
+    use = read_use(loaded.spec, routing, skew, notes, model=loaded.id, folders=folders)
+    kv = read_kv_dtype(kv_dtype)
+    questions = Questions(loaded, asked, kv, machine)
+    timing = Timing(around, asked, use)
+    tried = [(form, _fitted(form, around)) for form in formats(questions, tuple(quants) or None)]
+    shown = [_offloaded(form, found, timing, questions, model) for form, found in tried]
+    chosen = _chosen(tried, shown)
+    notes += _notes(around, timing, chosen)
+    missing, way_out = (None, None) if chosen else _missing(shown, around)
+    origins: dict[str, Origin] = {
+        "formats": "stated" if quants else "default",
+        "host": "default" if around.used.basis in ("assumed", "measured") else "stated",
+        "skew": "default" if skew is None and routing is None else "stated",
+    }
+    hardware = machine.hardware
+    assert hardware.memory_bandwidth_bytes_per_s is not None
+    return Offload(
+        schema=SCHEMA,
+        request=OffloadRequest(
+            hardware.profile, machine.num_devices, around.used.ram_bytes, around.used.name, sockets, tuple(quants) or None, kv,
+            use.exponent, use.basis, origins,
+        ),
+        workload=asked.echo(),
+        hardware=OffloadHardware(
+            hardware.name, hardware.profile, machine.num_devices, machine.memory.bytes, machine.memory.low_bytes,
+            hardware.memory_bandwidth_bytes_per_s, None if hardware.pcie is None else pcie_bytes_per_s(hardware.pcie),
+        ),
+        host=around.used,
+        model=_model(loaded, tried[0][0]),
+        best=None if chosen is None else chosen[2],
+        missing=missing,
+        way_out=way_out,
+        formats=tuple(shown),
+        layers=() if chosen is None else _layers(chosen[1], timing),
+        others=tuple(other_ways(questions, timing)) if loaded.source_kind != "gguf" else (),
+        hot_experts=hot_experts(chosen[1], timing, use) if chosen is not None and isinstance(use, MeasuredUse) else None,
+        helps=()
+        if chosen is None
+        else helps(chosen[1], chosen[0], questions, timing, lambda other: Questions(loaded, asked, kv, other)),
+        notes=tuple(dict.fromkeys(notes)),
+    )  # fmt: skip
+
+
+def _chosen(
+    tried: Sequence[tuple[Tried, Placed]], shown: Sequence[Offloaded]
+) -> tuple[Tried, Placed, Offloaded] | None:
+    """The first that has room for all that is guessed, on the cards and in host memory, else the first that fits.
+
+    Formats stand most bytes first; a stored one that llama.cpp reads is the first.
+    """
+    fitting = [(form, found, row) for (form, found), row in zip(tried, shown, strict=True) if row.fits]
+    sure = (each for each in fitting if min(each[2].headroom_low_bytes, each[2].host_free_low_bytes) >= 0)
+    return next(sure, next(iter(fitting), None))
+
+
+def _machine(gpu: str | Sequence[str], folders: Sequence[Path], notes: list[Remark]) -> Machine:
+    """The cards. InputError for several kinds, for a host, and for a device that has no memory beside its own."""
+    names = [gpu] if isinstance(gpu, str) else list(gpu)
+    if len(names) != 1:
+        told = f"--ram goes with one kind of card, and {len(names)} were named" if names else "--ram needs a card"
+        raise InputError(told, hint="say, for instance, --gpu rtx-4090 --ram 128GiB; 2xrtx-3090 for two of a kind")
+    hardware, count = find_hardware(names[0], folders)
+    notes += [Remark("gpu-reading", "info", text) for text in hardware.reading]
+    if hardware.vendor == "cpu":
+        raise InputError(
+            f"{hardware.name} is a host, not a card", hint="name the card with --gpu, and the host with --host"
+        )
+    if hardware.unified_memory:
+        raise InputError(
+            f"{hardware.name} has one memory for processor and graphics: there is no other to move experts to",
+            hint="leave --ram out: `moeplan plan` and `moeplan estimate` count all of its memory",
+        )
+    memory = usable(hardware)
+    if memory is None or hardware.memory_bandwidth_bytes_per_s is None:
+        raise InputError(
+            f"the profile {hardware.profile} lacks its memory, or that memory's bandwidth",
+            hint="write both into a profile of your own",
+        )
+    if hardware.slice and (count or 1) > 1:
+        raise InputError(f"{names[0]}: slices of a card form no group", hint="name one")
+    return Machine(hardware, memory, count or 1)
+
+
+def _fitted(form: Tried, around: Host) -> Placed:
+    """The fewest layers in host memory; where kept prompts would not fit beside them, with a limit on those."""
+    found = fewest(form.question)
+    spare = around.room_bytes - found.host_bytes
+    kept = next((entry.high_bytes for entry in found.lines if entry.code == "host.prompt_cache"), 0)
+    if 0 <= spare < kept:
+        return placed(form.question, found.host_layers, {KEEPS_PROMPTS: spare // 2 // MIB * MIB})
+    return found
+
+
+def _offloaded(form: Tried, found: Placed, timing: Timing, questions: Questions, model: str | Path) -> Offloaded:
+    around, told = timing.host, found.verdict
+    free = around.room_bytes - found.host_bytes
+    low = around.used.ram_bytes - around.used.system_high_bytes - found.host_high_bytes
+    headroom, headroom_low = told.headroom_bytes or 0, told.headroom_low_bytes or 0
+    fits = bool(told.fits) and free >= 0
+    return Offloaded(
+        format=form.question.serving.quantisation.name if form.name == STORED else form.name,
+        format_origin="stored" if form.name == STORED else "other file",
+        sort=sort_of(form.question.spec),
+        host_layers=len(found.host_layers),
+        of_layers=len(movable_layers(form.question.spec)),
+        fits=fits,
+        certain=told.certain and (low >= 0 or free < 0),
+        device_bytes=found.device_bytes,
+        headroom_bytes=headroom,
+        headroom_low_bytes=headroom_low,
+        host_bytes=found.host_bytes,
+        host_high_bytes=found.host_high_bytes,
+        host_free_bytes=free,
+        host_free_low_bytes=low,
+        missing_device_bytes=max(0, -headroom),
+        missing_host_bytes=max(0, -free),
+        refused=found.refused,
+        speed=speed_of(found, timing) if fits else None,
+        launch=_launch(found, questions, model) if fits else None,
+    )
+
+
+def _launch(found: Placed, questions: Questions, model: str | Path) -> tuple[str, ...]:
+    """The words of `llama-server`; a GGUF file by its own path."""
+    loaded, asked = questions.loaded, found.question.deployment
+    local = loaded.source_kind == "gguf" and str(model).endswith(".gguf") and Path(model).exists()
+    name = str(model) if local else loaded.id
+    settings: dict[str, Value] = dict(found.settings)
+    return launch_words(
+        Launch(
+            "llamacpp", name, asked.layout, asked.context_tokens, asked.concurrency,
+            engine_version=found.question.serving.constants.version, kv_dtype=questions.kv_dtype, settings=settings,
+        )
+    )  # fmt: skip
+
+
+def _layers(best: Placed, timing: Timing) -> tuple[LayerPoint, ...]:
+    """A few numbers of layers, from one that is too few to all."""
+    mine, every = len(best.host_layers), len(movable_layers(best.question.spec))
+    counts = {mine, every, max(0, mine - 1)}
+    counts |= {mine + (every - mine) * step // (CURVE_POINTS - 2) for step in range(1, CURVE_POINTS - 2)}
+    more = {name: value for name, value in best.settings.items() if name == KEEPS_PROMPTS}
+    points = []
+    for count in sorted(counts):
+        found = best if count == mine else placed(best.question, first_layers(best.question, count), more)
+        fits = bool(found.verdict.fits) and found.host_bytes <= timing.host.room_bytes
+        points.append(
+            LayerPoint(count, fits, found.verdict.headroom_bytes or 0, found.host_bytes, decode_rate(found, timing))
+        )
+    return tuple(points)
+
+
+def _missing(shown: Sequence[Offloaded], around: Host) -> tuple[str, str]:
+    """What is missing in the format that comes nearest, and a way out."""
+    possible = [each for each in shown if each.refused is None]
+    if not possible:
+        return (
+            f"llama.cpp would not start: {shown[-1].refused}",
+            "leave --ram out: `moeplan plan` looks at other engines",
+        )
+    near = min(possible, key=lambda each: each.missing_host_bytes + each.missing_device_bytes)
+    what = "experts" if near.sort == "experts" else "feed-forwards"
+    if near.missing_device_bytes:
+        told = f"{gib(near.missing_device_bytes)} of GPU memory are missing in {near.format}, with the {what} of all layers in host memory"
+        return told, "say a shorter --context, fewer --concurrency, --kv-dtype q8_0, or another --gpu"
+    used = around.used
+    told = (
+        f"{gib(near.missing_host_bytes)} of host memory are missing in {near.format}: {gib(near.host_bytes)} stay there, and of "
+        f"{gib(used.ram_bytes)} the system keeps some {gib(used.system_bytes)}"
+    )
+    needed = near.host_bytes + used.system_bytes
+    return told, f"say --ram {-(-needed // 2**30)}GiB or more, more cards, or a smaller --quant"
+
+
+def _notes(around: Host, timing: Timing, chosen: tuple[Tried, Placed, Offloaded] | None) -> list[Remark]:
+    used, notes = around.used, []
+    if used.basis == "assumed":
+        told = f"host memory of {used.bandwidth_bytes_per_s / GB:,.1f} GB/s is assumed: {used.source}"
+        if chosen is not None and chosen[2].speed is not None and chosen[1].host_layers:
+            ends = (used.bandwidth_low_bytes_per_s, used.bandwidth_high_bytes_per_s)
+            rates = [decode_rate(chosen[1], timing, end / used.bandwidth_bytes_per_s).high for end in ends]
+            told += (
+                f"; at {ends[0] / GB:,.1f} to {ends[1] / GB:,.1f} GB/s the bound is {per_second(rates[0])} to {per_second(rates[1])} "
+                "tokens/s"
+            )
+        notes.append(Remark("host-assumed", "warning", f"{told}; --host or --ram-bandwidth says what it is"))
+    if used.sockets > 1:
+        told = "a second socket adds nothing unless each has its own slices of the experts; 63 % more is the most that was published"
+        notes.append(Remark("sockets", "info", told))
+    if chosen is None:
+        return notes
+    _, found, row = chosen
+    if row.host_bytes + used.system_bytes > TIGHT_FRACTION * used.ram_bytes and row.host_layers:
+        told = (
+            "host memory is nearly full: where the system takes pages of the mapped file back, decoding waits for the disk; close "
+            "other programs, or say --quant with a smaller format"
+        )
+        notes.append(Remark("host-tight", "warning", told))
+    if KEEPS_PROMPTS in found.settings:
+        told = (
+            f"{KEEPS_PROMPTS} limits the prompts that the server keeps, for which there is no room beside the weights"
+        )
+        notes.append(Remark("prompts-limited", "info", told))
+    if not row.certain and row.headroom_low_bytes < 0:
+        notes.append(
+            Remark(
+                "margin", "warning", "the card may be too small by what is guessed: plan with fewer tokens of context"
+            )
+        )
+    if row.sort == "feed_forwards" and row.host_layers:
+        told = "a dense model reads all of its weights for every token, those in host memory too"
+        notes.append(Remark("dense-offload", "info", told))
+    return notes
+
+
+def _model(loaded: LoadedModel, form: Tried) -> OffloadModel:
+    spec = loaded.spec
+    counts = parameters(spec, inventory(spec))
+    sparse = [ffn for layer in spec.layers for ffn in layer.ffns if isinstance(ffn, MoeFfn)]
+    base = form.question.serving.quantisation.base.name
+    return OffloadModel(
+        loaded.id,
+        loaded.revision,
+        loaded.source,
+        loaded.source_kind,
+        counts.total,
+        counts.active,
+        loaded.quantisation.name if loaded.quantisation else base,
+        len(spec.layers),
+        len(sparse),
+        sparse[0].num_experts if sparse else None,
+        sparse[0].experts_per_token if sparse else None,
+    )

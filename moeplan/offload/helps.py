@@ -1,0 +1,76 @@
+"""What would make the best placement faster: one change each, worked out like the placement itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from moeplan.core.deployment import Value
+from moeplan.core.errors import MoeplanError
+from moeplan.core.units import GB
+from moeplan.offload.formats import Tried
+from moeplan.offload.questions import Machine, Questions
+from moeplan.offload.result import Help
+from moeplan.offload.search import Placed, fewest
+from moeplan.offload.timing import Timing, decode_rate, prompt_seconds
+
+LARGER_BATCHES = 2048
+"""`--ubatch-size`: as many tokens as llama.cpp's `--batch-size` has."""
+MORE_MEMORY = 2.0
+WORTH = 1.02
+"""What helps less is not told."""
+
+
+def helps(
+    best: Placed, form: Tried, questions: Questions, timing: Timing, with_machine: Callable[[Machine], Questions]
+) -> tuple[Help, ...]:
+    """The changes that help, the most tokens per second first, then those that prompts gain from."""
+    now = decode_rate(best, timing).high
+    prompt = prompt_seconds(best, timing, pinned=False)
+    read_now = None if prompt is None else timing.workload.mean_input_tokens / prompt.best
+    found = []
+    for change, tokens, read in _changes(best, form, questions, timing, with_machine):
+        gains = tokens if tokens is not None and tokens > WORTH * now else None
+        reads = read if read is not None and read_now is not None and read > WORTH * read_now else None
+        if gains is not None or reads is not None:
+            found.append(Help(change, gains, reads))
+    return tuple(sorted(found, key=lambda each: (-(each.tokens_per_s or 0.0), -(each.prompt_tokens_per_s or 0.0))))
+
+
+def _changes(
+    best: Placed, form: Tried, questions: Questions, timing: Timing, with_machine: Callable[[Machine], Questions]
+) -> Iterator[tuple[str, float | None, float | None]]:
+    if not best.host_layers:
+        return
+    rate = timing.host.used.bandwidth_bytes_per_s
+    told = f"host memory twice as fast, {MORE_MEMORY * rate / GB:,.1f} GB/s (more channels)"
+    yield told, decode_rate(best, timing, MORE_MEMORY).high, None
+    machine = questions.machine
+    more = machine._replace(num_devices=machine.num_devices + 1)
+    told = "a second card of the kind" if machine.num_devices == 1 else f"{more.num_devices} cards of the kind"
+    yield (told, *_other(lambda: fewest(with_machine(more).question("llamacpp", form.quant)), timing))
+    yield "--no-mmap: experts in pinned memory, for prompts", None, _read(best, timing, pinned=True)
+    settings: Mapping[str, Value] = {"--ubatch-size": LARGER_BATCHES}
+    larger = fewest(best.question, settings)
+    if larger.verdict.fits and larger.host_bytes <= timing.host.room_bytes:
+        layers = len(larger.host_layers)
+        moved = "" if layers == len(best.host_layers) else f", with {layers} layers in host memory"
+        yield (
+            f"--ubatch-size {LARGER_BATCHES}: experts are read over the link less often{moved}",
+            None,
+            _read(larger, timing),
+        )
+
+
+def _other(make: Callable[[], Placed], timing: Timing) -> tuple[float | None, float | None]:
+    try:
+        found = make()
+    except MoeplanError:
+        return None, None
+    if not found.verdict.fits or found.host_bytes > timing.host.room_bytes:
+        return None, None
+    return decode_rate(found, timing).high, _read(found, timing)
+
+
+def _read(found: Placed, timing: Timing, *, pinned: bool = False) -> float | None:
+    seconds = prompt_seconds(found, timing, pinned=pinned)
+    return None if seconds is None else timing.workload.mean_input_tokens / seconds.best

@@ -1,0 +1,190 @@
+"""Other engines' own ways with weights in host memory, each with its own bound, in the format that the checkpoint stores.
+
+vLLM `--cpu-offload-gb`       pinned host memory that kernels read over the link as they need it (model_executor/offloader/uva.py):
+                              of experts what a step touches
+SGLang `--cpu-offload-gb`     whole parameters are copied to the card in every step (srt/utils/offloader.py)
+SGLang `--kt-num-gpu-experts` experts beyond those are computed on the host by KTransformers (srt/layers/moe/kt_ep_wrapper.py)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from moeplan.core.capacity import largest
+from moeplan.core.deployment import Value
+from moeplan.core.errors import MoeplanError
+from moeplan.core.expert_use import StepTokens
+from moeplan.core.ledger import total_bytes
+from moeplan.core.model import MoeFfn
+from moeplan.core.offload import Ends, bytes_at, parted, reads_of, seconds_of, steps
+from moeplan.core.step_bytes import StepBytes, cache_reads
+from moeplan.core.step_time import StepLoad, floor_of, step_time
+from moeplan.core.units import GIB
+from moeplan.estimate.judge import verdict
+from moeplan.estimate.ledger import Ledger, host_lines, ledger
+from moeplan.estimate.question import Question
+from moeplan.estimate.result import MEMORY_REASONS, Verdict
+from moeplan.estimate.speed_result import Rate
+from moeplan.offload.questions import Questions, with_settings
+from moeplan.offload.result import OtherWay, Way
+from moeplan.offload.timing import Timing, device_rate, rate_of
+from moeplan.sources.step_models import served_stages
+
+OFFLOAD, KT = "--cpu-offload-gb", "--kt-num-gpu-experts"
+
+
+def other_ways(questions: Questions, timing: Timing) -> Iterator[OtherWay]:
+    """What fits, with the least in host memory; what does not, with what is missing."""
+    for engine, way in (("sglang", "computed_on_host"), ("vllm", "read_over_link"), ("sglang", "copied_over_link")):
+        try:
+            question = questions.question(engine, None)
+        except MoeplanError:  # the engine does not take this model on so many cards
+            continue
+        found = _kt(question, timing) if way == "computed_on_host" else _offloaded(question, timing, way)  # type: ignore[arg-type]
+        if found is not None:
+            yield found
+
+
+def kt_reads(question: Question, timing: Timing, traffic_fraction: float | None = None) -> tuple[Ends, float]:
+    """Seconds of everything on the cards, and bytes of experts that a step reads in host memory.
+
+    `traffic_fraction` is the share of visits to experts that the cards serve, where it is not the share of experts there.
+    """
+    settings = question.engine.settle(question.serving)
+    parts = parted(question.held, question.engine.host_share(question.serving, settings))
+    tokens = StepTokens(timing.sequences)
+    context = max(1, min(round(timing.context_tokens), question.deployment.context_tokens))
+    cached = cache_reads(question.spec, question.rules, context, question.deployment.encoder_tokens)
+    mine = reads_of(question.spec, parts, cached)
+    on_device, on_host = bytes_at(mine.device, tokens, timing.use), bytes_at(mine.host, tokens, timing.use)
+    if traffic_fraction is not None:
+        every = reads_of(question.spec, parted(question.held, None), cached).device
+        experts = bytes_at(every, tokens, timing.use) - bytes_at(every._replace(experts=()), tokens, timing.use)
+        on_host = (1 - traffic_fraction) * experts
+        on_device = bytes_at(mine.device._replace(experts=()), tokens, timing.use) + traffic_fraction * experts
+    return device_seconds(question, timing, on_device, experts=bool(mine.device.experts)), on_host
+
+
+def device_seconds(question: Question, timing: Timing, on_device: float, *, experts: bool) -> Ends:
+    """Of what is on the cards, `experts` among them or not: by the kernels that were measured of the engine, else by bytes.
+
+    The best is the floor of these kernels' calls, and bytes at the full rate.
+    """
+    ranks = question.deployment.layout.tp
+    by_bytes = seconds_of(on_device / ranks, device_rate(question, timing))
+    hardware = question.serving.hardware
+    assert hardware is not None
+    try:
+        stages = served_stages(
+            question.spec, question.held, hardware, question.deployment.engine,
+            question.engine.division(question.serving, question.engine.settle(question.serving)), question.deployment.layout,
+            version=question.serving.constants.version,
+        )  # fmt: skip
+        if stages is None:
+            return by_bytes
+        asked = StepLoad(timing.sequences, timing.context_tokens)
+        whole = [step_time(stage, asked, timing.use) for stage in stages]
+        called = [stage if experts else stage._replace(experts=(), kernel=None) for stage in stages]
+        floor = sum(floor_of(stage).at(StepBytes(0.0, 0.0, 0.0)) for stage in called) + by_bytes.best
+    except MoeplanError:
+        return by_bytes
+    likely = sum(part.seconds for step in whole for part in step.parts if part.name != "experts")
+    slow = sum(part.high_s for step in whole for part in step.parts if part.name != "experts")
+    return Ends(max(slow, floor) + by_bytes.slow, max(likely, floor), floor)
+
+
+def _kt(question: Question, timing: Timing) -> OtherWay | None:
+    """KTransformers: as many experts of each layer on the cards as fit."""
+    counts = {ffn.num_experts for layer in question.spec.layers for ffn in layer.ffns if isinstance(ffn, MoeFfn)}
+    if not counts:
+        return None
+    every = max(counts)
+
+    def asked(on_device: int) -> dict[str, Value]:
+        return {KT: on_device}
+
+    def fits(on_device: int) -> bool:
+        return _judged(question, asked(on_device))[1].headroom_bytes >= 0  # type: ignore[operator]
+
+    count = largest(fits, every - 1, near=every // 2)
+    found, told = _judged(question, asked(count))
+    settled = with_settings(question, asked(count))
+    device_s, on_host = kt_reads(settled, timing)
+    wait = timing.host.constants["host_layer_s"]
+    layers = sum(any(isinstance(ffn, MoeFfn) for ffn in layer.ffns) for layer in question.spec.layers)
+    step = steps(device_s, on_host, timing.host.rate(), layers, Ends(wait.high, wait.value, wait.low))
+    setting = f"{KT} {count}"
+    return _row(
+        settled, found, told, timing, "computed_on_host", setting, rate_of(step, timing.sequences), "host memory"
+    )
+
+
+def _offloaded(question: Question, timing: Timing, way: Way) -> OtherWay:
+    """`--cpu-offload-gb`, in whole GiB on each card."""
+
+    def asked(size_gib: int) -> dict[str, Value]:
+        return {OFFLOAD: size_gib * GIB} if size_gib else {}
+
+    def fits(size_gib: int) -> bool:
+        return _judged(question, asked(size_gib))[1].headroom_bytes >= 0  # type: ignore[operator]
+
+    most = -(-timing.host.used.ram_bytes // GIB)
+    size = most - largest(lambda spared: fits(most - spared), most, near=max(1, most // 2))
+    size = 0 if fits(0) else size
+    found, told = _judged(question, asked(size))
+    settled = with_settings(question, asked(size))
+    link, ranks = timing.host.pinned, question.deployment.layout.num_gpus
+    parts = parted(question.held, None)
+    context = max(1, min(round(timing.context_tokens), question.deployment.context_tokens))
+    mine = reads_of(
+        question.spec, parts, cache_reads(question.spec, question.rules, context, question.deployment.encoder_tokens)
+    )
+    tokens = StepTokens(timing.sequences)
+    whole = bytes_at(mine.device, tokens, timing.use)
+    movable = sum(holding.num_bytes for holding in question.held if holding.layers and holding.part == "text")
+    moved = min(1.0, size * GIB * ranks / movable) if movable else 0.0
+    read = moved * (whole - mine.device.cache_bytes * tokens.decoding)
+    over = read if way == "read_over_link" else size * GIB * ranks
+    rate = None
+    if link is not None:
+        device_s = device_seconds(settled, timing, whole - read, experts=True)
+        step = steps(device_s, over / ranks, link, 0, Ends(0.0, 0.0, 0.0))
+        rate = rate_of(step, timing.sequences)
+    return _row(settled, found, told, timing, way, f"{OFFLOAD} {size}", rate, "the link to the host")
+
+
+def _judged(question: Question, stated: dict[str, Value]) -> tuple[Ledger, Verdict]:
+    asked = with_settings(question, stated)
+    memory = asked.serving.memory
+    assert memory is not None
+    found = ledger(asked, memory)
+    return found, verdict(asked, memory, found)
+
+
+def _row(
+    question: Question,
+    found: Ledger,
+    told: Verdict,
+    timing: Timing,
+    way: Way,
+    setting: str,
+    rate: Rate | None,
+    bound_by: str,
+) -> OtherWay:
+    host_bytes = total_bytes(entry for entry in host_lines(question, found.settings) if entry.code != "host.loading")
+    short = max(0, -(told.headroom_bytes or 0), host_bytes - timing.host.room_bytes)
+    refused = next((each.message for each in told.reasons if each.code not in MEMORY_REASONS), None)
+    fits = not short and refused is None
+    return OtherWay(
+        question.deployment.engine,
+        question.serving.constants.version,
+        way,
+        question.serving.quantisation.name,
+        setting,
+        fits,
+        host_bytes,
+        short,
+        refused,
+        rate if fits else None,
+        bound_by,
+    )

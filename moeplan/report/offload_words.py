@@ -1,0 +1,240 @@
+"""Offloads in words and rows: the same on the screen and in Markdown."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from moeplan.core.units import GB, duration, gib, gib_floor, params, per_second
+from moeplan.estimate.speed_result import Rate
+from moeplan.offload.result import HotExperts, HotPoint, Offload, Offloaded, OtherWay, Sort
+from moeplan.report.page import UNKNOWN, Column
+
+WHAT: dict[Sort, str] = {"experts": "experts", "feed_forwards": "feed-forwards"}
+WAYS = {
+    "computed_on_host": "computes experts on the host",
+    "read_over_link": "reads what a step needs over the link",
+    "copied_over_link": "copies all of it to the card in every step",
+}
+BASES = {"stated": "as stated", "profile": "", "measured": "measured", "assumed": "assumed"}
+
+
+def model_words(result: Offload) -> str:
+    """`116.8B parameters · 5.13B active per token · 4 of 128 experts · stored as mxfp4`."""
+    model = result.model
+    parts = [f"{params(model.total_params)} parameters"]
+    if model.num_experts is not None:
+        parts += [
+            f"{params(model.active_params)} active per token",
+            f"{model.experts_per_token} of {model.num_experts} experts",
+        ]
+    else:
+        parts.append("dense")
+    return " · ".join([*parts, f"stored as {model.stored_format}"])
+
+
+def machine_words(result: Offload) -> str:
+    """The cards, host memory and the link between them."""
+    host, hardware = result.host, result.hardware
+    sockets = "" if host.sockets == 1 else f" per socket, {host.sockets} sockets"
+    known = host.name.removeprefix("cpu-") if host.name else BASES[host.basis]
+    memory = f"{gib(host.ram_bytes, 0)} of host memory, {host.bandwidth_bytes_per_s / GB:,.1f} GB/s{sockets} ({known})"
+    link = "link not known" if hardware.link_bytes_per_s is None else f"link {hardware.link_bytes_per_s / GB:,.1f} GB/s"
+    return " · ".join([f"{hardware.num_devices} x {hardware.name}", memory, link])
+
+
+def asked_words(result: Offload) -> str:
+    """What it is for."""
+    load = result.workload
+    count = load.concurrency or 1
+    requests = "1 request" if count == 1 else f"{count:,} requests"
+    return " · ".join(
+        [
+            f"{requests} in flight",
+            f"{load.input_tokens:,.0f} tokens in and {load.output_tokens:,.0f} out",
+            f"room for {load.context_tokens:,} tokens each",
+        ]
+    )
+
+
+def verdict_words(result: Offload) -> str:
+    """Does it go, in one sentence."""
+    best = result.best
+    if best is None:
+        return f"DOES NOT GO: {result.missing}"
+    form = f"{best.format}{' as stored' if best.format_origin == 'stored' else ''}"
+    lead = "GOES" if _is_sure(best) else "GOES, PROBABLY"
+    if not best.host_layers:
+        return f"{lead}: all of it fits on {_cards(result)} in {form}, nothing stays in host memory"
+    what = WHAT[best.sort]
+    return f"{lead}: {form}, with the {what} of {best.host_layers} of {best.of_layers} layers in host memory"
+
+
+def detail_words(result: Offload) -> Iterator[tuple[str, str]]:
+    """The best placement in full, each line behind its lead."""
+    best = result.best
+    if best is None or best.speed is None:
+        return
+    speed = best.speed
+    users = (
+        "" if (result.workload.concurrency or 1) == 1 else f", {per_second(speed.tokens_per_s_per_user.high)} per user"
+    )
+    rate = speed.tokens_per_s
+    yield (
+        "decode: ",
+        f"at most {per_second(rate.high)} tokens/s{users}; likely {per_second(rate.value)}, at worst {per_second(rate.low)}",
+    )
+    if speed.prompt_tokens_per_s is None or speed.ttft is None:
+        yield "prompt: ", "not known: the link to the host is not"
+    else:
+        prompt, first = speed.prompt_tokens_per_s, speed.ttft
+        reach = f"at most {per_second(prompt.high)} tokens/s, likely {per_second(prompt.value)}"
+        yield "prompt: ", f"{reach}; first token after {duration(first.low_s)} at the earliest"
+    step = speed.likely
+    parts = (
+        f"{duration(step.device_s)} on the GPU",
+        f"{duration(step.host_s)} reading {_decimal(speed.host_read_bytes)} of host memory",
+        f"{duration(step.wait_s)} handing over",
+    )
+    yield "binds: ", f"{speed.binding}; of {duration(step.seconds)} for a likely token {', '.join(parts)}"
+    free = f"{gib_floor(best.headroom_bytes)} free ({_at_least(best.headroom_low_bytes)})"
+    yield "GPU: ", f"{gib(best.device_bytes)} on {_fullest(result)}, {free}"
+    free = f"{gib_floor(best.host_free_bytes)} free beside {gib(result.host.system_bytes)} for the system"
+    yield "host: ", f"{gib(best.host_bytes)} stay there, {free}"
+
+
+def launch_words(result: Offload) -> tuple[str, str] | None:
+    """What the command is, and the command as it is typed."""
+    best = result.best
+    if best is None or best.launch is None:
+        return None
+    other = best.format_origin == "other file" or result.model.source_kind != "gguf"
+    lead = f"command, with a GGUF file in {best.format} in place of the name" if other else "command"
+    return lead, shlex.join(best.launch)
+
+
+def help_rows(result: Offload) -> Iterator[tuple[str, str]]:
+    """What would help, each with the bound that it gives."""
+    for each in result.helps:
+        told = []
+        if each.tokens_per_s is not None:
+            told.append(f"at most {per_second(each.tokens_per_s)} tokens/s")
+        if each.prompt_tokens_per_s is not None:
+            told.append(f"prompts at most {per_second(each.prompt_tokens_per_s)} tokens/s")
+        yield f"{each.change}: ", ", ".join(told)
+
+
+def layer_columns(result: Offload) -> list[Column]:
+    """Numbers of layers in host memory, and what each gives."""
+    best, points = result.best, result.layers
+    assert best is not None
+    marks = [
+        "best" if point.host_layers == best.host_layers else "" if point.fits else "too little" for point in points
+    ]
+    # A layer that fits and is no best one leaves less than the margin.
+    marks = [
+        "no margin" if point.fits and point.host_layers < best.host_layers else mark
+        for point, mark in zip(points, marks, strict=True)
+    ]
+    return [
+        Column(
+            "layers in host memory", tuple(f"{point.host_layers} of {best.of_layers}" for point in points), right=False
+        ),
+        Column("GPU free", tuple(_signed(point.headroom_bytes) for point in points)),
+        Column("host", tuple(gib(point.host_bytes) for point in points), 2),
+        Column("tok/s at most", tuple(per_second(point.tokens_per_s.high) for point in points)),
+        Column("likely", tuple(per_second(point.tokens_per_s.value) for point in points), 1),
+        Column("", tuple(marks), 3, right=False),
+    ]
+
+
+def format_columns(result: Offload) -> list[Column]:
+    """All formats that were tried."""
+    rows = result.formats
+    return [
+        Column("format", tuple(row.format for row in rows), right=False),
+        Column("layers there", tuple(f"{row.host_layers} of {row.of_layers}" for row in rows), 1),
+        Column("GPU free", tuple(_signed(row.headroom_bytes) for row in rows), 2),
+        Column("host", tuple(gib(row.host_bytes) for row in rows), 1),
+        Column("host free", tuple(_signed(row.host_free_bytes) for row in rows)),
+        Column("tok/s at most", tuple(_most(row.speed.tokens_per_s if row.speed else None) for row in rows)),
+        Column("likely", tuple(_likely(row.speed.tokens_per_s if row.speed else None) for row in rows), 3),
+    ]
+
+
+def other_rows(result: Offload) -> Iterator[tuple[str, str]]:
+    """Other engines, each with its flag and its bound."""
+    for row in result.others:
+        yield f"{row.engine} {row.setting}: ", _other(row)
+
+
+def hot_words(hot: HotExperts) -> str:
+    """What placement by frequency serves in the memory of the best placement by layers."""
+    here = hot.here
+    return (
+        f"in the GPU memory of the best placement, {hot.experts_per_layer} experts of each layer: whole layers serve "
+        f"{_per_cent(here.traffic_layers_fraction)} of all visits to experts, the most chosen experts "
+        f"{_per_cent(here.traffic_hottest_fraction)} (likely {per_second(here.tokens_per_s_layers.value)} and "
+        f"{per_second(here.tokens_per_s_hottest.value)} tokens/s). llama.cpp places whole layers; KTransformers and SGLang place "
+        "experts (--kt-num-gpu-experts)"
+    )
+
+
+def hot_columns(hot: HotExperts) -> list[Column]:
+    """Shares of experts on the cards, the traffic that they serve, and how fast that is."""
+    points: tuple[HotPoint, ...] = hot.curve
+    return [
+        Column("experts on GPU", tuple(_per_cent(point.device_fraction) for point in points)),
+        Column("visits, any", tuple(_per_cent(point.traffic_any_fraction) for point in points), 2),
+        Column("visits, hottest", tuple(_per_cent(point.traffic_hottest_fraction) for point in points)),
+        Column("likely: layers", tuple(per_second(point.tokens_per_s_layers.value) for point in points), 1),
+        Column("any", tuple(per_second(point.tokens_per_s_any.value) for point in points), 2),
+        Column("hottest", tuple(per_second(point.tokens_per_s_hottest.value) for point in points)),
+    ]
+
+
+def _other(row: OtherWay) -> str:
+    told = f"{WAYS[row.way]}, {row.format}"
+    if row.refused is not None:
+        return f"{told}: would not start ({row.refused})"
+    if not row.fits:
+        return f"{told}: {gib(row.missing_bytes)} missing"
+    if row.tokens_per_s is None:
+        return f"{told}: speed not known"
+    return f"{told}: at most {per_second(row.tokens_per_s.high)} tokens/s, {gib(row.host_bytes)} in host memory"
+
+
+def _is_sure(best: Offloaded) -> bool:
+    return best.certain and best.headroom_low_bytes >= 0 and best.host_free_low_bytes >= 0
+
+
+def _cards(result: Offload) -> str:
+    return "the GPU" if result.hardware.num_devices == 1 else f"{result.hardware.num_devices} GPUs"
+
+
+def _fullest(result: Offload) -> str:
+    return "it" if result.hardware.num_devices == 1 else "the fullest"
+
+
+def _at_least(size_bytes: int) -> str:
+    return f"{gib_floor(size_bytes)} at least" if size_bytes >= 0 else f"or {gib(-size_bytes)} missing"
+
+
+def _signed(size_bytes: int) -> str:
+    return gib_floor(size_bytes) if size_bytes >= 0 else f"-{gib(-size_bytes)}"
+
+
+def _decimal(size_bytes: int) -> str:
+    return f"{size_bytes / GB:,.2f} GB"
+
+
+def _most(rate: Rate | None) -> str:
+    return UNKNOWN if rate is None else per_second(rate.high)
+
+
+def _likely(rate: Rate | None) -> str:
+    return UNKNOWN if rate is None else per_second(rate.value)
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.0f} %"
