@@ -39,6 +39,22 @@ Skew = Annotated[
     float | None,
     typer.Option("--skew", help="How unevenly experts are chosen: 0 even, 0.3 light (assumed), 0.7 heavy."),
 ]
+DraftTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--draft-tokens", metavar="N", help="Tokens drafted a step: by the model's own draft layers if it has some."
+    ),
+]
+Acceptance = Annotated[
+    float | None,
+    typer.Option("--acceptance", help="Share of drafted tokens taken where all before them were, 0 to 1."),
+]
+AcceptLength = Annotated[
+    float | None,
+    typer.Option(
+        "--accept-length", metavar="TOKENS", help="The same as the mean acceptance length that engines log: 2.4."
+    ),
+]
 
 
 def tokens_and_file(texts: list[str] | None, file: Path | None) -> tuple[str | None, Path | None]:

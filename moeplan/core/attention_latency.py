@@ -116,11 +116,18 @@ class PrefillConstants(NamedTuple):
 
 
 def decode_s(
-    constants: DecodeConstants, device: OpDevice, value_bytes: float, batch: float, past: float, shape: AttentionShape
+    constants: DecodeConstants,
+    device: OpDevice,
+    value_bytes: float,
+    batch: float,
+    past: float,
+    shape: AttentionShape,
+    queries: float = 1,
 ) -> float:
     """Seconds of one step: each sequence reads `past` tokens and its new one; `value_bytes` of the cache.
 
-    Without sequences it is the fixed time.
+    Several `queries` of a sequence, where drafts are verified, read its cache once and multiply heads by it, as many rows more;
+    no such kernel was measured. Without sequences it is the fixed time.
     """
     (
         fixed_s, memory, speedup, cache, compute, token_s, split_tokens, overlap, traffic, group_rows, block_s, tile, wide,
@@ -139,14 +146,14 @@ def decode_s(
         share = bytes_from_memory(own, device.cache_bytes, speedup, cache) / own
     memory_s = blocks * entry_bytes * padded * share / (bandwidth * memory)
     group = heads / kv_heads
-    rows = max(group, group_rows)
+    rows = max(group * queries, group_rows)
     reached = max(compute, LATENT_COMPUTE_FRACTION) if shape.latent else compute
     compute_s = 2 * (key_dim + value_dim) * blocks * rows * padded / (device.flops_per_s * reached)
     # Kernels of latent attention are made for all heads on one entry, whose rows are shared.
     if group > WIDE_GROUP and not shape.latent:
         compute_s += wide * batch * heads * entry_bytes * padded / bandwidth
     pieces_s = token_s * tokens * split_tokens / (tokens + split_tokens)
-    traffic_s = traffic * batch * heads * (key_dim + value_dim) * VALUE_BYTES / bandwidth
+    traffic_s = traffic * batch * queries * heads * (key_dim + value_dim) * VALUE_BYTES / bandwidth
     return fixed_s + smooth_maximum(memory_s, compute_s, overlap) + pieces_s + block_s * blocks + traffic_s
 
 

@@ -59,6 +59,18 @@ def tokens_of_distinct(inclusion: Sequence[float], distinct: float) -> float:
     return max(0.0, tokens)
 
 
+@lru_cache(maxsize=1024)
+def independent_tokens(experts: int, experts_per_token: int, distinct: float, skew: float = 0.0) -> float:
+    """Independent tokens that touch so many of all experts: the inverse of `distinct_on_rank` on one rank; infinite where
+    they never do. So tokens that share experts add up as fewer tokens of other sequences: of B sequences that touch d each,
+    experts alike likely, it leads to E (1 - (1 - d/E)^B) (facts on routing, section 2d)."""
+    if skew > 0:
+        return tokens_of_distinct(_zipf_inclusion(experts, experts_per_token, skew), distinct)
+    if experts_per_token >= experts or distinct >= experts * (1 - 1e-9):
+        return math.inf
+    return math.log1p(-distinct / experts) / math.log1p(-experts_per_token / experts)
+
+
 def inclusion_of(weights: Sequence[float], experts_per_token: int) -> list[float]:
     """Inclusion probabilities of a top-k choice by gate weights: 1 - exp(-t w), t such that they sum to k.
 

@@ -1,8 +1,9 @@
 """How the tokens of a step use the experts of a layer: a skew that is assumed or stated, or counts of a routing profile.
 
-A step has decoding tokens, each of another sequence, and new tokens of prompts, which neighbour each other. Tokens of
-different sequences choose independently: with inclusion p an expert is missed by n of them with probability (1 - p)^n.
-Neighbours share experts: a prompt's tokens touch k n^b, never more than independent ones would.
+A step has decoding tokens, one or (where drafts are verified) several neighbours of each sequence, and new tokens of prompts,
+which neighbour each other too. Tokens of different sequences choose independently: with inclusion p an expert is missed by n of
+them with probability (1 - p)^n. Neighbours share experts: n of them touch k n^b, never more than independent ones would, and so
+each sequence counts as the independent tokens that touch as many.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Literal, NamedTuple
 
 from moeplan.core.coverage import (
     SEQUENCE_GROWTH,
+    SEQUENCE_GROWTH_HIGH,
+    SEQUENCE_GROWTH_LOW,
     busiest_distinct,
     busiest_rows,
     busiest_rows_uniform,
@@ -23,6 +26,7 @@ from moeplan.core.coverage import (
     distinct_on_rank,
     distinct_weighted,
     inclusion_of,
+    independent_tokens,
     tokens_of_distinct,
 )
 
@@ -42,16 +46,18 @@ class StepTokens(NamedTuple):
     """Tokens of one step over a whole expert group."""
 
     decoding: float
-    """Each of another sequence."""
+    """Sequences that decode."""
     new: float = 0.0
     """Of prompts, all together."""
     prompts: float = 1.0
     """That these belong to."""
+    each: float = 1.0
+    """Neighbouring tokens of a decoding sequence: more than one where drafts are verified."""
 
     @property
     def all(self) -> float:
         """Tokens that every layer routes."""
-        return self.decoding + self.new
+        return self.decoding * self.each + self.new
 
 
 class GateSkew(NamedTuple):
@@ -63,6 +69,9 @@ class GateSkew(NamedTuple):
     basis: Literal["assumed", "stated"] = "assumed"
     growth_why: str = ""
     """Where the growth comes from, where it is not the default."""
+    growth_low: float = SEQUENCE_GROWTH_LOW
+    growth_high: float = SEQUENCE_GROWTH_HIGH
+    """Between which the growth lies."""
 
     def exponent_below(self) -> float:
         """Of a Zipf law that never touches more experts: its own."""
@@ -72,15 +81,27 @@ class GateSkew(NamedTuple):
         """Twice as uneven."""
         return self._replace(exponent=2 * self.exponent)
 
+    def growing(self, growth: float) -> GateSkew:
+        """The same with another growth."""
+        return self._replace(growth=growth)
+
     def distinct(self, experts: int, chosen: int, on_rank: int, tokens: StepTokens, ranks: int = 1) -> float:
         """Expected distinct experts on the rank that touches most of its own."""
-        alone = distinct_on_rank(experts, chosen, on_rank, tokens.decoding, ranks, self.exponent)
+        decoding = tokens.decoding * self._worth(experts, chosen, tokens.each)
+        alone = distinct_on_rank(experts, chosen, on_rank, decoding, ranks, self.exponent)
         if not tokens.new:
             return alone
         independent = distinct_on_rank(experts, chosen, experts, tokens.new / tokens.prompts, 1, self.exponent)
         read = _of_prompts(experts, chosen, tokens, independent, self.growth)
-        whole = distinct_on_rank(experts, chosen, experts, tokens.decoding, 1, self.exponent)
+        whole = distinct_on_rank(experts, chosen, experts, decoding, 1, self.exponent)
         return _on_rank(_both(experts, whole, read), experts, on_rank, ranks)
+
+    def _worth(self, experts: int, chosen: int, tokens: float) -> float:
+        """Independent tokens that touch as many experts as neighbours of one sequence do."""
+        if tokens <= 1:
+            return tokens
+        touched = distinct_of_sequence(experts, chosen, tokens, self.growth)
+        return min(tokens, independent_tokens(experts, chosen, touched, self.exponent))
 
     def rows(self, experts: int, chosen: int, tokens: StepTokens, ranks: int, *, balanced: bool = False) -> float:
         """Expected rows of the busiest rank; `balanced` where copies of experts even out all but the noise of a batch."""
@@ -93,14 +114,22 @@ class MeasuredUse:
     basis: Literal["measured"] = "measured"
 
     def __init__(
-        self, inclusions: Sequence[Sequence[float]], chosen: int, exponent: float, growth: float, source: str
+        self,
+        inclusions: Sequence[Sequence[float]],
+        chosen: int,
+        exponent: float,
+        growth: float,
+        source: str,
+        growth_band: tuple[float, float] = (SEQUENCE_GROWTH_LOW, SEQUENCE_GROWTH_HIGH),
     ) -> None:
-        """`inclusions` sum to `chosen` in each layer; `exponent` and `growth` are the laws that fit the profile best."""
+        """`inclusions` sum to `chosen` in each layer; `exponent` and `growth` are the laws that fit the profile best, and the
+        growth lies within its band."""
         self.inclusions = tuple(tuple(layer) for layer in inclusions)
         self.chosen = chosen
         self.exponent = exponent
         self.growth = growth
         self.source = source
+        self.growth_low, self.growth_high = growth_band
         self._distinct: dict[tuple[int, int, int, StepTokens, int], float] = {}
         self._rows: dict[tuple[int, StepTokens, int], float] = {}
         self._copied: dict[tuple[tuple[float, ...], int], tuple[float, ...]] = {}
@@ -118,7 +147,13 @@ class MeasuredUse:
         layers = [
             inclusion_of([share * share for share in layer], max(1, round(sum(layer)))) for layer in self.inclusions
         ]
-        return MeasuredUse(layers, self.chosen, 2 * self.exponent, self.growth, self.source)
+        band = self.growth_low, self.growth_high
+        return MeasuredUse(layers, self.chosen, 2 * self.exponent, self.growth, self.source, band)
+
+    def growing(self, growth: float) -> MeasuredUse:
+        """The same with another growth."""
+        band = self.growth_low, self.growth_high
+        return MeasuredUse(self.inclusions, self.chosen, self.exponent, growth, self.source, band)
 
     def distinct(self, experts: int, chosen: int, on_rank: int, tokens: StepTokens, ranks: int = 1) -> float:
         """Expected distinct experts on the rank that touches most of its own, the mean of all layers of so many experts.
@@ -159,9 +194,9 @@ class MeasuredUse:
     def _layer_distinct(
         self, inclusion: tuple[float, ...], experts: int, chosen: int, on_rank: int, tokens: StepTokens, ranks: int
     ) -> float:
-        worth = tokens.decoding
+        worth = tokens.decoding * (1.0 if tokens.each == 1 else self._neighbours_worth(inclusion, chosen, tokens.each))
         if tokens.new:
-            worth += tokens.prompts * self._prompt_worth(inclusion, chosen, tokens.new / tokens.prompts)
+            worth += tokens.prompts * self._neighbours_worth(inclusion, chosen, tokens.new / tokens.prompts)
         physical = inclusion if experts <= len(inclusion) else self._with_copies(inclusion, experts)
         found = _on_rank(distinct_weighted(physical, worth), len(physical), on_rank, ranks)
         if ranks > 1 and physical is inclusion and len(inclusion) % ranks == 0:
@@ -170,8 +205,9 @@ class MeasuredUse:
             found = max(found, *(distinct_weighted(part, worth) for part in parts))
         return min(float(on_rank), found)
 
-    def _prompt_worth(self, inclusion: tuple[float, ...], chosen: int, tokens: float) -> float:
-        """Independent tokens that touch as many experts as one prompt's do: so prompts add up as tokens of other sequences."""
+    def _neighbours_worth(self, inclusion: tuple[float, ...], chosen: int, tokens: float) -> float:
+        """Independent tokens that touch as many experts as neighbours of one sequence do: so these add up as tokens of other
+        sequences."""
         key = inclusion, chosen, tokens
         if key not in self._worth:
             touched = distinct_of_sequence(len(inclusion), chosen, max(1.0, tokens), self.growth)

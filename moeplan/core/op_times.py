@@ -148,12 +148,13 @@ class OpTimes:
         seconds = matmul_s(kernel.constants, found.device, self._values.weight, self._values.operand, m, n, k)
         return _told(found, kernel, seconds, m)
 
-    def attention_decode_s(self, batch: float, past_tokens: float, shape: AttentionShape) -> OpTime:
-        """One token of each of `batch` sequences over `past_tokens` cached ones (their mean), on one rank's heads."""
+    def attention_decode_s(self, batch: float, past_tokens: float, shape: AttentionShape, queries: float = 1) -> OpTime:
+        """One token of each of `batch` sequences over `past_tokens` cached ones (their mean), on one rank's heads; or several
+        `queries` of each, over one reading of its cache."""
         found = self.resolved["attention_decode"]
         kernel = _kernel(found, batch * (past_tokens + 1))
-        seconds = decode_s(kernel.constants, found.device, self._cache_bytes, batch, past_tokens, shape)
-        return _told(found, kernel, seconds, batch * (past_tokens + 1), latent=shape.latent)
+        seconds = decode_s(kernel.constants, found.device, self._cache_bytes, batch, past_tokens, shape, queries)
+        return _told(found, kernel, seconds, batch * (past_tokens + 1), like_no_rows=shape.latent or queries > 1)
 
     def attention_prefill_s(
         self, batch: float, new_tokens: float, past_tokens: float, shape: AttentionShape, reach_tokens: float = math.inf
@@ -165,7 +166,7 @@ class OpTimes:
         seconds = prefill_s(
             kernel.constants, found.device, self._cache_bytes, batch, new_tokens, past_tokens, shape, reach_tokens
         )
-        return _told(found, kernel, seconds, batch * new_tokens, latent=shape.latent)
+        return _told(found, kernel, seconds, batch * new_tokens, like_no_rows=shape.latent)
 
     def all_reduce_s(self, gpus: int, num_bytes: float) -> OpTime:
         """As the engine runs it: its own kernel for small messages, NCCL's beyond. Bytes that one device holds."""
@@ -238,12 +239,12 @@ def _kernel(found: Resolved, size: float) -> OpKernel:
     return found.kernels[-1]
 
 
-def _told(found: Resolved, kernel: OpKernel, seconds: float, size: float, *, latent: bool = False) -> OpTime:
+def _told(found: Resolved, kernel: OpKernel, seconds: float, size: float, *, like_no_rows: bool = False) -> OpTime:
     low, high = 1.0, 1.0
     for band in kernel.bands:
         if size <= band.most:
             low, high = band.low, band.high
             break
-    if latent:
+    if like_no_rows:
         low, high = low * LATENT_BAND[0], high * LATENT_BAND[1]
-    return OpTime(seconds, seconds * low, seconds * high, "carried" if found.borrowed or latent else "measured")
+    return OpTime(seconds, seconds * low, seconds * high, "carried" if found.borrowed or like_no_rows else "measured")

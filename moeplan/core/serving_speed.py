@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from moeplan.core.closed_loop import Loop, Passing, Reading, readings, served
 from moeplan.core.errors import InputError
 from moeplan.core.expert_use import LIGHT, ExpertUse
+from moeplan.core.speculation import Drafting, draft_part
 from moeplan.core.step_time import (
     BYTES_BETWEEN_LAYERS,
     PartBinding,
@@ -86,7 +87,7 @@ class ServingSpeed(NamedTuple):
     output_tokens_per_s: Figure
     """Of the whole replica."""
     decode: StepTime
-    """One token of every sequence, through all stages."""
+    """One token of every sequence, through all stages; with speculation several, which are verified, and drafting the next."""
     prefill: StepTime
     """The step that reads a prompt, or a chunk of one, beside the others' tokens."""
     binding: str
@@ -97,24 +98,28 @@ class ServingSpeed(NamedTuple):
     """What lies outside of the runs that the model was held against, or is not modelled."""
 
 
-def serving_speed(stages: Sequence[StepModel], load: ServedLoad, use: ExpertUse = LIGHT) -> ServingSpeed:
+def serving_speed(
+    stages: Sequence[StepModel], load: ServedLoad, use: ExpertUse = LIGHT, drafting: Drafting | None = None
+) -> ServingSpeed:
     """Speed of a replica whose pipeline has these stages, each its slowest rank.
 
-    InputError for a load without users or tokens; UnknownError where devices lie beyond what was measured.
+    With `drafting` a step brings `tokens_per_step` of each sequence, so an answer takes fewer steps. InputError for a load
+    without users or tokens; UnknownError where devices lie beyond what was measured.
     """
     _check(load)
     first = stages[0]
     users, groups = load.concurrency, first.data_ranks
     parts, context = _parts(stages, users), _mean_context(load)
-    room = max(1.0, load.step_tokens - (-(-users // (groups * parts)) - 1))
-    loop = Loop(users, load.input_tokens, load.output_tokens, room, groups)
+    each, per_step = (1, 1.0) if drafting is None else (drafting.verify_tokens, drafting.tokens_per_step)
+    room = max(1.0, load.step_tokens - each * (-(-users // (groups * parts)) - 1))
+    loop = Loop(users, load.input_tokens, load.output_tokens / per_step, room, groups)
     found = readings(loop)
 
     def beside(reading: Reading) -> tuple[StepTime, Passing]:
         others = (users - 1) / parts
-        return _through(stages, StepLoad(others, context, *reading), use)
+        return _through(stages, StepLoad(others, context, *reading), use, drafting)
 
-    decode, decode_s = _decoding(stages, load, use)
+    decode, decode_s = _decoding(stages, load, use, drafting)
     prefill, alone_s = beside(found.alone)
     full, full_s = beside(found.full) if found.full != found.alone else (prefill, alone_s)
     mixed, mixed_s = beside(found.mixed) if found.mixed != found.alone else (prefill, alone_s)
@@ -124,7 +129,7 @@ def serving_speed(stages: Sequence[StepModel], load: ServedLoad, use: ExpertUse 
 
     share = found.mixed_share
     tpot = _figure(
-        result.tpot_s,
+        result.tpot_s / per_step,
         TPOT_WIDTH,
         (decode, max(0.0, 1 - share)),
         (mixed, share),
@@ -152,17 +157,26 @@ def serving_speed(stages: Sequence[StepModel], load: ServedLoad, use: ExpertUse 
     )
 
 
-def decode_step(stages: Sequence[StepModel], load: ServedLoad, use: ExpertUse = LIGHT) -> StepTime:
-    """One token of every sequence of a load, through all stages, with no prompt beside: no token comes sooner."""
-    return _decoding(stages, load, use)[0]
+def decode_step(
+    stages: Sequence[StepModel], load: ServedLoad, use: ExpertUse = LIGHT, drafting: Drafting | None = None
+) -> StepTime:
+    """One token of every sequence of a load, through all stages, with no prompt beside: no token comes sooner. With `drafting`
+    the step that verifies, and drafts the next."""
+    return _decoding(stages, load, use, drafting)[0]
 
 
-def _decoding(stages: Sequence[StepModel], load: ServedLoad, use: ExpertUse) -> tuple[StepTime, Passing]:
-    users = load.concurrency / _parts(stages, load.concurrency)
-    return _through(stages, StepLoad(users, _mean_context(load)), use)
+def sequences_at_once(stages: Sequence[StepModel], concurrency: float) -> float:
+    """Sequences of one step, where a pipeline works on parts of the batch."""
+    return concurrency / _parts(stages, concurrency)
 
 
-def _parts(stages: Sequence[StepModel], users: int) -> int:
+def _decoding(
+    stages: Sequence[StepModel], load: ServedLoad, use: ExpertUse, drafting: Drafting | None
+) -> tuple[StepTime, Passing]:
+    return _through(stages, StepLoad(sequences_at_once(stages, load.concurrency), _mean_context(load)), use, drafting)
+
+
+def _parts(stages: Sequence[StepModel], users: float) -> float:
     """Parts of a batch that are in the stages at once: each stage works on one of them."""
     return min(len(stages), users) if stages[0].stages_at_once else 1
 
@@ -172,15 +186,20 @@ def _mean_context(load: ServedLoad) -> float:
     return load.input_tokens + load.output_tokens / 2
 
 
-def _through(stages: Sequence[StepModel], load: StepLoad, use: ExpertUse) -> tuple[StepTime, Passing]:
-    """A step through all stages."""
-    if len(stages) == 1:
-        step = step_time(stages[0], load, use)
-        return step, Passing(step.seconds, step.seconds)
+def _through(
+    stages: Sequence[StepModel], load: StepLoad, use: ExpertUse, drafting: Drafting | None = None
+) -> tuple[StepTime, Passing]:
+    """A step through all stages; the last one drafts, where somebody does."""
+    drafts: StepPart | None = None
+    if drafting is not None:
+        load = load._replace(each=drafting.verify_tokens, sampled=drafting.verify_tokens)
+        drafts = draft_part(drafting, load, use)
     # Stages that compute the same are one object.
     alike = {id(stage): step_time(stage, load, use) for stage in {id(stage): stage for stage in stages}.values()}
     steps = [alike[id(stage)] for stage in stages]
-    whole = one_after_another(steps, _sends(stages, load))
+    if drafts is not None:
+        steps[-1] = StepTime((*steps[-1].parts, drafts))
+    whole = steps[0] if len(steps) == 1 else one_after_another(steps, _sends(stages, load))
     return whole, Passing(whole.seconds, max(step.seconds for step in steps))
 
 
@@ -188,7 +207,7 @@ def _sends(stages: Sequence[StepModel], load: StepLoad) -> StepPart:
     """Activations from each stage to the next, at the full rate of what joins them: the link, or a network."""
     first = stages[0]
     times = next(iter(first.by_format.values()))
-    tokens = -(-load.decoding // first.data_ranks) + load.new_tokens
+    tokens = -(-load.decoding // first.data_ranks) * load.each + load.new_tokens
     rate = times.send_bytes_per_s(len(stages) * first.tensor_ranks * first.data_ranks)
     seconds = (len(stages) - 1) * tokens * first.hidden * BYTES_BETWEEN_LAYERS / rate
     return StepPart("sends", seconds, seconds * SENDS_BAND[0], seconds * SENDS_BAND[1], "assumed", "link")
@@ -226,7 +245,9 @@ def _regime(decode: StepTime, stages: Sequence[StepModel]) -> str:
 
 
 LINKED: tuple[PartName, ...] = ("collectives", "exchange", "sends")
-PARTS: dict[PartName, str] = {"dense": "what every token goes through", "states": "reading states"}
+PARTS: dict[PartName, str] = {
+    "dense": "what every token goes through", "states": "reading states", "draft": "drafting",
+}  # fmt: skip
 COSTS: dict[PartBinding, str] = {
     "memory": "bandwidth-bound, it falls with a faster memory",
     "compute": "compute-bound, it grows with every token",

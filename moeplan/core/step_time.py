@@ -3,10 +3,10 @@
     step = dense + attention + states + experts + exchange + collectives
 
 Each part is the measured kernel's model of that operation (`core/op_times`, `core/latency`) times how often the step runs
-it (`core/step_work`). A step holds one token of each decoding sequence, and new tokens of prompts beside them. Under
-attention data parallelism each rank has its own sequences, the experts serve those of all ranks, and the step lasts as long
-as that of the rank with most to do. What a step has besides (norms, activations between kernels, sampling, the host) is in
-no public table and is left out, so that a step is rather too fast than too slow.
+it (`core/step_work`). A step holds one token of each decoding sequence, or several where it verifies drafts, and new tokens
+of prompts beside them. Under attention data parallelism each rank has its own sequences, the experts serve those of all
+ranks, and the step lasts as long as that of the rank with most to do. What a step has besides (norms, activations between
+kernels, sampling, the host) is in no public table and is left out, so that a step is rather too fast than too slow.
 
 States of recurrent layers and keys that an indexer scans have no measured kernel: their bytes are read at the memory's
 bandwidth, a guess with a wide band.
@@ -32,7 +32,7 @@ REDUCES_PER_LAYER = 2
 STATES_BAND = (0.8, 3.0)
 """Assumed: reading at the full bandwidth is the least that states take; no kernel of them was measured."""
 
-PartName = Literal["dense", "attention", "states", "experts", "exchange", "collectives", "sends"]
+PartName = Literal["dense", "attention", "states", "experts", "exchange", "collectives", "sends", "draft"]
 PartBasis = Literal["measured", "carried", "assumed"]
 PartBinding = Binding | Literal["link"]
 
@@ -45,7 +45,7 @@ class StepLoad(NamedTuple):
     """What one step is asked for, of all data-parallel ranks of a stage together but where it says otherwise."""
 
     decoding: float
-    """Sequences that get one token each."""
+    """Sequences that get their next token, or next ones."""
     context_tokens: float
     """That a decoding sequence remembers, on average."""
     new_tokens: float = 0
@@ -56,6 +56,10 @@ class StepLoad(NamedTuple):
     """That the new tokens of a rank belong to."""
     reading: float = 1
     """Data-parallel ranks that read prompts at once."""
+    each: float = 1
+    """Tokens of each decoding sequence: its last one, and drafts of the next where these are verified."""
+    sampled: float = 1
+    """Of these, how many a next token is sampled for: all where drafts are verified."""
 
 
 class ExpertKernel(NamedTuple):
@@ -147,9 +151,10 @@ class StepTime(NamedTuple):
 def step_time(model: StepModel, load: StepLoad, use: ExpertUse = EVEN) -> StepTime:
     """Seconds of one step. UnknownError where devices lie beyond what was measured."""
     decoding = -(-load.decoding // model.data_ranks)
-    of_all = StepTokens(load.decoding, load.new_tokens * load.reading, max(1.0, load.prompts * load.reading))
-    mine = _Mine(decoding, decoding + load.new_tokens, of_all)
-    new = (load.new_tokens, load.past_tokens, load.prompts)
+    prompts = max(1.0, load.prompts * load.reading)
+    of_all = StepTokens(load.decoding, load.new_tokens * load.reading, prompts, load.each)
+    mine = _Mine(decoding, decoding * load.each + load.new_tokens, of_all)
+    new = (load.new_tokens, load.past_tokens, load.prompts, load.each, load.sampled)
     # Layouts that divide a part alike share it, and a search asks for it again with each of them.
     parts = (
         _known.of(
@@ -236,7 +241,7 @@ class _Mine(NamedTuple):
 
 def _dense(model: StepModel, load: StepLoad, mine: _Mine) -> StepPart:
     # The head is asked for tokens that a next one is sampled for: each decoding sequence's, and a prompt's last one.
-    sampled = mine.decoding + load.prompts * (load.new_tokens > 0)
+    sampled = mine.decoding * load.sampled + load.prompts * (load.new_tokens > 0)
     found = []
     fixed_s = computed = moved = 0.0
     ratios: dict[tuple[str, float], tuple[float, float]] = {}
@@ -266,7 +271,7 @@ def _attention(model: StepModel, load: StepLoad, mine: _Mine) -> StepPart | None
         shape = shape_of(work)
         if load.decoding:
             seen = min(load.context_tokens / model.cache_ranks, reach)
-            found.append((times.attention_decode_s(mine.decoding, seen, shape), work.count))
+            found.append((times.attention_decode_s(mine.decoding, seen, shape, load.each), work.count))
             fixed_s += times.fixed_s("attention_decode") * work.count
         if load.new_tokens:
             new = load.new_tokens / load.prompts
@@ -297,8 +302,10 @@ def _states(model: StepModel, load: StepLoad, mine: _Mine) -> StepPart | None:
     num_bytes = states.sequence_bytes + states.token_bytes * load.context_tokens
     if not num_bytes:
         return None
+    # Each token that may be taken leaves a state behind where one is read; keys are scanned once for all of them.
+    written = mine.decoding * states.sequence_bytes * (load.each - 1) / 2
     # A prompt leaves one state behind, and its new tokens are scored against those before them.
-    seconds = (mine.decoding + load.prompts * (load.new_tokens > 0)) * num_bytes
+    seconds = (mine.decoding + load.prompts * (load.new_tokens > 0)) * num_bytes + written
     seconds /= next(iter(model.by_format.values())).bandwidth_bytes_per_s
     return StepPart("states", seconds, seconds * STATES_BAND[0], seconds * STATES_BAND[1], "assumed", "memory")
 

@@ -85,6 +85,9 @@ def estimate(
     workload: str | Path | None = None,
     routing: str | Path | None = None,
     skew: float | None = None,
+    draft_tokens: int | None = None,
+    acceptance: float | None = None,
+    accept_length: float | None = None,
     speed: bool = False,
     dtype: str | None = None,
     quant: str | None = None,
@@ -103,7 +106,9 @@ def estimate(
     `model` may be left out where `engine_args` names it. `context` and `concurrency` are numbers or texts such as `32k`.
     `input` and `output` are typical lengths, `ttft` and `tpot` limits (`2s`, `30ms`), `arrival` a rate (`12/s`), `workload` a
     file that says all of this; with any of them, or with `speed`, the answer has a `speed`. `routing` is a file of counted
-    routing, `skew` the exponent of a Zipf law of the gates' weights: how experts are used.
+    routing, `skew` the exponent of a Zipf law of the gates' weights: how experts are used. `draft_tokens` are drafted a step,
+    by the model's own draft layers where it has some; `acceptance` is the probability that one is taken where all before it
+    were, `accept_length` says it as the mean length that engines log (`moeplan.core.speculation`).
     `engine_args` is the engine's own command line, as a text or in words; what it says and a keyword says too must agree.
     `engine_files` False leaves files that it names (`--config`) unread, as for a command that is to run elsewhere.
     `headers` reads the checkpoint's headers from the Hub also for a model that the catalogue knows; `file` names one of
@@ -153,7 +158,8 @@ def estimate(
     }
     load_asked = None
     asked_limits = (values.get("context_tokens"), values.get("concurrency"))
-    if speed or any(value is not None for value in (routing, skew, *asks.values())):
+    drafting = {"draft_tokens": draft_tokens, "acceptance": acceptance, "accept_length": accept_length}
+    if speed or any(value is not None for value in (routing, skew, *drafting.values(), *asks.values())):
         from moeplan.estimate.workload import make_workload
 
         load_asked = make_workload(
@@ -166,6 +172,12 @@ def estimate(
     )
     if load_asked is not None:
         origins |= {name: origin for name, origin in load_asked.origins.items() if name in origins}
+    settings, drafts = stated.settings, None
+    speculates = any("spec" in flag for flag in settings)
+    if load_asked is not None and (speculates or any(value is not None for value in drafting.values())):
+        from moeplan.estimate.speculation import read_speculation
+
+        drafts, settings = read_speculation(engine, spec, settings, notes, **drafting)  # type: ignore[arg-type]
     matched = None
     if loaded.checkpoint is not None:
         from moeplan.estimate.headers import match_headers
@@ -178,7 +190,7 @@ def estimate(
         engine=engine,
         kv_dtype=asked,
         utilization_fraction=share,
-        stated=stated.settings,
+        stated=settings,
         flags=stated.flags,
     )
     memory = usable(hardware) if hardware else None
@@ -211,7 +223,7 @@ def estimate(
         from moeplan.sources.expert_uses import read_use
 
         use = read_use(loaded.spec, routing, skew, notes, model=loaded.id, folders=folders)
-        question, times = timed(question, load_asked, notes, use)
+        question, times = timed(question, load_asked, notes, use, drafts)
         if load_asked.concurrency is None:
             origins["concurrency"] = "inferred"
     answer = judge(question)
@@ -371,9 +383,13 @@ def _model_facts(loaded: LoadedModel, spec: ModelSpec) -> ModelFacts:
 
 def _weights(question: Question, stored: tuple[Holding, ...]) -> WeightBytes:
     """Bytes that the checkpoint stores, and those that the engine keeps (in other formats where it was asked to)."""
-    held, all_stored = fold_bytes(question.held), fold_bytes(stored)
+    # Draft layers that are loaded are resident like any other.
+    loaded = (each._replace(part="text") if each.part == "mtp" else each for each in question.held)
+    held, all_stored = fold_bytes(loaded), fold_bytes(stored)
     left_out: dict[str, int] = {}
     for each in stored:
+        if each.part == "mtp" and question.drafts:
+            continue
         if each.part == "mtp":
             why = "MTP layers, resident only with speculation"
         elif each.part == "mtp_duplicate":

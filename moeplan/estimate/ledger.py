@@ -200,10 +200,38 @@ def _expert_inputs(view: RankView, role: str) -> dict[str, int]:
 
 
 def _cache_lines(question: Question, settings: Settings, view: RankView) -> tuple[Line, ...]:
-    """The cache of a rank's sequences, and what the engine's way of handing out blocks adds."""
+    """The cache of a rank's sequences, what the engine's way of handing out blocks adds, and what drafts add to both."""
+    whole = managed_bytes(
+        question, settings, view, question.deployment.context_tokens, question.deployment.sequences_per_rank
+    )
+    if not any("spec" in flag for flag in question.deployment.stated):
+        return _plain_cache_lines(question, view, whole)
+    plain = _without_drafts(question)
+    mine = rank_view(plain, view.division, view.place)._replace(weights=view.weights)
+    plain_settings = plain.engine.settle(plain.serving)
+    asked = plain.deployment
+    bare = managed_bytes(plain, plain_settings, mine, asked.context_tokens, asked.sequences_per_rank)
+    if bare >= whole:
+        return _plain_cache_lines(question, view, whole)
+    why = Why(
+        "what the engine holds for these sequences with speculation, less what it would hold without: the cache of draft layers, "
+        "a recurrent state more for each drafted token, wider convolutions, whole blocks or pages",
+        {"sequences": asked.sequences_per_rank, "context_tokens": asked.context_tokens},
+        f"{asked.engine} {question.serving.constants.version}, its cache manager; see docs/speculation.md",
+    )
+    lines = _plain_cache_lines(plain, mine, bare)
+    return (*lines, line("kv_cache_drafts", "KV cache: drafts and their states", whole - bare, lines[0].basis, why))
+
+
+def _without_drafts(question: Question) -> Question:
+    stated = {flag: value for flag, value in question.deployment.stated.items() if "spec" not in flag}
+    return question.at(question.deployment._replace(stated=stated))._replace(drafts=False)
+
+
+def _plain_cache_lines(question: Question, view: RankView, managed: int) -> tuple[Line, ...]:
+    """`managed` bytes as the cache of a rank's sequences, and what the engine's way of handing out blocks adds."""
     asked = question.deployment
     cost, sequences = rank_cost(question, view), asked.sequences_per_rank
-    managed = managed_bytes(question, settings, view, asked.context_tokens, sequences)
     # An engine may also hold less: layers whose cache stays in host memory, other types than the rules say.
     size = min(managed, sequences * cost.bytes_at_context)
     why = Why(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from moeplan.core.capacity import largest
 from moeplan.core.deployment import Settings
 from moeplan.core.errors import InputError, UnknownError
 from moeplan.core.exchange import Way
 from moeplan.core.expert_use import LIGHT, ExpertUse, GateSkew
-from moeplan.core.model import Remark
+from moeplan.core.layout import Layout
+from moeplan.core.model import ModelSpec, Remark
+from moeplan.core.quant import Holding
 from moeplan.core.serving_speed import Figure, ServedLoad, ServingSpeed, serving_speed
 from moeplan.core.step_time import StepModel, StepTime
 from moeplan.core.units import duration, per_second
@@ -21,6 +23,9 @@ from moeplan.estimate.question import Question
 from moeplan.estimate.result import MEMORY_REASONS
 from moeplan.estimate.speed_result import AtConcurrency, ClassSpeed, Meets, Rate, Rates, Skew, Speed, Step, Time
 from moeplan.sources.step_models import served_stages
+
+if TYPE_CHECKING:  # only who speculates pays for it
+    from moeplan.estimate.speculation import Asked, Speculating
 
 OFFLOADED = "host.offloaded"
 """The engines' line of weights that a flag moves to host memory."""
@@ -46,11 +51,15 @@ class Timed(NamedTuple):
     """Replicas within the layout: data-parallel ranks that share nothing."""
     use: ExpertUse = LIGHT
     """How tokens use experts."""
+    speculating: Speculating | None = None
+    """None where nothing is drafted."""
 
     def at(self, concurrency: int, input_tokens: float, output_tokens: float) -> ServingSpeed:
         """The speed of the whole layout; copies share the requests. Raises UnknownError beyond what was measured."""
         each = -(-concurrency // self.copies)
-        found = serving_speed(self.stages, ServedLoad(each, input_tokens, output_tokens, self.step_tokens), self.use)
+        drafting = self.speculating.drafting if self.speculating is not None and self.speculating.counts else None
+        load = ServedLoad(each, input_tokens, output_tokens, self.step_tokens)
+        found = serving_speed(self.stages, load, self.use, drafting)
         of_one, times = found.output_tokens_per_s, concurrency / each
         total = Figure(of_one.value * times, of_one.low * times, of_one.high * times, of_one.basis)
         return found._replace(output_tokens_per_s=total)
@@ -69,7 +78,11 @@ def step_tokens(question: Question) -> int:
 
 
 def timed(
-    question: Question, workload: Workload, notes: list[Remark], use: ExpertUse = LIGHT
+    question: Question,
+    workload: Workload,
+    notes: list[Remark],
+    use: ExpertUse = LIGHT,
+    drafts: Asked | None = None,
 ) -> tuple[Question, Timed | None]:
     """The question with the times of its operations, at the concurrency that an arrival rate makes where none was stated.
 
@@ -77,7 +90,7 @@ def timed(
     """
     found: Timed | None = None
     try:
-        found = times_of(question)._replace(use=use)
+        found = times_of(question, drafts, notes)._replace(use=use)
         if workload.concurrency is None:
             question = _under_arrival(question, found, workload, notes)
     except (InputError, UnknownError) as error:
@@ -109,8 +122,8 @@ def _unknown(why: str, workload: Workload) -> list[Remark]:
     return notes
 
 
-def times_of(question: Question) -> Timed:
-    """Raises UnknownError or InputError that says why times are not known."""
+def times_of(question: Question, drafts: Asked | None = None, notes: list[Remark] | None = None) -> Timed:
+    """Raises UnknownError or InputError that says why times are not known; `notes` takes what is not known of the drafts."""
     serving, hardware = question.serving, question.serving.hardware
     engine, spec = question.deployment.engine, question.spec
     if hardware is None:
@@ -125,22 +138,26 @@ def times_of(question: Question) -> Timed:
         raise UnknownError(
             "weights stay in host memory, and their way to the GPU is not modelled", hint="keep all of them on GPUs"
         )
-    stages = served_stages(
-        spec,
-        question.held,
-        hardware,
-        engine,
-        question.engine.division(serving, settings),
-        question.deployment.layout,
-        version=serving.constants.version,
-        exchange=_exchange(question, settings),
-    )
+    layout, division = question.deployment.layout, question.engine.division(serving, settings)
+    exchange = _exchange(question, settings)
+
+    def served(spec: ModelSpec, held: tuple[Holding, ...], layout: Layout) -> tuple[StepModel, ...] | None:
+        version = serving.constants.version
+        return served_stages(spec, held, hardware, engine, division, layout, version=version, exchange=exchange)
+
+    # Draft layers that are held run beside the model, not in it.
+    held = tuple(each for each in question.held if each.part != "mtp") if question.drafts else question.held
+    stages = served(spec, held, layout)
     if stages is None:
         raise UnknownError(
             f"no kernel of a device like {hardware.name} was measured", hint="`moeplan profile` measures this machine's"
         )
-    layout = question.deployment.layout
-    return Timed(stages, step_tokens(question), 1 if layout.dp_attention else layout.dp)
+    found = Timed(stages, step_tokens(question), 1 if layout.dp_attention else layout.dp)
+    if drafts is None:
+        return found
+    from moeplan.estimate.speculation import speculating
+
+    return found._replace(speculating=speculating(question, drafts, served, [] if notes is None else notes))
 
 
 def _exchange(question: Question, settings: Settings) -> Way | None:
@@ -193,7 +210,12 @@ def _speed(question: Question, known: Timed, workload: Workload, answer: Answer,
     classes = tuple(_of_class(each, known, concurrency, workload) for each in workload.classes)
     meets = Meets(_all_of(each.meets.ttft for each in classes), _all_of(each.meets.tpot for each in classes), keeps_up)
     notes += _missed(workload, classes, answered_per_s, keeps_up)
-    notes += _without_speculation(question)
+    speculation = None
+    if known.speculating is not None:
+        from moeplan.estimate.speculation import speculation_of
+
+        speculation = speculation_of(known.speculating, known, workload, answer, question)
+    notes += _without_speculation(question, known)
     is_sparse = any(stage.experts for stage in known.stages)
     return Speed(
         load=workload.echo(),
@@ -213,6 +235,7 @@ def _speed(question: Question, known: Timed, workload: Workload, answer: Answer,
         extrapolated=found.extrapolated,
         classes=classes if len(classes) > 1 else (),
         meets=meets,
+        speculation=speculation,
     )
 
 
@@ -263,13 +286,19 @@ def _missed(
     return [Remark("limit-missed", "warning", each) for each in told]
 
 
-def _without_speculation(question: Question) -> list[Remark]:
-    """A warning where the engine drafts tokens: how many are taken depends on what is said."""
+def _without_speculation(question: Question, known: Timed) -> list[Remark]:
+    """A warning where the engine drafts tokens and times are those without: how many are taken depends on what is said."""
+    if known.speculating is not None and known.speculating.counts:
+        return []
     settings = question.engine.settle(question.serving)
     drafts = [each.flag for each in settings.options if "specul" in each.flag and each.value not in (None, False, 0)]
     if not drafts and not question.drafts:
         return []
     told = "speed is without speculation: how many drafted tokens are taken depends on the text"
+    if known.speculating is not None:
+        stated = known.speculating.acceptance is not None
+        what = "what the draft takes is not known" if stated else "--acceptance says how many drafted tokens are taken"
+        told = f"times and rates are without speculation: {what}"
     return [Remark("speed-without-speculation", "warning", told)]
 
 

@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple
 
+from moeplan.core.speculation import DraftKind
 from moeplan.core.step_time import StepPart
 from moeplan.core.workload import LoadAsked
 
@@ -91,6 +92,80 @@ class ClassSpeed(NamedTuple):
     meets: Meets
 
 
+class Gain(NamedTuple):
+    """How many times as fast, with a band."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Needed(NamedTuple):
+    """An acceptance from which on speculation pays, with a band; None where no acceptance is enough."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class DecodeStep(NamedTuple):
+    """A step of the whole model, and the experts of a layer that it touches."""
+
+    time: Time
+    experts: float | None
+    """Distinct ones over the whole expert group; None in a dense model."""
+    experts_low: float | None
+    experts_high: float | None
+
+
+class SpeculationAt(NamedTuple):
+    """Speculation at another concurrency, the middle of its band."""
+
+    concurrency: int
+    plain_experts: float | None
+    verify_experts: float | None
+    step_ratio: float
+    """Seconds of verifying and drafting over those of a plain step."""
+    speed_up: float | None
+    break_even_acceptance: float | None
+    fits: bool | None
+    """As in `over_concurrency` of the speed."""
+
+
+class Speculation(NamedTuple):
+    """What drafts of the next tokens cost and give, in steps that decode and read no prompt."""
+
+    draft_tokens: int
+    """Drafted one after the other: most that a step may take."""
+    verify_tokens: int
+    """Of each sequence in a step that verifies: its last one and all drafts."""
+    draft_kind: DraftKind
+    draft_model: str | None
+    acceptance: float | None
+    """Probability that a drafted token is taken where all before it were; None where nobody said."""
+    tokens_per_step: float | None
+    growth: float | None
+    """Exponent b of distinct experts over the tokens of one sequence, k n^b, and its band; None in a dense model."""
+    growth_low: float | None
+    growth_high: float | None
+    plain: DecodeStep
+    verify: DecodeStep
+    draft: Time | None
+    """Of all passes of the draft layers in a step; 0 for drafts by lookup. None where it is not known: then what follows is that
+    of a draft that takes no time, a bound."""
+    speed_up: Gain | None
+    """Its band is that of the growth: errors of kernels fall on both steps alike. None without an acceptance."""
+    break_even_acceptance: Needed
+    draft_budget_s: float | None
+    """What all drafts of a step may take at most for the step to pay; None without an acceptance, negative where nothing helps."""
+    over_concurrency: tuple[SpeculationAt, ...]
+    pays: bool | None
+    """None where the band has 1 in it, where the draft's time is not known, or without an acceptance."""
+    why: str
+    in_figures: bool
+    """Whether times and rates of the speed are those with speculation."""
+
+
 class Speed(NamedTuple):
     """How fast the layout is under a load."""
 
@@ -116,3 +191,5 @@ class Speed(NamedTuple):
     """Empty where all requests are alike."""
     meets: Meets
     """Of all classes together."""
+    speculation: Speculation | None
+    """None where nothing is drafted."""

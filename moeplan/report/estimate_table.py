@@ -43,7 +43,7 @@ from moeplan.report.words import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from moeplan.estimate.speed_result import Speed
+    from moeplan.estimate.speed_result import Speculation, Speed
 
 LEDGER_GAP = 1
 BAR_COLUMNS = 16
@@ -229,12 +229,25 @@ def _speed(page: Console, estimate: Estimate, speed: Speed, *, explain: bool) ->
             print_listing(page, columns)
     if worth_a_chart(len(speed.over_concurrency), page.width):
         print_chart(page, reach_chart(estimate, speed))
+    if speed.speculation is not None:
+        _speculation(page, speed, speed.speculation)
     if explain:
         for _, columns in explained_steps(speed):
             page.print()
             print_listing(page, columns)
         for text in explained_words(speed):
             print_prose(page, text)
+
+
+def _speculation(page: Console, speed: Speed, found: Speculation) -> None:
+    from moeplan.report.speculation_words import speculation_columns, speculation_words, step_columns
+
+    page.print()
+    for lead, text in speculation_words(found):
+        print_prose(page, text, lead)
+    print_listing(page, step_columns(found))
+    page.print()
+    print_listing(page, speculation_columns(speed, found))
 
 
 def _explained(page: Console, estimate: Estimate) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moeplan.core.coverage import SEQUENCE_GROWTH
+from moeplan.core.coverage import SEQUENCE_GROWTH, SEQUENCE_GROWTH_HIGH, SEQUENCE_GROWTH_LOW
 from moeplan.core.errors import InputError
 from moeplan.core.expert_use import LIGHT, MOST_SKEW, ExpertUse, GateSkew, MeasuredUse
 from moeplan.core.model import ModelSpec, MoeFfn, Remark
@@ -17,6 +17,7 @@ if (
     from moeplan.core.routing_profile import LayerRouting, RoutingProfile
     from moeplan.sources.routing_priors import PublishedFigure, RoutingPrior
 
+GROWTH_BAND = SEQUENCE_GROWTH_LOW, SEQUENCE_GROWTH_HIGH
 CHOSEN_DIFFER = 0.25
 """Share by which counts may fall short of a router's experts per token: some tokens may choose fewer."""
 
@@ -64,15 +65,15 @@ def read_use(
             f"{routing} counts {len(layers)} of {sparse} MoE layers; the others are taken to be like these on average"
         )
         notes.append(Remark("routing-layers-missing", "warning", told))
-    growth = SEQUENCE_GROWTH
+    growth, band = SEQUENCE_GROWTH, GROWTH_BAND
     if (
         prior is not None
         and prior.growth is not None
         and not any(len(layer.in_sequence) > 1 for layer in _neighbours(profile, layers))
     ):
-        growth = prior.growth.value
+        growth, band = prior.growth.value, (prior.growth.low, prior.growth.high)
         notes.append(Remark("routing-published", "info", _growth_told(prior, prior.growth, model)))
-    return measured_use(profile, layers, growth)
+    return measured_use(profile, layers, growth, band)
 
 
 def published_of(spec: ModelSpec, model: str, folders: Sequence[str | Path] = ()) -> RoutingPrior | None:
@@ -103,7 +104,9 @@ def _with_prior(use: GateSkew, prior: RoutingPrior, model: str, notes: list[Rema
         return use
     told = _growth_told(prior, prior.growth, model)
     notes.append(Remark("routing-published", "info", told))
-    return use._replace(growth=prior.growth.value, growth_why=told)
+    return use._replace(
+        growth=prior.growth.value, growth_why=told, growth_low=prior.growth.low, growth_high=prior.growth.high
+    )
 
 
 def _growth_told(prior: RoutingPrior, growth: PublishedFigure, model: str) -> str:
@@ -120,9 +123,13 @@ def _figure(figure: PublishedFigure) -> str:
 
 
 def measured_use(
-    profile: RoutingProfile, layers: tuple[LayerRouting, ...], growth: float = SEQUENCE_GROWTH
+    profile: RoutingProfile,
+    layers: tuple[LayerRouting, ...],
+    growth: float = SEQUENCE_GROWTH,
+    growth_band: tuple[float, float] = GROWTH_BAND,
 ) -> MeasuredUse:
-    """Counts of layers as shares of tokens, and the laws that fit them; `growth` where the profile has no curves of sequences."""
+    """Counts of layers as shares of tokens, and the laws that fit them; `growth` and its band where the profile has no curves of
+    sequences."""
     from statistics import median
 
     from moeplan.core.routing_fit import growth_exponent, zipf_exponent
@@ -135,8 +142,10 @@ def measured_use(
         if len(layer.in_sequence) > 1
     ]
     exponent = median(zipf_exponent(layer.counts, max(1, round(layer.experts_per_token))).exponent for layer in layers)
-    growth = median(growths) if growths else growth
-    return MeasuredUse(shares, chosen, exponent, growth, profile.provenance.source or profile.model)
+    if growths:
+        growth = median(growths)
+        growth_band = growth, growth
+    return MeasuredUse(shares, chosen, exponent, growth, profile.provenance.source or profile.model, growth_band)
 
 
 def _few_tokens(layers: Sequence[LayerRouting]) -> tuple[int, int] | None:

@@ -238,7 +238,8 @@ def test_speculation_is_said_to_be_left_out() -> None:
 def test_an_estimate_without_a_load_imports_none_of_it() -> None:
     run = "from moeplan.cli import _run; _run(['estimate', 'mixtral-8x7b', '--gpu', 'h100', '--offline', '--quiet'])"
     names = (
-        "('speed', 'speed_result', 'workload', 'step_models', 'serving_speed', 'step_time', 'workloads', 'speed_words')"
+        "('speed', 'speed_result', 'workload', 'step_models', 'serving_speed', 'step_time', 'workloads', 'speed_words', "
+        "'speculation', 'speculation_words')"
     )
     code = f"import sys; {run}; print([name for name in sys.modules if name.rpartition('.')[2] in {names}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

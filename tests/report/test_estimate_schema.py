@@ -40,6 +40,16 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "speed of a dense model": ("llama", {"gpu": "h200", "speed": True, "context": "8k"}),
     "speed of classes": ("mixtral", {"gpu": "4xh100-sxm", "workload": EXAMPLE, "tpot": "50ms"}),
+    "speculation": ("deepseek", {"gpu": "8xh200", "draft_tokens": 2, "acceptance": 0.8, "context": "8k"}),
+    "speculation of a dense model": ("llama", {"gpu": "h200", "draft_tokens": 4, "context": "8k"}),
+    "speculation by another model": (
+        "mixtral",
+        {
+            "gpu": "4xh100-sxm",
+            "accept_length": 1.1,
+            "engine_args": ["--speculative-config", '{"model":"o/d","num_speculative_tokens":64}'],
+        },
+    ),
     "speed where memory is not certain": ("llama", {"gpu": "intel-gaudi3", "speed": True}),
 }
 
@@ -134,6 +144,12 @@ TYPES: list[tuple[tuple[str, ...], type[NamedTuple]]] = [
     (("speed", "decode_step", "parts", "*"), step_time.StepPart),
     (("speed", "classes", "*"), speed_result.ClassSpeed),
     (("speed", "meets"), speed_result.Meets),
+    (("speed", "speculation"), speed_result.Speculation),
+    (("speed", "speculation", "plain"), speed_result.DecodeStep),
+    (("speed", "speculation", "draft"), speed_result.Time),
+    (("speed", "speculation", "speed_up"), speed_result.Gain),
+    (("speed", "speculation", "break_even_acceptance"), speed_result.Needed),
+    (("speed", "speculation", "over_concurrency", "*"), speed_result.SpeculationAt),
     (("curves",), curves_result.Curves),
     (("curves", "coverage"), curves_result.Coverage),
     (("curves", "coverage", "points", "*"), curves_result.Touched),

@@ -1,0 +1,415 @@
+"""Speculation as it was asked for, and what it costs and gives: the `speculation` block of an estimate's speed.
+
+Options of moeplan become the engine's own settings, so that its rules for memory count draft layers and states; what the
+engine's command line says already is read from there. Acceptance is nobody's setting: without it there is no speed-up, and the
+acceptance from which it pays is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
+
+from moeplan.core.deployment import Value
+from moeplan.core.errors import InputError, UnknownError
+from moeplan.core.expert_use import ExpertUse, StepTokens
+from moeplan.core.layout import Layout
+from moeplan.core.model import ModelSpec, Remark
+from moeplan.core.quant import Holding
+from moeplan.core.serving_speed import ServedLoad, decode_step, sequences_at_once
+from moeplan.core.speculation import Drafting, DraftKind, Drafts, acceptance_of, tokens_per_step
+from moeplan.core.step_time import StepModel, StepPart, StepTime
+from moeplan.core.workload import Workload
+from moeplan.engines import ENGINES
+from moeplan.estimate.judge import Answer
+from moeplan.estimate.question import Question
+from moeplan.estimate.speed_result import DecodeStep, Gain, Needed, Speculation, SpeculationAt, Time
+
+if TYPE_CHECKING:
+    from moeplan.estimate.speed import Timed
+
+MOST_DRAFT_TOKENS = 64
+"""Drafted one after the other: engines' own defaults are 1 to 16, and what is taken falls with each."""
+CONCURRENCIES = (1, 4, 16, 64, 256, 1024)
+"""Rows of the table, beside what was asked for."""
+OPTIONS = {"draft_tokens": "--draft-tokens", "acceptance": "--acceptance", "accept_length": "--accept-length"}
+
+Served = Callable[[ModelSpec, tuple[Holding, ...], Layout], tuple[StepModel, ...] | None]
+"""A model under the question's layout, with the times of its operations."""
+
+
+class Asked(NamedTuple):
+    """What is drafted, and how much of it is taken."""
+
+    drafts: Drafts
+    acceptance: float | None
+
+
+class Speculating(NamedTuple):
+    """Speculation with the times of the draft's operations."""
+
+    drafts: Drafts
+    acceptance: float | None
+    layers: StepModel | None
+    """One draft layer with the head; None where drafts cost nothing, or nobody knows what."""
+    cost_known: bool
+
+    @property
+    def counts(self) -> bool:
+        """Whether times and rates of the speed are those with speculation."""
+        return self.acceptance is not None and self.cost_known
+
+    @property
+    def tokens_per_step(self) -> float | None:
+        """None without an acceptance."""
+        return None if self.acceptance is None else tokens_per_step(self.acceptance, self.drafts.tokens)
+
+    @property
+    def drafting(self) -> Drafting:
+        """As a step model sees it; one token a step where nobody says how many."""
+        tokens, verify, _, branches, _ = self.drafts
+        return Drafting(verify, self.tokens_per_step or 1.0, tokens if self.layers else 0, self.layers, branches)
+
+
+# What is asked -----------------------------------------------------------------------------------------------------
+
+
+def read_speculation(
+    engine: str,
+    spec: ModelSpec,
+    settings: Mapping[str, Value],
+    notes: list[Remark],
+    *,
+    draft_tokens: int | None,
+    acceptance: float | None,
+    accept_length: float | None,
+) -> tuple[Asked | None, Mapping[str, Value]]:
+    """What is drafted by options and the engine's own `settings`, and the settings that say so; None where nothing is.
+
+    Raises InputError for numbers that are none of that kind, for contradictions, and for an engine that drafts nothing.
+    """
+    _check(draft_tokens, acceptance, accept_length)
+    module = _engine_module(engine)
+    stated: Drafts | None = module.drafted(settings) if module is not None else None
+    if draft_tokens is not None and module is None:
+        raise InputError(
+            f"--draft-tokens {draft_tokens}: a {engine} script has no setting for it",
+            hint="name an engine that drafts, for instance --engine vllm",
+        )
+    if stated is not None and stated.tokens > MOST_DRAFT_TOKENS:
+        raise InputError(
+            f"{module and module.FLAG} of {stated.tokens:,} drafted tokens is more than {MOST_DRAFT_TOKENS}",
+            hint="say a number that engines serve with, 1 to 16 or so",
+        )
+    if stated is not None and draft_tokens not in (None, stated.tokens):
+        assert module is not None
+        raise InputError(
+            f"--draft-tokens {draft_tokens} and {stated.tokens} of {module.FLAG} behind `--` contradict each other",
+            hint="leave one of them out",
+        )
+    if stated is None and draft_tokens is not None and module is not None:
+        own = module.has_layers(spec)
+        told: Mapping[str, Value] = module.speculate(draft_tokens, own_layers=own)
+        settings = {**settings, **told}
+        stated = module.drafted(settings)
+        words = " ".join(f"{flag} {value}" for flag, value in told.items())
+        notes.append(Remark("draft-settings", "info", f"--draft-tokens {draft_tokens}: {engine} is told {words}"))
+    if stated is None:
+        for name, value in (("--acceptance", acceptance), ("--accept-length", accept_length)):
+            if value is not None:
+                raise InputError(
+                    f"{name} {value:g}: nothing is drafted",
+                    hint="say --draft-tokens, or the engine's own flags for speculation behind `--`",
+                )
+        return None, settings
+    if accept_length is not None:
+        acceptance = _of_length(accept_length, stated.tokens)
+    assert module is not None
+    if stated.kind == "own_layers" and not module.has_layers(spec):
+        stated = stated._replace(kind="other_model")
+    notes += _told(engine, stated, from_options=draft_tokens is not None)
+    return Asked(stated, acceptance), settings
+
+
+def _check(draft_tokens: object, acceptance: object, accept_length: object) -> None:
+    if draft_tokens is not None and not (
+        isinstance(draft_tokens, int) and not isinstance(draft_tokens, bool) and 1 <= draft_tokens <= MOST_DRAFT_TOKENS
+    ):
+        raise InputError(
+            f"--draft-tokens {draft_tokens} must be a whole number from 1 to {MOST_DRAFT_TOKENS}",
+            hint="for instance --draft-tokens 2",
+        )
+    if acceptance is not None and accept_length is not None:
+        raise InputError(
+            f"--acceptance {acceptance} and --accept-length {accept_length} both say how many drafted tokens are taken",
+            hint="leave one of them out",
+        )
+    if acceptance is not None and not (_is_number(acceptance) and 0 <= acceptance <= 1):  # type: ignore[operator]
+        raise InputError(
+            f"--acceptance {acceptance} must be from 0 to 1",
+            hint="0.8: four of five drafted tokens are taken; --accept-length takes the mean length that engines log",
+        )
+    if accept_length is not None and not (_is_number(accept_length) and accept_length >= 1):  # type: ignore[operator]
+        raise InputError(
+            f"--accept-length {accept_length} must be 1 or more",
+            hint="it is the mean acceptance length that engines log, the model's own token among them: 2.4, say",
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _of_length(length: float, drafted: int) -> float:
+    found = acceptance_of(length, drafted)
+    if found is None:
+        raise InputError(
+            f"--accept-length {length:g} is more than {drafted + 1}: a step drafts {drafted}, and one token is the model's own",
+            hint=f"say 1 to {drafted + 1}, or more --draft-tokens",
+        )
+    return found
+
+
+def _engine_module(engine: str) -> ModuleType | None:
+    """The engine's rules of speculation: `drafted`, `has_layers`, `speculate` and `FLAG`; None for one that drafts nothing."""
+    if engine == "transformers":
+        return None
+    return import_module(f"moeplan.engines.{ENGINES[engine]}.speculation")
+
+
+def _told(engine: str, drafts: Drafts, *, from_options: bool) -> list[Remark]:
+    """What is not known of the draft."""
+    if drafts.kind == "other_model":
+        named = f"the draft model {drafts.model}" if drafts.model else "the draft model"
+        told = f"{named} is not read: its weights, cache and time are not counted, and what is told of speculation is a bound"
+        return [Remark("draft-not-modelled", "warning", told)]
+    if drafts.kind == "lookup" and from_options:
+        told = (
+            f"the model has no draft layers that {engine} would load: drafts are taken as looked up in the text, which costs "
+            "nothing; what another draft model holds and takes is not counted"
+        )
+        return [Remark("draft-lookup", "warning", told)]
+    return []
+
+
+# The draft's own time ----------------------------------------------------------------------------------------------
+
+
+def speculating(question: Question, asked: Asked, served: Served, notes: list[Remark]) -> Speculating:
+    """With the times of one draft layer; where no kernel like its was measured, a note says so."""
+    drafts, acceptance = asked
+    if drafts.kind != "own_layers":
+        return Speculating(drafts, acceptance, None, drafts.kind == "lookup")
+    spec, held = draft_layer(question.spec, question.held)
+    try:
+        stages = served(spec, held, question.deployment.layout._replace(pp=1, pp_layers=()))
+    except UnknownError as error:
+        stages = None
+        told = f"what the draft layers take is not known: {error.message}"
+        notes.append(Remark("draft-not-modelled", "warning", told))
+    layers = stages[0] if stages else None
+    return Speculating(drafts, acceptance, layers, layers is not None)
+
+
+def draft_layer(spec: ModelSpec, held: Sequence[Holding]) -> tuple[ModelSpec, tuple[Holding, ...]]:
+    """One draft layer with what stands around it and the model's head, as a model of one layer.
+
+    Draft layers of one model are alike, and each pass runs one. Their projection of token and hidden state has no role of its
+    own in the inventory: it is a matrix that every token goes through.
+    """
+    mtp = spec.mtp
+    assert mtp is not None
+    modules = len(mtp.layers)
+    first = min((number for each in held if each.part == "mtp" for number in each.layers), default=0)
+    found: list[Holding] = []
+    extras: dict[tuple[object, ...], list[Holding]] = {}
+    for each in held:
+        weight = each.weight
+        if each.part == "mtp" and first in each.layers:
+            found.append(each._replace(part="text", layers=(0,), num_bytes=each.num_bytes // len(each.layers)))
+        elif each.part == "mtp" and not each.layers:
+            role = "attention" if weight.role == "other" else weight.role
+            shaped = each._replace(part="text", weight=weight._replace(role=role))
+            extras.setdefault((role, weight.shape), []).append(shaped)
+        elif each.part == "text" and (weight.role == "lm_head" or (spec.tied_embedding and weight.role == "embedding")):
+            found.append(each)
+    for alike in extras.values():
+        found += alike[: -(-len(alike) // modules)]
+    return spec._replace(layers=mtp.layers[:1], mtp=None), tuple(found)
+
+
+# What it costs and gives -------------------------------------------------------------------------------------------
+
+
+class _Steps(NamedTuple):
+    """Steps of the same sequences."""
+
+    plain: StepTime
+    verify: StepTime
+    draft: StepPart | None
+
+    @property
+    def ratio(self) -> float:
+        """Of verifying and drafting over a plain step."""
+        return (self.verify.seconds + (self.draft.seconds if self.draft else 0.0)) / self.plain.seconds
+
+
+def speculation_of(
+    mine: Speculating, known: Timed, workload: Workload, answer: Answer, question: Question
+) -> Speculation:
+    """The block. Raises UnknownError beyond what was measured."""
+    drafts, acceptance, taken = mine.drafts, mine.acceptance, mine.tokens_per_step
+    concurrency, use = question.deployment.concurrency, known.use
+    now = _steps(mine, known, workload, concurrency, use)
+    # Fewer new experts make a lighter step: the band's low growth has the higher speed-up.
+    light, heavy = (
+        _steps(mine, known, workload, concurrency, use.growing(growth)) for growth in (use.growth_low, use.growth_high)
+    )
+    is_sparse = any(stage.experts for stage in known.stages)
+    speed_up = None if taken is None else Gain(taken / now.ratio, taken / heavy.ratio, taken / light.ratio)
+    needed = Needed(*(acceptance_of(steps.ratio, drafts.tokens) for steps in (now, light, heavy)))
+    verify = drafts.verify_tokens
+    draft = Time(0.0, 0.0, 0.0, "assumed") if drafts.kind == "lookup" else None
+    if now.draft is not None:
+        draft = Time(now.draft.seconds, now.draft.low_s, now.draft.high_s, now.draft.basis)
+    pays = _pays(speed_up, cost_known=mine.cost_known)
+    plain_experts = _experts(known, concurrency, 1, use)
+    verify_experts = _experts(known, concurrency, verify, use)
+    return Speculation(
+        draft_tokens=drafts.tokens,
+        verify_tokens=verify,
+        draft_kind=drafts.kind,
+        draft_model=drafts.model,
+        acceptance=acceptance,
+        tokens_per_step=taken,
+        growth=use.growth if is_sparse else None,
+        growth_low=use.growth_low if is_sparse else None,
+        growth_high=use.growth_high if is_sparse else None,
+        plain=DecodeStep(_time(now.plain), plain_experts, plain_experts, plain_experts),
+        verify=DecodeStep(
+            _time(now.verify),
+            verify_experts,
+            _experts(known, concurrency, verify, use.growing(use.growth_low)),
+            _experts(known, concurrency, verify, use.growing(use.growth_high)),
+        ),
+        draft=draft,
+        speed_up=speed_up,
+        break_even_acceptance=needed,
+        draft_budget_s=None if taken is None else taken * now.plain.seconds - now.verify.seconds,
+        over_concurrency=tuple(
+            _at(each, mine, known, workload, answer, question) for each in sorted({*CONCURRENCIES, concurrency})
+        ),
+        pays=pays,
+        why=_why(mine, now, speed_up, needed.value, (plain_experts, verify_experts), _pool(known), concurrency),
+        in_figures=mine.counts,
+    )
+
+
+def _steps(mine: Speculating, known: Timed, workload: Workload, concurrency: int, use: ExpertUse) -> _Steps:
+    each = -(-concurrency // known.copies)
+    load = ServedLoad(each, workload.mean_input_tokens, workload.mean_output_tokens, known.step_tokens)
+    plain = decode_step(known.stages, load, use)
+    both = decode_step(known.stages, load, use, mine.drafting)
+    draft = next((part for part in both.parts if part.name == "draft"), None)
+    return _Steps(plain, StepTime(tuple(part for part in both.parts if part.name != "draft")), draft)
+
+
+def _at(
+    concurrency: int, mine: Speculating, known: Timed, workload: Workload, answer: Answer, question: Question
+) -> SpeculationAt:
+    steps = _steps(mine, known, workload, concurrency, known.use)
+    taken, room = mine.tokens_per_step, answer.capacity.max_concurrency
+    return SpeculationAt(
+        concurrency=concurrency,
+        plain_experts=_experts(known, concurrency, 1, known.use),
+        verify_experts=_experts(known, concurrency, mine.drafts.verify_tokens, known.use),
+        step_ratio=steps.ratio,
+        speed_up=None if taken is None else taken / steps.ratio,
+        break_even_acceptance=acceptance_of(steps.ratio, mine.drafts.tokens),
+        fits=None if room is None else -(-concurrency // question.deployment.layout.dp) <= room,
+    )
+
+
+def _experts(known: Timed, concurrency: int, verify_tokens: int, use: ExpertUse) -> float | None:
+    """Distinct experts of a layer that a step touches, the mean of all MoE layers; None in a dense model."""
+    sequences = sequences_at_once(known.stages, -(-concurrency // known.copies))
+    tokens = StepTokens(sequences, each=verify_tokens)
+    works = [work for stage in known.stages for work in stage.experts]
+    layers = sum(work.count for work in works)
+    touched = sum(
+        work.count * use.distinct(work.experts, work.experts_per_token, work.experts, tokens) for work in works
+    )
+    return touched / layers if layers else None
+
+
+def _pool(known: Timed) -> int:
+    """Experts of a layer."""
+    return max((work.experts for stage in known.stages for work in stage.experts), default=0)
+
+
+def _pays(speed_up: Gain | None, *, cost_known: bool) -> bool | None:
+    """What the band says; of a bound only that it does not pay."""
+    if speed_up is None:
+        return None
+    if speed_up.high < 1:
+        return False
+    return True if speed_up.low > 1 and cost_known else None
+
+
+HARDLY = 1.05
+"""Of a plain step: what a step that verifies takes then hangs on nothing."""
+WHYS: dict[DraftKind, str] = {
+    "own_layers": "",
+    "lookup": " (drafts by lookup taken as free)",
+    "other_model": " (the draft's own time left out)",
+}
+
+
+def _why(
+    mine: Speculating,
+    steps: _Steps,
+    speed_up: Gain | None,
+    needed: float | None,
+    experts: tuple[float | None, float | None],
+    pool: int,
+    concurrency: int,
+) -> str:
+    """One sentence: whether it pays here, and what makes it so."""
+    at = f"at {concurrency:,} in flight"
+    longer = f"a step takes {steps.ratio:.2f} times as long{WHYS[mine.drafts.kind]}: {_reason(steps, experts, pool)}"
+    taken = mine.tokens_per_step
+    if speed_up is None or taken is None:
+        if needed is None:
+            return f"does not pay {at}, whatever is accepted: {longer}"
+        if steps.ratio < HARDLY:
+            return f"pays {at} with hardly any drafts taken: {longer}"
+        least = tokens_per_step(needed, mine.drafts.tokens)
+        return f"pays {at} from an acceptance of {needed:.2f} on, {least:.2f} tokens a step, since {longer}"
+    pays = {True: "pays", False: "does not pay", None: "may pay"}[_pays(speed_up, cost_known=mine.cost_known)]
+    most = "" if mine.cost_known else "at most "
+    gain = f"{most}{speed_up.value:.2f} times as fast"
+    return f"{pays} {at}, {gain}: a step brings {taken:.2f} tokens and {longer.removeprefix('a step ')}"
+
+
+def _reason(steps: _Steps, experts: tuple[float | None, float | None], pool: int) -> str:
+    """The part of the step that grows most."""
+    if steps.ratio < HARDLY:
+        return "its tokens share the weights that one token reads anyway"
+    before = {part.name: part.seconds for part in steps.plain.parts}
+    grown = [part._replace(seconds=part.seconds - before.get(part.name, 0.0)) for part in steps.verify.parts]
+    most = max([*grown, *([steps.draft] if steps.draft else [])], key=lambda part: part.seconds)
+    plain, verify = experts
+    if most.name == "draft":
+        return "the draft's own passes take most of that"
+    if most.name == "experts" and most.binding in ("memory", "fixed") and plain and verify:
+        told = f"{verify:.0f} of {pool} experts of a layer are read, not {plain:.0f}"
+        return f"{told}; hardly any are left to be new" if plain > 0.9 * pool else told
+    if most.binding == "compute":
+        return f"{most.name} is compute-bound, where a token that is verified costs as much as one that is decoded"
+    return f"{most.name} grows most, bound by {most.binding}"
+
+
+def _time(step: StepTime) -> Time:
+    return Time(step.seconds, step.low_s, step.high_s, step.basis)

@@ -1,0 +1,111 @@
+"""What drafts cost and give, in words and rows: the same on the screen and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from moeplan.core.units import duration
+from moeplan.estimate.speed_result import DecodeStep, Needed, Speculation, SpeculationAt, Speed, Time
+from moeplan.report.page import UNKNOWN, Column
+
+BY = {
+    "own_layers": "by the model's own draft layers",
+    "lookup": "by looking them up in the text, taken as free",
+    "other_model": "by another model, which is not read",
+}
+
+
+def speculation_words(found: Speculation) -> Iterator[tuple[str, str]]:
+    """What is drafted, and whether it pays, each behind its lead."""
+    tokens = "1 token" if found.draft_tokens == 1 else f"{found.draft_tokens} tokens"
+    told = f"{tokens} drafted a step {BY[found.draft_kind]}"
+    if found.verify_tokens != found.draft_tokens + 1:
+        told += f", {found.verify_tokens} verified"
+    if found.acceptance is not None and found.tokens_per_step is not None:
+        told += f", acceptance {found.acceptance:.2f}: {found.tokens_per_step:.2f} tokens a step"
+    else:
+        told += ", acceptance not stated"
+    if not found.in_figures:
+        told += "; the times and rates above are without"
+    yield "speculation: ", told
+    yield "", found.why
+
+
+def step_columns(found: Speculation) -> list[Column]:
+    """The steps: plain, verifying, drafting; and what follows of them."""
+    rows = [
+        ("plain step", *_step_cells(found.plain)),
+        ("step that verifies", *_step_cells(found.verify)),
+        ("drafting", *(_time_cells(found.draft) if found.draft is not None else (UNKNOWN, "")), ""),
+    ]
+    gain = found.speed_up
+    if gain is not None:
+        rows.append(("speed-up", f"{gain.value:.2f} x", f"{gain.low:.2f} – {gain.high:.2f} x", ""))
+    rows.append(("pays from acceptance", _needed(found.break_even_acceptance.value), *_needed_band(found), ""))
+    heads = ("speculation", "", "band", "experts of a layer" if found.plain.experts is not None else "")
+    columns = [
+        Column(head, cells, rank, right=place > 0)
+        for place, (head, cells, rank) in enumerate(zip(heads, zip(*rows, strict=True), (0, 0, 1, 2), strict=True))
+    ]
+    return columns if found.plain.experts is not None else columns[:3]
+
+
+def speculation_columns(speed: Speed, found: Speculation) -> list[Column]:
+    """A row for each concurrency."""
+    rows = [_at_cells(each, speed.concurrency) for each in found.over_concurrency]
+    heads = ("in flight", "experts, plain", "verified", "step", "speed-up", "pays from", "")
+    columns = [
+        Column(head, cells, rank, right=place not in (0, 6))
+        for place, (head, cells, rank) in enumerate(
+            zip(heads, zip(*rows, strict=True), (0, 3, 2, 1, 0, 0, 1), strict=True)
+        )
+    ]
+    without = {
+        1: found.plain.experts is None,
+        2: found.plain.experts is None,
+        4: found.speed_up is None,
+        6: not any(columns[6].cells),
+    }
+    return [column for place, column in enumerate(columns) if not without.get(place, False)]
+
+
+def _at_cells(each: SpeculationAt, asked: int) -> tuple[str, ...]:
+    return (
+        f"{each.concurrency:,}{' (asked)' if each.concurrency == asked else ''}",
+        _count(each.plain_experts),
+        _count(each.verify_experts),
+        f"{each.step_ratio:.2f} x",
+        UNKNOWN if each.speed_up is None else f"{each.speed_up:.2f} x",
+        _needed(each.break_even_acceptance),
+        {True: "", False: "no room", None: UNKNOWN}[each.fits],
+    )
+
+
+def _step_cells(step: DecodeStep) -> tuple[str, str, str]:
+    experts = _count(step.experts)
+    low, high = _count(step.experts_low), _count(step.experts_high)
+    if low != high:
+        experts += f" ({low} – {high})"
+    return *_time_cells(step.time), experts
+
+
+def _time_cells(time: Time) -> tuple[str, str]:
+    if not time.high_s:
+        return "0", ""
+    low, high = duration(time.low_s), duration(time.high_s)
+    (figure, unit), (_, other) = low.split(), high.split()
+    return duration(time.value_s), f"{figure} – {high}" if unit == other else f"{low} – {high}"
+
+
+def _count(experts: float | None) -> str:
+    return "" if experts is None else f"{experts:.1f}"
+
+
+def _needed(acceptance: float | None) -> str:
+    return "never" if acceptance is None else f"{acceptance:.2f}"
+
+
+def _needed_band(found: Speculation) -> tuple[str]:
+    needed: Needed = found.break_even_acceptance
+    low, high = _needed(needed.low), _needed(needed.high)
+    return ("" if low == high else f"{low} – {high}",)
