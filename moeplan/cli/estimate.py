@@ -6,12 +6,9 @@ import typer
 
 from moeplan.cli.completion import engine_names, gpu_names, model_names
 from moeplan.cli.load_options import (
-    Acceptance,
-    AcceptLength,
     Arrival,
     Concurrency,
     Context,
-    DraftTokens,
     Input,
     OutputFile,
     OutputTokens,
@@ -22,7 +19,7 @@ from moeplan.cli.load_options import (
     WorkloadFile,
     tokens_and_file,
 )
-from moeplan.cli.options import Color, Format, Json, Profiles, Quiet, show, showing
+from moeplan.cli.options import PAGE, Color, Json, PageFormat, Profiles, Quiet, show, showing
 from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN, InputError
 
 if TYPE_CHECKING:
@@ -84,9 +81,6 @@ def estimate(
     workload: WorkloadFile = None,
     routing: Routing = None,
     skew: Skew = None,
-    draft_tokens: DraftTokens = None,
-    acceptance: Acceptance = None,
-    accept_length: AcceptLength = None,
     speed: Annotated[
         bool, typer.Option("--speed", help="How fast, too; as with any option of a load but --context.")
     ] = False,
@@ -116,7 +110,7 @@ def estimate(
         ),
     ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show formula, inputs and source of each line.")] = False,
-    format: Format = "table",  # noqa: A002 - the option's name
+    format: PageFormat = "table",  # noqa: A002 - the option's name
     json: Json = False,
     output_file: OutputFile = None,
     profiles: Profiles = None,
@@ -132,12 +126,13 @@ def estimate(
     $ moeplan estimate Qwen/Qwen3-30B-A3B --gpu 2xl40s --context 32K --concurrency 16 --json
     $ moeplan estimate ./my-model/config.json --quant fp8 --gpu rtx-4090 --require-fit
     $ moeplan estimate gpt-oss-120b --gpu 2xh100 --concurrency 64 --input 2k --output 500 --ttft 2s --tpot 30ms
+    $ moeplan estimate gpt-oss-120b --gpu 2xh100 --concurrency 64 --format html -o page.html
     $ moeplan estimate deepseek-v3 --gpu 8xh200 -- --tensor-parallel-size 8 --enable-expert-parallel
     """  # noqa: D301 - typer reads the character, not the escape
     if model is None and not context_of_call.obj:
         raise InputError("moeplan estimate needs MODEL", hint=f"MODEL: {MODEL_HELP[:1].lower()}{MODEL_HELP[1:]}")
     output_tokens, written_to = tokens_and_file(output, output_file)
-    how = showing(format, json=json, output=written_to, quiet=quiet, color=color)
+    how = showing(format, json=json, output=written_to, quiet=quiet, color=color, also=(PAGE,))
     from moeplan.estimate import estimate as verb
     from moeplan.report.progress import watching
 
@@ -169,9 +164,6 @@ def estimate(
             workload=workload,
             routing=routing,
             skew=skew,
-            draft_tokens=draft_tokens,
-            acceptance=acceptance,
-            accept_length=accept_length,
             speed=speed or concurrency is not None,
             dtype=dtype,
             quant=quant,

@@ -13,6 +13,13 @@ from moeplan.core.errors import InputError
 from moeplan.report.printable import utf16_escape
 
 Format = Annotated[str, typer.Option("--format", "-f", help="table, json or markdown.", show_default=True)]
+PageFormat = Annotated[
+    str,
+    typer.Option(
+        "--format", "-f", help="table, json, markdown or html (a page, with -o page.html).", show_default=True
+    ),
+]
+"""Of commands that have a page."""
 Json = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write to this file and not to the screen; - is the screen.")
@@ -25,6 +32,8 @@ Profiles = Annotated[
 ]
 
 FORMATS = {"table": "table", "text": "table", "json": "json", "markdown": "markdown", "md": "markdown"}
+PAGE = "html"
+"""A format of its own kind: charts must be installed, and a terminal shows none."""
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 """Names of standard output."""
 PIPE_WIDTH = 100
@@ -60,11 +69,14 @@ def showing(
 ) -> Showing:
     """The shared options as they were given; `also` are formats that one command has beside those of all.
 
-    Raises InputError for a value that is none.
+    Raises InputError for a value that is none and for a page that would go to a terminal, UnknownError where charts cannot be drawn.
     """
     # Standard output may be a file that somebody else writes to as well: it is written on, never replaced.
     output = None if output is not None and str(output) in STDOUT else output
-    return Showing("json" if json else _format(format, also), _page(color, output), output, quiet)
+    name = "json" if json else _format(format, also)
+    if name == PAGE:
+        _check_page(output, quiet=quiet)
+    return Showing(name, _page(color, output), output, quiet)
 
 
 def show(result: object, report: str, how: Showing, **details: bool) -> None:
@@ -103,6 +115,17 @@ def _format(name: str, also: tuple[str, ...]) -> str:
     if name not in FORMATS:
         raise InputError(f"unknown format {name!r}", hint=f"formats: {', '.join(('table', 'json', 'markdown', *also))}")
     return FORMATS[name]
+
+
+def _check_page(output: Path | None, *, quiet: bool) -> None:
+    """Before anything is computed: nobody waits for an answer that cannot be shown."""
+    if output is None and not quiet and sys.stdout.isatty():
+        raise InputError(
+            "a page is nothing to read on a terminal", hint="write it to a file: --format html -o page.html"
+        )
+    from moeplan.report.pages.charts import need_charts
+
+    need_charts()
 
 
 def _page(color: str, output: Path | None) -> Page:

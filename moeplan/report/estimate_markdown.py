@@ -18,6 +18,7 @@ from moeplan.report.words import (
     explained_ranks,
     further_reasons,
     ledger_words,
+    parameter_rows,
     rank_rows,
     reach_words,
     setting_words,
@@ -27,7 +28,7 @@ from moeplan.report.words import (
 )
 
 if TYPE_CHECKING:
-    from moeplan.estimate.speed_result import Speculation, Speed
+    from moeplan.estimate.speed_result import Speed
 
 
 def estimate_markdown(estimate: Estimate, *, explain: bool = False) -> str:
@@ -66,26 +67,7 @@ def estimate_markdown(estimate: Estimate, *, explain: bool = False) -> str:
 
 
 def _parameters(estimate: Estimate) -> str:
-    counts = estimate.parameters
-    conventions = {
-        "total": ("total", counts.total),
-        "text_total": ("text model alone", counts.text_total),
-        "active": ("active per token", counts.active),
-        "active_without_embedding": ("active, without the embedding table", counts.active_without_embedding),
-        "active_without_embedding_and_head": (
-            "active, without table and head",
-            counts.active_without_embedding_and_head,
-        ),
-        "mtp_unique": ("MTP layers, beside the total", counts.mtp_unique),
-    }
-    if counts.text_total == counts.total:
-        del conventions["text_total"]
-    if not counts.mtp_unique:
-        del conventions["mtp_unique"]
-    rows = []
-    for name, (label, count) in conventions.items():
-        card = " (what the model's card counts)" if name == counts.card_convention else ""
-        rows.append((label + card, params(count), f"{count:,}"))
+    rows = [(label, params(count), f"{count:,}") for _, label, count in parameter_rows(estimate.parameters)]
     return table(["parameters", "rounded", "exact count"], "<>>", rows)
 
 
@@ -145,21 +127,10 @@ def _speed(estimate: Estimate, speed: Speed, *, explain: bool) -> Iterator[str]:
     for columns in (class_columns(speed), reach_columns(speed)):
         if columns:
             yield columns_table(columns)
-    if speed.speculation is not None:
-        yield from _speculation(speed, speed.speculation)
     if explain:
         for _, columns in explained_steps(speed):
             yield columns_table(columns)
         yield "\n".join(f"- {escaped(text)}" for text in explained_words(speed))
-
-
-def _speculation(speed: Speed, found: Speculation) -> Iterator[str]:
-    from moeplan.report.speculation_words import speculation_columns, speculation_words, step_columns
-
-    yield "### Speculation"
-    yield "\n".join(f"- {escaped(text)}" for _, text in speculation_words(found))
-    yield columns_table(step_columns(found))
-    yield columns_table(speculation_columns(speed, found))
 
 
 def _explained(estimate: Estimate) -> Iterator[str]:

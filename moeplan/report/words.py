@@ -54,6 +54,27 @@ def active_words(counts: Parameters) -> str:
     return active
 
 
+def parameter_rows(counts: Parameters) -> list[tuple[str, str, int]]:
+    """Name in JSON, label and count under each convention that says something of this model; the card's own is named."""
+    conventions = {
+        "total": "total",
+        "text_total": "text model alone",
+        "active": "active per token",
+        "active_without_embedding": "active, without the embedding table",
+        "active_without_embedding_and_head": "active, without table and head",
+        "mtp_unique": "MTP layers, beside the total",
+    }
+    if counts.text_total == counts.total:
+        del conventions["text_total"]
+    if not counts.mtp_unique:
+        del conventions["mtp_unique"]
+    card = " (what the model's card counts)"
+    return [
+        (name, f"{label}{card if name == counts.card_convention else ''}", getattr(counts, name))
+        for name, label in conventions.items()
+    ]
+
+
 def setting_words(estimate: Estimate) -> list[str]:
     """What was asked, in parts: devices, engine, formats, sequences."""
     layout, asked = estimate.layout, estimate.request

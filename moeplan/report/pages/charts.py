@@ -29,7 +29,7 @@ COLOURS = tuple(f"var(--{name})" for name in KINDS)
 _CONFIG: dict[str, Any] = {
     "background": None,
     "font": FONT,
-    "padding": 4,
+    "padding": {"left": 6, "right": 28, "top": 6, "bottom": 6},
     "view": {"stroke": None},
     "axis": {
         "labelColor": INK, "titleColor": QUIET, "tickColor": LINE, "domainColor": LINE, "gridColor": GRID,
@@ -38,18 +38,18 @@ _CONFIG: dict[str, Any] = {
     },
     "legend": {
         "labelColor": INK, "titleColor": QUIET, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal",
-        "orient": "bottom", "direction": "horizontal", "columns": 4, "labelLimit": 200, "symbolStrokeWidth": 0,
-        "symbolOpacity": 1, "columnPadding": 28,
+        "orient": "bottom", "direction": "horizontal", "columns": 4, "labelLimit": 240, "symbolStrokeWidth": 0,
+        "symbolOpacity": 1, "rowPadding": 7, "columnPadding": 28, "offset": 14,
     },
     "text": {"color": INK, "fontSize": 12},
     "range": {"category": list(COLOURS)},
     "line": {"strokeWidth": 2.5, "color": COLOURS[0]},
-    "point": {"size": 60, "filled": True, "color": COLOURS[0]},
+    "point": {"size": 60, "filled": True, "opacity": 1, "color": COLOURS[0]},
     "rule": {"color": INK},
     "bar": {"color": COLOURS[0]},
     "header": {"labelColor": INK, "titleColor": QUIET, "labelFontSize": 12},
 }  # fmt: skip
-_LENGTHS = re.compile(r'( (?:d|transform|x2?|y2?|width|height)=")([^"]*)')
+_LENGTHS = re.compile(r'( (?:d|transform|x2?|y2?|width|height|opacity)=")([^"]*)')
 _LONG = re.compile(r"(\.\d\d)\d+")
 _ID = re.compile(r'\bid="([^"]+)"')
 

@@ -6,6 +6,7 @@ page reads the same; buttons appear with it.
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from functools import lru_cache
@@ -19,6 +20,8 @@ from moeplan.report.pages.palette import variables
 from moeplan.report.printable import utf16_escape
 from moeplan.version import __version__
 
+_UNFIT = re.compile("[<>&]|[^\x00-\x7f]")
+"""Characters of JSON that a page holds as escapes."""
 State = Literal["good", "bad", "open"]
 """How a verdict is coloured, beside its words."""
 
@@ -71,7 +74,7 @@ def tiles(shown: Sequence[Tile]) -> Html:
 
 
 def page_html(*, title: str, lead: Sequence[Html], sections: Sequence[Section], result: object) -> str:
-    """The whole page as text with a final newline; the same input gives the same bytes.
+    """The whole page as ASCII text with a final newline; the same input gives the same bytes.
 
     `lead` stands below the title: what was asked, the verdict, the main figures. Sections without a body are left out. `result` is
     the verb's result as the reports got it, not yet made printable.
@@ -129,15 +132,14 @@ def page_html(*, title: str, lead: Sequence[Html], sections: Sequence[Section], 
         element("script", embedded(result), type="application/json", id="moeplan-result"),
         element("script", Html(script)),
     )  # fmt: skip
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    page = f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    # Whatever is made of the bytes on their way, letters beyond ASCII stay what they are.
+    return page.encode("ascii", "xmlcharrefreplace").decode()
 
 
 def embedded(result: object) -> Html:
     """The result's JSON, with escapes for what could end the element that it stands in; it reads as `--format json` does."""
-    told = as_json(result)
-    for character in "<>&":
-        told = told.replace(character, utf16_escape(character))
-    return Html(told)
+    return Html(_UNFIT.sub(lambda found: utf16_escape(found[0]), as_json(result)))
 
 
 def sentence(*parts: str) -> Html:
