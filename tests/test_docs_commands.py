@@ -23,6 +23,7 @@ from moeplan.sources.catalogue import find_entry
 from tests.docs_blocks import PAPERS, ROOT, Block, Command, blocks, calls, commands
 
 NOT_RUN = {
+    "moeplan profile": "measures this machine, with torch",
     "moeplan profile --quick": "measures this machine, with torch",
     "moeplan profile --model qwen3-30b-a3b --name my-h200": "measures a GPU",
     "moeplan profile --against my-h200": "measures a GPU",
