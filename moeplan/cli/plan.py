@@ -129,7 +129,7 @@ def plan(
             ("--engine", engine if {*_listed(engine)} - LLAMACPP else None), ("--max-gpus", max_gpus if max_gpus != 64 else None),
             ("--rank", rank if rank != "cost" else None), ("--pools", pools if pools != "both" else None), ("--ttft", ttft),
             ("--tpot", tpot), ("--arrival", arrival), ("--workload", workload), ("--fallback", fallback), ("--dense", dense),
-            ("--emit", emit),
+            ("--emit", emit), ("--format", how.format if how.format == "html" else None),
         )  # fmt: skip
         from moeplan.offload import offload
 
@@ -192,6 +192,8 @@ def _refuse(*options: tuple[str, object]) -> None:
         if value:
             text = ",".join(map(str, value)) if isinstance(value, list) else value
             hint = f"leave {option} out, or leave --ram out"
+            if option == "--format":
+                hint = "say --format markdown, table or json"
             if option == "--engine":
                 hint = "leave --engine out: the ways of vllm and sglang are shown beside llama.cpp's"
             raise InputError(f"{option} {text} does not go with --ram", hint=hint)

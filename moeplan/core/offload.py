@@ -157,7 +157,7 @@ def on_device(inclusions: Sequence[Sequence[float]], num_experts: int, *, hottes
     """`inclusions` of each layer: in which share of tokens an expert is chosen. `hottest` keeps the most chosen ones, else any.
 
     That a token needs no expert of the host is the product of missing each of them: choices of one token taken as independent.
-    With any experts kept, each is on the device with the same chance.
+    Any experts leave the host so many of the layer's, missed as one of them is on the (geometric) mean.
     """
     traffic = alone = 0.0
     for layer in inclusions:
@@ -169,5 +169,5 @@ def on_device(inclusions: Sequence[Sequence[float]], num_experts: int, *, hottes
         else:
             share = count / len(layer)
             traffic += share
-            alone += prod(1 - (1 - share) * min(1.0, each) for each in layer)
+            alone += prod(max(0.0, 1 - each) for each in layer) ** (1 - share)
     return OnDevice(traffic / len(inclusions), alone / len(inclusions))

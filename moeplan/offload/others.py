@@ -30,11 +30,16 @@ from moeplan.offload.result import OtherWay, Way
 from moeplan.offload.timing import Timing, device_rate, rate_of
 from moeplan.sources.step_models import served_stages
 
+REACH = ("nvidia", "amd")
+"""Makers of cards that read pinned memory of the host, and for which KTransformers has kernels (its README)."""
 OFFLOAD, KT = "--cpu-offload-gb", "--kt-num-gpu-experts"
 
 
 def other_ways(questions: Questions, timing: Timing) -> Iterator[OtherWay]:
-    """What fits, with the least in host memory; what does not, with what is missing."""
+    """What fits, with the least in host memory; what does not, with what is missing. Engines that need none there are left out,
+    and so are cards whose kernels do not reach host memory in these ways."""
+    if questions.machine.hardware.vendor not in REACH:
+        return
     for engine, way in (("sglang", "computed_on_host"), ("vllm", "read_over_link"), ("sglang", "copied_over_link")):
         try:
             question = questions.question(engine, None)
@@ -96,7 +101,7 @@ def device_seconds(question: Question, timing: Timing, on_device: float, *, expe
 def _kt(question: Question, timing: Timing) -> OtherWay | None:
     """KTransformers: as many experts of each layer on the cards as fit."""
     counts = {ffn.num_experts for layer in question.spec.layers for ffn in layer.ffns if isinstance(ffn, MoeFfn)}
-    if not counts:
+    if not counts or _holds(question, {}):
         return None
     every = max(counts)
 
@@ -104,7 +109,7 @@ def _kt(question: Question, timing: Timing) -> OtherWay | None:
         return {KT: on_device}
 
     def fits(on_device: int) -> bool:
-        return _judged(question, asked(on_device))[1].headroom_bytes >= 0  # type: ignore[operator]
+        return _holds(question, asked(on_device))
 
     count = largest(fits, every - 1, near=every // 2)
     found, told = _judged(question, asked(count))
@@ -119,18 +124,16 @@ def _kt(question: Question, timing: Timing) -> OtherWay | None:
     )
 
 
-def _offloaded(question: Question, timing: Timing, way: Way) -> OtherWay:
+def _offloaded(question: Question, timing: Timing, way: Way) -> OtherWay | None:
     """`--cpu-offload-gb`, in whole GiB on each card."""
+    if _holds(question, {}):
+        return None
 
     def asked(size_gib: int) -> dict[str, Value]:
-        return {OFFLOAD: size_gib * GIB} if size_gib else {}
-
-    def fits(size_gib: int) -> bool:
-        return _judged(question, asked(size_gib))[1].headroom_bytes >= 0  # type: ignore[operator]
+        return {OFFLOAD: size_gib * GIB}
 
     most = -(-timing.host.used.ram_bytes // GIB)
-    size = most - largest(lambda spared: fits(most - spared), most, near=max(1, most // 2))
-    size = 0 if fits(0) else size
+    size = most - largest(lambda spared: _holds(question, asked(most - spared)), most, near=max(1, most // 2))
     found, told = _judged(question, asked(size))
     settled = with_settings(question, asked(size))
     link, ranks = timing.host.pinned, question.deployment.layout.num_gpus
@@ -151,6 +154,12 @@ def _offloaded(question: Question, timing: Timing, way: Way) -> OtherWay:
         step = steps(device_s, over / ranks, link, 0, Ends(0.0, 0.0, 0.0))
         rate = rate_of(step, timing.sequences)
     return _row(settled, found, told, timing, way, f"{OFFLOAD} {size}", rate, "the link to the host")
+
+
+def _holds(question: Question, stated: dict[str, Value]) -> bool:
+    """Whether the cards have room for what is left on them."""
+    headroom = _judged(question, stated)[1].headroom_bytes
+    return headroom is not None and headroom >= 0
 
 
 def _judged(question: Question, stated: dict[str, Value]) -> tuple[Ledger, Verdict]:
