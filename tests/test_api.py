@@ -22,6 +22,8 @@ def test_the_public_names_are_these() -> None:
         "offload",
         "plan",
         "profile",
+        "record",
+        "record_diff",
         "routing",
         "validate",
     ]
@@ -39,6 +41,11 @@ def test_the_public_names_are_these() -> None:
         "model", "log", "gpu", "engine", "engine_version", "engine_args", "tolerance", "learn", "quant", "revision",
         "offline", "headers", "file", "device", "context", "concurrency", "layers", "seed", "profiles",
     ]  # fmt: skip
+    assert list(inspect.signature(moeplan.record).parameters) == [
+        "model", "measured", "figures", "quality", "quality_how", "quality_by", "log", "driver", "torch", "activations", "date",
+        "progress", "asked",
+    ]  # fmt: skip
+    assert list(inspect.signature(moeplan.record_diff).parameters) == ["a", "b", "tolerance", "quality_tolerance"]
 
 
 def test_the_functions_of_routing_are_these() -> None:

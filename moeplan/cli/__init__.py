@@ -25,13 +25,14 @@ COMMANDS: dict[str, str] = {
     "profile": "Measure this machine, for later estimates.",
     "check": "Judge deployment files: the gate in CI.",
     "routing": "How experts are really used: capture, report, drift, placement.",
+    "record": "What was run, in a file; what changed between two.",
     "lock": "Keep the models of deployment files, for checks without a network.",
     "gpus": "The accelerators that moeplan knows, or one of them with its sources.",
     "models": "The models that moeplan knows without the network.",
 }
 """Name of each command, of its module and of its function or group of commands, with its help line."""
 
-TAKE_ENGINE_WORDS = ("estimate", "validate")
+TAKE_ENGINE_WORDS = ("estimate", "validate", "record")
 """Commands that read an engine's command line behind `--`."""
 
 DEBUG = "MOEPLAN_DEBUG"

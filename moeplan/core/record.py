@@ -104,6 +104,8 @@ class RecordedRequest(NamedTuple):
     concurrency: int
     encoder_tokens: int | None
     origins: Mapping[str, Origin]
+    asked: Mapping[str, str]
+    """moeplan's own options as they were typed, by their name in Python."""
 
 
 class RecordedSkew(NamedTuple):

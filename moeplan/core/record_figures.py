@@ -45,8 +45,8 @@ def _times() -> dict[str, FigureKind]:
 
 FIGURES: dict[str, FigureKind] = _times() | {
     "output_tokens_per_s": FigureKind("latency", "answer tokens per second", "per_s", "higher"),
-    "output_tokens_per_s_per_user": FigureKind("latency", "the same, per user", "per_s", "higher"),
-    "output_tokens_per_s_per_gpu": FigureKind("latency", "the same, per GPU", "per_s", "higher"),
+    "output_tokens_per_s_per_user": FigureKind("latency", "answer tokens per second, a user", "per_s", "higher"),
+    "output_tokens_per_s_per_gpu": FigureKind("latency", "answer tokens per second, a GPU", "per_s", "higher"),
     "total_tokens_per_s": FigureKind("latency", "tokens per second, prompts too", "per_s", "higher"),
     "prompt_tokens_per_s": FigureKind("latency", "prompt tokens per second", "per_s", "higher"),
     "requests_per_s": FigureKind("latency", "requests per second", "per_s", "higher"),

@@ -1,0 +1,406 @@
+"""A record of an estimate: what was asked and resolved, every assumption with its basis, what was measured beside it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from moeplan.core.deployment import Origin
+from moeplan.core.errors import InputError
+from moeplan.core.hardware import Price
+from moeplan.core.ledger import Basis, Line, band_bytes, total_bytes
+from moeplan.core.model import Remark
+from moeplan.core.price import usd_per_hour, usd_per_million_tokens
+from moeplan.core.quant import BY_DTYPE
+from moeplan.core.record import (
+    SCHEMA,
+    Assumption,
+    Estimates,
+    Figure,
+    FigureBasis,
+    Measured,
+    Precision,
+    Record,
+    RecordedEngine,
+    RecordedHardware,
+    RecordedLayout,
+    RecordedModel,
+    RecordedRequest,
+    RecordedSkew,
+    Run,
+    Software,
+    VersionOrigin,
+    figure_of,
+)
+from moeplan.core.record_figures import order_of
+from moeplan.engines import ALSO_CALLED
+from moeplan.estimate import Estimate, estimate
+from moeplan.estimate.result import Rank
+from moeplan.estimate.stated import engine_of
+from moeplan.records.dates import day_of
+from moeplan.records.flags import other_flags
+from moeplan.records.given import figures_of, scores_of
+from moeplan.version import __version__
+
+NOT_ASKED = ("engine_args", "engine_files", "profiles", "offline", "progress", "find")
+"""Options that say nothing of what is recorded, or that stand elsewhere in it."""
+LENGTHS_DIFFER = 0.1
+"""Mean lengths of a run that differ by more than this from the workload's are told."""
+MOST_LETTERS = 200
+
+
+def record(
+    model: str | Path | None = None,
+    *,
+    measured: str | Path | Sequence[str | Path] = (),
+    figures: Mapping[str, str | float] | Iterable[str] = (),
+    quality: Mapping[str, str | float] | Iterable[str] = (),
+    quality_how: str | None = None,
+    quality_by: str | None = None,
+    log: str | Path | None = None,
+    driver: str | None = None,
+    torch: str | None = None,
+    activations: str | None = None,
+    date: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **asked: Any,
+) -> Record:
+    """A record of the estimate of `model`: `asked` is all that `moeplan.estimate` takes.
+
+    `measured` are result files of serving benchmarks (`sources/bench_results`), `figures` further ones by hand
+    (`{"ttft_p95_s": 0.18}` or `["ttft_p95=180ms"]`), `quality` scores (`["mmlu=0.712+-0.004"]`) with how they were measured and by
+    whom, `log` what the engine printed at start. `driver`, `torch`, `activations` and `date` are as stated; None is unknown, and of
+    the date that of SOURCE_DATE_EPOCH, else today. Raises the errors of `moeplan.core.errors`.
+    """
+    day, date_origin = day_of(date)
+    by_hand = figures_of(figures)
+    scores = scores_of(quality, _text(quality_how, "--quality-how"), _text(quality_by, "--quality-by"))
+    runs, of_runs = _read_runs(measured)
+    version_origin: VersionOrigin | None = None
+    logged: tuple[Figure, ...] = ()
+    notes: list[Remark] = []
+    words = _words(asked.get("engine_args", ()))
+    if log is not None:
+        from moeplan.records.logged import read_figures
+
+        named = asked.get("engine") or engine_of(words)
+        told, logged = read_figures(log, None if named is None else ALSO_CALLED.get(str(named).lower(), str(named)))
+        asked.setdefault("engine", None)
+        asked["engine"] = asked["engine"] or told.engine
+        if asked.get("engine_version") is None and told.version is not None:
+            asked["engine_version"], version_origin = told.version, "log"
+        elif told.version is not None and told.version.removeprefix("v") != str(asked["engine_version"]).removeprefix(
+            "v"
+        ):
+            message = f"the log is of {told.engine} {told.version}, and the record says {asked['engine_version']}"
+            notes.append(Remark("log-version", "warning", message))
+    found = estimate(model, progress=progress, **asked)
+    price = _price(found, asked.get("profiles", ()))
+    parts = _merged(by_hand, of_runs, logged)
+    parts = _with_costs(parts, price, found)
+    precision = _precision(found, _text(activations, "--activations"))
+    notes += [*found.notes, *_run_notes(found, runs)]
+    if not scores:
+        notes.append(
+            Remark("quality-not-measured", "info", "quality: not yet measured; --quality NAME=VALUE records a score")
+        )
+    usual = [score.name for score in scores if score.better_origin == "default"]
+    if usual:
+        told_usual = ", ".join(f"{score.name} {score.better}" for score in scores if score.name in usual)
+        notes.append(
+            Remark("quality-direction", "info", f"better when: {told_usual}, as scores of such names usually are")
+        )
+    layout = found.layout
+    resolved = [option.flag for option in layout.options]
+    return Record(
+        schema=SCHEMA,
+        tool_version=__version__,
+        date=day,
+        date_origin=date_origin,
+        model=_model(found),
+        precision=precision,
+        engine=RecordedEngine(
+            name=layout.engine,
+            version=layout.engine_version,
+            version_origin=version_origin or layout.version_origin,
+            expert_backend=layout.expert_backend,
+            options=tuple(sorted(layout.options, key=lambda option: option.flag)),
+            other_flags=other_flags(layout.engine, words, resolved),
+        ),
+        hardware=_hardware(found),
+        layout=RecordedLayout(**{name: getattr(layout, name) for name in RecordedLayout._fields}),
+        software=Software(_text(driver, "--driver"), _text(torch, "--torch")),
+        request=RecordedRequest(
+            context_tokens=found.request.context_tokens,
+            concurrency=found.request.concurrency,
+            encoder_tokens=found.request.encoder_tokens,
+            origins=dict(sorted(found.request.origins.items())),
+            asked=_asked(asked),
+        ),
+        workload=None if found.speed is None else found.speed.load,
+        skew=_skew(found),
+        price=price,
+        estimates=_estimates(found, price),
+        measured=Measured(runs, parts),
+        quality=scores,
+        assumptions=_assumptions(found),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _read_runs(measured: str | Path | Sequence[str | Path]) -> tuple[tuple[Run, ...], tuple[Figure, ...]]:
+    files = [measured] if isinstance(measured, str | Path) else list(measured)
+    if not files:
+        return (), ()
+    from moeplan.sources.bench_results import read_results
+
+    return read_results([Path(file) for file in files])
+
+
+def _merged(*sources: tuple[Figure, ...]) -> tuple[Figure, ...]:
+    """All figures, each once. InputError where one is given by hand and measured by a file too."""
+    found: dict[str, Figure] = {}
+    for figures in sources:
+        for figure in figures:
+            before = found.get(figure.name)
+            if before is not None:
+                raise InputError(
+                    f"{figure.name} is told by {before.source} and by {figure.source}", hint="leave one of the two out"
+                )
+            found[figure.name] = figure
+    return tuple(sorted(found.values(), key=lambda figure: order_of(figure.name)))
+
+
+def _with_costs(figures: tuple[Figure, ...], price: Price | None, found: Estimate) -> tuple[Figure, ...]:
+    """The same with the cost of the measured rate, at the price given by hand, else at the highest list price."""
+    rate, name = figure_of(figures, "output_tokens_per_s"), "usd_per_million_output_tokens"
+    stated = figure_of(figures, "usd_per_hour")
+    if rate is None or not rate.value or figure_of(figures, name) is not None:
+        return figures
+    if stated is not None:
+        hourly, source = stated.value, f"rate of {rate.source}, at the price {stated.source}"
+    elif price is not None and found.hardware is not None:
+        hourly = usd_per_hour(price, _num_priced(found))[1]
+        source = f"rate of {rate.source}, at the highest list price of {found.hardware.profile} as of {price.as_of}"
+    else:
+        return figures
+    cost = Figure(name, usd_per_million_tokens(hourly, rate.value), None, None, rate.basis, source)
+    return tuple(sorted([*figures, cost], key=lambda figure: order_of(figure.name)))
+
+
+def _num_priced(found: Estimate) -> int:
+    """Devices that are paid for: all that were named, idle ones too."""
+    return found.layout.num_gpus if found.hardware is None else max(found.hardware.num_devices, found.layout.num_gpus)
+
+
+def _words(engine_args: str | Sequence[str]) -> list[str]:
+    return shlex.split(engine_args) if isinstance(engine_args, str) else list(engine_args)
+
+
+def _text(value: str | None, option: str) -> str | None:
+    """A short text that says something. InputError for an empty or a long one."""
+    if value is None:
+        return None
+    if not value.strip() or len(value) > MOST_LETTERS:
+        raise InputError(
+            f"{option} {value[:40]!r} says nothing, or too much", hint=f"give up to {MOST_LETTERS} letters"
+        )
+    return value.strip()
+
+
+def _asked(asked: Mapping[str, Any]) -> dict[str, str]:
+    """Options as typed, without those that nobody gave."""
+    given = {
+        name: value for name, value in asked.items() if name not in NOT_ASKED and value not in (None, False, (), [])
+    }
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        for name, value in sorted(given.items())
+    }
+
+
+def _model(found: Estimate) -> RecordedModel:
+    """The model without places of the machine that it was read on."""
+    told = found.model
+    source, name = told.source, told.id
+    if told.revision is not None and told.source_kind in ("config", "headers"):
+        source = f"hf://{told.id}@{told.revision}"
+    elif os.path.isabs(source):
+        source = f"local file {Path(source).name}"
+    if os.path.isabs(name):
+        path = Path(name)
+        name = path.parent.name if path.name == "config.json" else path.name
+    return RecordedModel(name, told.revision, source, told.source_kind)
+
+
+def _hardware(found: Estimate) -> RecordedHardware | None:
+    used = found.hardware
+    if used is None:
+        return None
+    return RecordedHardware(used.name, used.profile, used.num_devices, used.usable_bytes, used.usable_basis)
+
+
+def _precision(found: Estimate, stated: str | None) -> Precision:
+    formats = dict(sorted(found.weights.by_format.items(), key=lambda item: (-item[1], item[0])))
+    # Weights of one plain dtype are multiplied in it; of quantised ones the config does not say what is.
+    plain = [each.name for each in BY_DTYPE.values()]
+    name = next(iter(formats)) if len(formats) == 1 and next(iter(formats)) in plain else None
+    origin: Origin = "stated" if stated else "inferred" if name else "unresolved"
+    return Precision(
+        weights=tuple(formats),
+        weights_by_format_bytes=dict(sorted(formats.items())),
+        quant=found.request.quant,
+        kv_cache=found.kv_cache.dtype,
+        activations=stated or name,
+        activations_origin=origin,
+    )
+
+
+def _skew(found: Estimate) -> RecordedSkew | None:
+    skew = found.speed.skew if found.speed is not None else None
+    return None if skew is None else RecordedSkew(skew.exponent, skew.growth, skew.basis, skew.why)
+
+
+def _price(found: Estimate, profiles: Any) -> Price | None:
+    if found.hardware is None:
+        return None
+    from moeplan.sources.hardware_profiles import find_hardware
+
+    folders = [profiles] if isinstance(profiles, str | Path) else profiles
+    return find_hardware(found.hardware.profile, tuple(Path(folder) for folder in folders))[0].price
+
+
+def _worst(found: Estimate) -> Rank | None:
+    """The fullest GPU: the one that decides, or where nothing was held against hardware, the one that needs most."""
+    gpus = [rank for rank in found.ranks if rank.device == "gpu"]
+    decides = [rank for rank in gpus if found.verdict.worst_rank in rank.ranks]
+    return max(decides or gpus, key=lambda rank: total_bytes(rank.lines), default=None)
+
+
+def _estimates(found: Estimate, price: Price | None) -> Estimates:
+    figures: list[Figure] = []
+
+    def add(
+        name: str, value: float | None, basis: FigureBasis, low: float | None = None, high: float | None = None
+    ) -> None:
+        if value is not None:
+            banded = low is not None and high is not None and low < high
+            figures.append(Figure(name, value, low if banded else None, high if banded else None, basis, None))
+
+    worst = _worst(found)
+    if worst is not None:
+        basis = _weakest(worst.lines)
+        add("weights_bytes", worst.weights_bytes, _known(found.weights.basis))
+        add("kv_cache_bytes", worst.kv_cache_bytes, "derived")
+        add("needed_bytes", total_bytes(worst.lines), basis, *band_bytes(worst.lines))
+        add("headroom_bytes", worst.free_bytes, basis, worst.free_low_bytes, worst.free_high_bytes)
+        add("load_peak_bytes", worst.load_peak_bytes, basis)
+        capacity = found.capacity
+        for name in ("kv_pool_bytes", "kv_tokens", "max_concurrency", "max_context_tokens"):
+            add(name, getattr(capacity, name), basis)
+    host = [entry for rank in found.ranks if rank.device == "host" for entry in rank.lines]
+    if host:
+        add("host_bytes", total_bytes(host), _weakest(host), *band_bytes(host))
+    speed = found.speed
+    if speed is not None:
+        for name, time in (("ttft_mean_s", speed.ttft), ("tpot_mean_s", speed.tpot)):
+            add(name, time.value_s, time.basis, time.low_s, time.high_s)
+        rates = speed.output_tokens_per_s
+        for name, rate in (
+            ("output_tokens_per_s", rates.total),
+            ("output_tokens_per_s_per_user", rates.per_user),
+            ("output_tokens_per_s_per_gpu", rates.per_gpu),
+        ):
+            add(name, rate.value, rate.basis, rate.low, rate.high)
+    if price is not None:
+        low, high = usd_per_hour(price, _num_priced(found))
+        add("usd_per_hour", high, "listed", low, high)
+        if speed is not None:
+            tokens_per_s = speed.output_tokens_per_s.total.value
+            low, high = (usd_per_million_tokens(usd, tokens_per_s) for usd in (low, high))
+            add("usd_per_million_output_tokens", high, speed.output_tokens_per_s.total.basis, low, high)
+    return Estimates(
+        fits=found.verdict.fits,
+        certain=found.verdict.certain,
+        worst_rank=found.verdict.worst_rank,
+        binding=None if speed is None else speed.binding,
+        regime=None if speed is None else speed.regime,
+        extrapolated=() if speed is None else speed.extrapolated,
+        figures=tuple(sorted(figures, key=lambda figure: order_of(figure.name))),
+    )
+
+
+_WEAKER: tuple[Basis, ...] = ("exact", "measured", "derived", "assumed")
+
+
+def _weakest(lines: Iterable[Line]) -> Basis:
+    """How a sum is known: as the least known of its lines that has any bytes."""
+    return max((entry.basis for entry in lines if entry.bytes), key=_WEAKER.index, default="derived")
+
+
+def _known(basis: str) -> FigureBasis:
+    return next((name for name in get_args(FigureBasis) if name == basis), "derived")
+
+
+def _assumptions(found: Estimate) -> tuple[Assumption, ...]:
+    worst = _worst(found)
+    ranks = [rank for rank in found.ranks if rank is worst or rank.device == "host"]
+    return tuple(
+        Assumption(
+            rank.device,
+            entry.code,
+            entry.label,
+            entry.bytes,
+            entry.low_bytes,
+            entry.high_bytes,
+            entry.basis,
+            entry.why.source,
+        )
+        for rank in ranks
+        for entry in rank.lines
+    )
+
+
+def _run_notes(found: Estimate, runs: tuple[Run, ...]) -> list[Remark]:
+    """Where a run was under another load than the record's, or with a model of another name."""
+    notes: list[Remark] = []
+    if not runs:
+        return notes
+    run, load = runs[0], None if found.speed is None else found.speed.load
+    differs = []
+    if run.concurrency is not None and run.concurrency != found.request.concurrency:
+        differs.append(
+            (
+                f"{run.concurrency:,} requests in flight",
+                f"{found.request.concurrency:,}",
+                f"--concurrency {run.concurrency}",
+            )
+        )
+    for told, mean, option in (
+        ("prompts", run.input_tokens, "--input"),
+        ("answers", run.output_tokens, "--output"),
+    ):
+        mine = None if load is None else load.input_tokens if option == "--input" else load.output_tokens
+        if mean is not None and (mine is None or abs(mine - mean) > LENGTHS_DIFFER * mean):
+            said = "no length" if mine is None else f"{mine:,.0f}"
+            differs.append((f"{told} of {mean:,.0f} tokens", said, f"{option} {mean:.0f}"))
+    if differs:
+        was = " and ".join(each[0] for each in differs)
+        says = " and ".join(each[1] for each in differs)
+        say = " ".join(each[2] for each in differs)
+        message = (
+            f"the run had {was}, and the record's load says {says}: estimates are of another load; {say} makes them one"
+        )
+        notes.append(Remark("measured-other-load", "warning", message))
+    names = {name.rstrip("/").rpartition("/")[2].lower() for name in (found.model.id, run.model or found.model.id)}
+    if len(names) > 1:
+        message = f"the run says that its model is {run.model}; the record is of {found.model.id}"
+        notes.append(Remark("measured-other-model", "warning", message))
+    failed = sum(each.failed or 0 for each in runs)
+    if failed:
+        message = f"{failed:,} requests of the run failed; its times are those of the others alone"
+        notes.append(Remark("measured-failures", "warning", message))
+    return notes

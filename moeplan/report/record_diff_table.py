@@ -1,0 +1,58 @@
+"""Two records on the screen: what fails, what was changed, a table for each of quality, latency, memory and cost."""
+
+from __future__ import annotations
+
+from moeplan.records.result import RecordDiff
+from moeplan.report.page import blank_page, natural_widths, page_text, print_listing, print_notes, print_prose
+from moeplan.report.printable import printable_record
+from moeplan.report.record_diff_words import (
+    HEADS,
+    NONE,
+    cause_words,
+    change,
+    columns,
+    reasons,
+    setting_rows,
+    side_words,
+    unknown_change,
+    verdict_words,
+)
+from moeplan.report.workflow_commands import harmless
+
+_STYLES = {True: "bold green", False: "bold red", None: "bold yellow"}
+LEAST_LABEL_COLUMNS = 24
+
+
+def record_diff_table(diff: RecordDiff, *, width: int, color: bool, unicode: bool) -> str:
+    """The comparison as text of at most `width` columns; ASCII alone where `unicode` is False."""
+    diff = printable_record(diff)
+    page = blank_page(width, color=color)
+    for letter, side in (("A", diff.a), ("B", diff.b)):
+        print_prose(page, side_words(letter, side))
+    print_prose(page, verdict_words(diff), style=_STYLES[diff.passed])
+    page.print()
+    print_prose(page, cause_words(diff), style="bold")
+    for title, found in setting_rows(diff):
+        for each in found:
+            words = unknown_change(each) if found is diff.unknown else change(each)
+            print_prose(page, words, f"  {title}: ")
+    tables = [columns(diff, head) for head in HEADS]
+    # All four with columns of one width, so that they read as one table.
+    widths = [max(natural_widths([table[place]])[0] for table in tables) for place in range(len(tables[0]))]
+    for head, table in zip(HEADS, tables, strict=True):
+        page.print()
+        if not table[0].cells:
+            print_prose(page, f"{head}: {NONE}")
+            continue
+        padded = [
+            column._replace(
+                title=column.title.rjust(width_of) if column.right else column.title.ljust(width_of),
+            )
+            for column, width_of in zip(table, widths, strict=True)
+        ]
+        print_listing(page, padded, LEAST_LABEL_COLUMNS)
+    for words in reasons(diff):
+        page.print()
+        print_prose(page, words, "not comparable: ")
+    print_notes(page, diff.notes)
+    return harmless(page_text(page, unicode=unicode))
