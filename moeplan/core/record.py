@@ -117,6 +117,19 @@ class RecordedSkew(NamedTuple):
     why: str
 
 
+class RecordedSpeculation(NamedTuple):
+    """Drafts of the next tokens; `moeplan estimate` tells when they pay."""
+
+    draft_tokens: int
+    draft_kind: str
+    draft_model: str | None
+    acceptance: float | None
+    """Share of drafted tokens that is taken to be kept; None where nobody said."""
+    tokens_per_step: float | None
+    in_figures: bool
+    """Whether estimated times and rates are those with drafts."""
+
+
 class Assumption(NamedTuple):
     """A line of the ledger of the fullest GPU, or of the host, with how it is known."""
 
@@ -219,6 +232,7 @@ class Record(NamedTuple):
     request: RecordedRequest
     workload: LoadAsked | None
     skew: RecordedSkew | None
+    speculation: RecordedSpeculation | None
     price: Price | None
     estimates: Estimates
     measured: Measured

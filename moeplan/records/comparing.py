@@ -8,8 +8,8 @@ from moeplan.core.record import Figure, Record, Score
 from moeplan.core.record_figures import FIGURES, Better, FigureKind
 from moeplan.records.result import Compared, Known, Verdict
 
-Reason = Callable[[str, Known], str | None]
-"""Why figures of that head and kind are not comparable; None where they are."""
+Reason = Callable[[str, str, Known], str | None]
+"""Why a figure is not comparable, by its name, its head and how it is known; None where it is."""
 
 WITHIN_RUNS = "runs of both overlap"
 WITHIN_NOISE = "within the scores' own noise"
@@ -40,7 +40,7 @@ def _figure(
     counted: bool,
 ) -> Compared:
     before, after = pair
-    why = reason(kind.head, known) if before is not None and after is not None else None
+    why = reason(name, kind.head, known) if before is not None and after is not None else None
     ends = [(None, None) if figure is None else (figure.low, figure.high) for figure in pair]
     gated = kind.gated and known == "measured"
     verdict: Verdict
@@ -74,7 +74,7 @@ def _score(name: str, before: Score | None, after: Score | None, reason: Reason,
     if before is None or after is None:
         verdict = "not in A" if before is None else "not in B"
     else:
-        why = reason("quality", "scored") or _other_score(before, after)
+        why = reason(name, "quality", "scored") or _other_score(before, after)
         verdict = "not comparable"
         if why is None:
             verdict, change = _judged(before.value, after.value, better, tolerance)

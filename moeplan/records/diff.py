@@ -20,6 +20,9 @@ DEFAULT_TOLERANCE = 0.02
 """Share by which a figure may change and still count as the same: repeats of serving benchmarks are about that far apart. Where
 records hold several runs, these decide beside it."""
 
+OF_ONE_ENGINE = ("kv_pool_bytes", "kv_tokens", "max_concurrency")
+"""Figures that engines tell of each data-parallel rank, and estimates too."""
+
 
 def record_diff(
     a: str | Path | Record,
@@ -41,10 +44,14 @@ def record_diff(
     other_model = _named(found.settings, "model")
     other_load = _named(found.settings, "load") or _named(found.unknown, "load")
 
-    def reason(head: str, known: Known) -> str | None:
+    def reason(name: str, head: str, known: Known) -> str | None:
         if other_model:
             return f"another model: {other_model}"
-        return f"another load: {other_load}" if other_load and head != "quality" else None
+        if other_load and head != "quality":
+            return f"another load: {other_load}"
+        if name in OF_ONE_ENGINE and before.layout.dp != after.layout.dp:
+            return f"room of one data-parallel rank: DP {before.layout.dp} -> {after.layout.dp}"
+        return None
 
     figures = tuple(compared(before, after, reason, tolerance, quality_tolerance))
     lost = before.estimates.fits is True and after.estimates.fits is False and not other_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,6 +30,7 @@ from moeplan.core.record import (
     RecordedModel,
     RecordedRequest,
     RecordedSkew,
+    RecordedSpeculation,
     Run,
     Software,
     VersionOrigin,
@@ -47,6 +48,8 @@ from moeplan.version import __version__
 
 NOT_ASKED = ("engine_args", "engine_files", "profiles", "offline", "progress", "find")
 """Options that say nothing of what is recorded, or that stand elsewhere in it."""
+FILES = ("workload", "routing")
+"""Options that name a file."""
 LENGTHS_DIFFER = 0.1
 """Mean lengths of a run that differ by more than this from the workload's are told."""
 MOST_LETTERS = 200
@@ -142,12 +145,13 @@ def record(
         ),
         workload=None if found.speed is None else found.speed.load,
         skew=_skew(found),
+        speculation=_speculation(found),
         price=price,
         estimates=_estimates(found, price),
         measured=Measured(runs, parts),
         quality=scores,
         assumptions=_assumptions(found),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys(_without_folders(notes, (model, *(asked.get(name) for name in FILES))))),
     )
 
 
@@ -212,14 +216,28 @@ def _text(value: str | None, option: str) -> str | None:
 
 
 def _asked(asked: Mapping[str, Any]) -> dict[str, str]:
-    """Options as typed, without those that nobody gave."""
-    given = {
-        name: value for name, value in asked.items() if name not in NOT_ASKED and value not in (None, False, (), [])
-    }
-    return {
-        name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        for name, value in sorted(given.items())
-    }
+    """Options as typed, without those that nobody gave; files without their folders."""
+    found: dict[str, str] = {}
+    for name, value in sorted(asked.items()):
+        if name in NOT_ASKED or value in (None, False, (), []):
+            continue
+        found[name] = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        if name in FILES:
+            found[name] = Path(found[name]).name
+    return found
+
+
+def _without_folders(notes: Iterable[Remark], paths: Iterable[object]) -> Iterator[Remark]:
+    """Notes that name a file of this machine by its name alone."""
+    absolute = sorted(
+        {str(path) for path in paths if path is not None and os.path.isabs(str(path))}, key=len, reverse=True
+    )
+    for note in notes:
+        message, where = note.message, note.where
+        for path in absolute:
+            message = message.replace(path, Path(path).name)
+            where = where.replace(path, Path(path).name) if where is not None else None
+        yield note._replace(message=message, where=where)
 
 
 def _model(found: Estimate) -> RecordedModel:
@@ -262,6 +280,13 @@ def _precision(found: Estimate, stated: str | None) -> Precision:
 def _skew(found: Estimate) -> RecordedSkew | None:
     skew = found.speed.skew if found.speed is not None else None
     return None if skew is None else RecordedSkew(skew.exponent, skew.growth, skew.basis, skew.why)
+
+
+def _speculation(found: Estimate) -> RecordedSpeculation | None:
+    told = found.speed.speculation if found.speed is not None else None
+    if told is None:
+        return None
+    return RecordedSpeculation(**{name: getattr(told, name) for name in RecordedSpeculation._fields})
 
 
 def _price(found: Estimate, profiles: Any) -> Price | None:

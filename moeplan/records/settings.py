@@ -21,10 +21,13 @@ HELD_ELSEWHERE = (
     "expert_parallel", "dp_attention", "dcp", "redundant_experts", "pp_layers", "num_nodes",
 )  # fmt: skip
 """Fields of the engines' flags that a record holds under names of its own."""
+OF_CACHE_DTYPE = ("--cache-type-k", "--cache-type-v")
+"""llama.cpp's two flags for the dtype of the cache; where keys and values differ, each is a setting."""
 ASKED_ELSEWHERE = (
     "gpu", "engine", "engine_version", "tp", "pp", "dp", "ep", "dp_attention", "dcp", "redundant_experts", "pp_layers",
     "nodes", "utilization", "context", "concurrency", "encoder_tokens", "input", "output", "ttft", "tpot", "arrival",
     "workload", "routing", "skew", "speed", "dtype", "quant", "kv_dtype", "revision", "headers", "file", "strict",
+    "draft_tokens", "acceptance", "accept_length",
 )  # fmt: skip
 """moeplan's own options that a record holds under names of its own; any other is a setting as it was typed."""
 
@@ -218,6 +221,8 @@ def _options(found: _Found, a: Record, b: Record) -> None:
             continue
         mine, theirs = before.get(flag), after.get(flag)
         stated = "stated" in [option.origin for option in (mine, theirs) if option is not None]
+        if flag in OF_CACHE_DTYPE and found.changed("precision.kv_cache"):
+            stated = False  # the same, said by the engine
         if other_engine and not stated:
             continue  # defaults of two engines
         found.compare(f"engine.options.{flag}", flag, _value(mine), _value(theirs), follows=not stated)
@@ -286,6 +291,8 @@ def _ways(a: Record, b: Record) -> Iterator[tuple[str, str, object, object]]:
     yield "model.source_kind", "shape read from", a.model.source_kind, b.model.source_kind
     if a.skew is not None and b.skew is not None:
         yield "skew", "skew of the experts", _skew(a.skew), _skew(b.skew)
+    if a.speculation is not None and b.speculation is not None:
+        yield "speculation.acceptance", "acceptance of drafts", a.speculation.acceptance, b.speculation.acceptance
     if a.hardware is not None and b.hardware is not None and a.hardware.profile == b.hardware.profile:
         yield "price", "price of a GPU", _price(a), _price(b)
         yield "hardware.usable_bytes", "bytes of a GPU", a.hardware.usable_bytes, b.hardware.usable_bytes

@@ -18,6 +18,7 @@ from moeplan.report.as_json import as_json, plain
 from moeplan.sources.records import read_record
 from tests.records.result_files import SGLANG, VLLM, check_two_lines, written
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 LOAD: dict[str, Any] = {"concurrency": 16, "context": "8k", "input": "2k", "output": 500}
 ASKED: dict[str, Any] = {"gpu": "2xh100", "date": "2026-11-22", **LOAD}
 
@@ -112,9 +113,13 @@ def test_a_record_says_nothing_of_the_machine_that_it_was_made_on(tmp_path: Path
     folder = tmp_path / "my-model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(MIXTRAL), encoding="utf-8")
-    made = moeplan.record(folder, gpu="h100", date="2026-11-22", measured=written(tmp_path, "r.json", VLLM))
-    parts = json.dumps([plain(made.model), plain(made.measured), plain(made.request)])
-    assert str(tmp_path) not in parts
+    load = tmp_path / "load.yaml"
+    load.write_text((EXAMPLES / "workload.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    made = moeplan.record(
+        folder, gpu="4xh100", workload=load, date="2026-11-22", measured=written(tmp_path, "r.json", VLLM)
+    )
+    assert str(tmp_path) not in json.dumps(plain(made))
+    assert made.request.asked["workload"] == "load.yaml"
     assert made.model.id == "my-model"
 
 

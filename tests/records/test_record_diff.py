@@ -168,6 +168,31 @@ def test_the_same_said_in_moeplans_words_or_the_engines_is_no_change() -> None:
     assert not diff.unknown
 
 
+def test_one_dtype_that_llama_cpp_says_in_two_flags_is_one_setting() -> None:
+    alike = {"gpu": "2xrtx-4090", "engine_version": "b9000"}
+    words = "llama-server -c 128000 -np 16"
+    diff = compared(made(**alike, engine_args=f"{words} -ctk q8_0 -ctv q8_0"), made(**alike, engine_args=words))
+    assert [each.path for each in diff.settings] == ["precision.kv_cache"]
+    keys = compared(made(**alike, engine_args=f"{words} -ctk q8_0"), made(**alike, engine_args=words))
+    assert [each.path for each in keys.settings] == ["engine.options.--cache-type-k"]
+
+
+def test_drafts_are_one_setting_and_their_acceptance_only_an_estimate() -> None:
+    asked = {"model": "deepseek-v3", "gpu": "8xh200", "engine_version": "0.33.0"}
+    diff = compared(made(**asked), made(**asked, draft_tokens=1, acceptance=0.8))
+    assert [each.path for each in diff.settings] == ["engine.options.--speculative-config"]
+    other = compared(made(**asked, draft_tokens=1, acceptance=0.6), made(**asked, draft_tokens=1, acceptance=0.8))
+    assert not other.settings
+    assert [each.path for each in other.estimated_otherwise] == ["speculation.acceptance"]
+
+
+def test_room_of_one_rank_is_not_held_against_that_of_several() -> None:
+    asked = {"engine_version": "0.33.0", "gpu": "4xh100"}
+    diff = compared(made(**asked, tp=4), made(**asked, tp=2, dp=2))
+    assert figure(diff, "kv_tokens", "estimated").verdict == "not comparable"
+    assert figure(diff, "needed_bytes", "estimated").verdict == "worse"
+
+
 def test_two_settings_name_no_cause() -> None:
     diff = compared(made(), made(kv_dtype="fp8", engine_args="--enforce-eager"))
     assert len(diff.settings) == 2

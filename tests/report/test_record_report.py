@@ -34,7 +34,7 @@ def made(folder: Path, **other: Any) -> core.Record:
         **LOAD,
         **other,
     }
-    record = moeplan.record("qwen3-30b-a3b", **asked)
+    record = moeplan.record(asked.pop("model", "qwen3-30b-a3b"), **asked)
     assert isinstance(record, core.Record)
     return record
 
@@ -52,6 +52,7 @@ def pair(tmp_path: Path) -> tuple[core.Record, core.Record]:
         {"gpu": None},
         {"engine": "sglang", "gpu": "8xh200", "dp": 8, "dp_attention": True, "ep": 8},
         {"engine": "transformers", "measured": ()},
+        {"model": "deepseek-v3", "gpu": "8xh200", "draft_tokens": 1, "acceptance": 0.8},
         {"engine": "llamacpp", "gpu": "rtx-4090", "quality": ()},
         {"gpu": "4xh100", "pp": 4, "engine_args": "--enforce-eager"},
         {"workload": "examples/workload.yaml", "gpu": "4xh100", "input": None, "output": None, "concurrency": None, "context": None},
@@ -76,7 +77,8 @@ def test_schemas_have_the_fields_of_the_types() -> None:
         ((), core.Record), (("model",), core.RecordedModel), (("precision",), core.Precision), (("engine",), core.RecordedEngine),
         (("engine", "other_flags", "*"), core.StatedFlag), (("hardware",), core.RecordedHardware),
         (("layout",), core.RecordedLayout), (("software",), core.Software), (("request",), core.RecordedRequest),
-        (("skew",), core.RecordedSkew), (("estimates",), core.Estimates), (("estimates", "figures", "*"), core.Figure),
+        (("skew",), core.RecordedSkew), (("speculation",), core.RecordedSpeculation),
+        (("estimates",), core.Estimates), (("estimates", "figures", "*"), core.Figure),
         (("measured",), core.Measured), (("measured", "runs", "*"), core.Run), (("measured", "figures", "*"), core.Figure),
         (("quality", "*"), core.Score), (("assumptions", "*"), core.Assumption),
     )  # fmt: skip
