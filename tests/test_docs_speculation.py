@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 
 from benchmarks.speculation import broken, outcomes, report
-from moeplan.estimate.speculation import CONCURRENCIES, MOST_DRAFT_TOKENS
+from moeplan.estimate.drafts import MOST_DRAFT_TOKENS
+from moeplan.estimate.speculation import CONCURRENCIES
 from moeplan.estimate.speed_result import Speculation
 from tests.test_docs_method import computed
 

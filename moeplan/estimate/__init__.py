@@ -24,7 +24,15 @@ from moeplan.core.weights import Parameters, count_parameters, inventory, parame
 from moeplan.engines import ALSO_CALLED, ENGINES, load
 from moeplan.estimate.judge import Answer, judge, over_context
 from moeplan.estimate.learned import learned_notes
-from moeplan.estimate.question import Question, base_basis, make_question, read_formats, read_kv_dtype, read_limits
+from moeplan.estimate.question import (
+    Question,
+    base_basis,
+    drafts_by,
+    make_question,
+    read_formats,
+    read_kv_dtype,
+    read_limits,
+)
 from moeplan.estimate.result import (
     MEMORY_REASONS,
     SCHEMA,
@@ -173,9 +181,9 @@ def estimate(
     if load_asked is not None:
         origins |= {name: origin for name, origin in load_asked.origins.items() if name in origins}
     settings, drafts = stated.settings, None
-    speculates = any("spec" in flag for flag in settings)
-    if load_asked is not None and (speculates or any(value is not None for value in drafting.values())):
-        from moeplan.estimate.speculation import read_speculation
+    speculates = any(map(drafts_by, settings)) or any(value is not None for value in drafting.values())
+    if load_asked is not None and speculates:
+        from moeplan.estimate.drafts import read_speculation
 
         drafts, settings = read_speculation(engine, spec, settings, notes, **drafting)  # type: ignore[arg-type]
     matched = None

@@ -11,7 +11,7 @@ from moeplan.core.layout import Division, Place
 from moeplan.core.ledger import Basis, Line, Why, band_bytes, line, total_bytes
 from moeplan.core.model import ROLES, MoeFfn, Weight
 from moeplan.core.placement import RankView, host_layers, places, rank_bytes, stage_spec
-from moeplan.estimate.question import Question, base_basis
+from moeplan.estimate.question import Question, base_basis, drafts_by
 
 
 class RankLedger(NamedTuple):
@@ -204,7 +204,7 @@ def _cache_lines(question: Question, settings: Settings, view: RankView) -> tupl
     whole = managed_bytes(
         question, settings, view, question.deployment.context_tokens, question.deployment.sequences_per_rank
     )
-    if not any("spec" in flag for flag in question.deployment.stated):
+    if not any(map(drafts_by, question.deployment.stated)):
         return _plain_cache_lines(question, view, whole)
     plain = _without_drafts(question)
     mine = rank_view(plain, view.division, view.place)._replace(weights=view.weights)
@@ -224,7 +224,7 @@ def _cache_lines(question: Question, settings: Settings, view: RankView) -> tupl
 
 
 def _without_drafts(question: Question) -> Question:
-    stated = {flag: value for flag, value in question.deployment.stated.items() if "spec" not in flag}
+    stated = {flag: value for flag, value in question.deployment.stated.items() if not drafts_by(flag)}
     return question.at(question.deployment._replace(stated=stated))._replace(drafts=False)
 
 

@@ -298,6 +298,11 @@ def make_question(
     )
 
 
+def drafts_by(flag: str) -> bool:
+    """Whether a setting of an engine is one of speculation: each of them begins with this word, or with `spec-` (llama.cpp)."""
+    return flag.lstrip("-").startswith(("speculative", "spec-"))
+
+
 def requantised(question: Question, quantisation: Quantisation) -> Question:
     """The same question with other weight formats; the cache follows where the checkpoint had a say in its dtype."""
     serving = question.serving._replace(quantisation=quantisation)

@@ -19,13 +19,14 @@ from moeplan.core.units import duration, per_second
 from moeplan.core.workload import RequestClass, Workload
 from moeplan.estimate.judge import Answer
 from moeplan.estimate.ledger import host_lines
-from moeplan.estimate.question import Question
+from moeplan.estimate.question import Question, drafts_by
 from moeplan.estimate.result import MEMORY_REASONS
 from moeplan.estimate.speed_result import AtConcurrency, ClassSpeed, Meets, Rate, Rates, Skew, Speed, Step, Time
 from moeplan.sources.step_models import served_stages
 
 if TYPE_CHECKING:  # only who speculates pays for it
-    from moeplan.estimate.speculation import Asked, Speculating
+    from moeplan.estimate.drafts import Asked
+    from moeplan.estimate.speculation import Speculating
 
 OFFLOADED = "host.offloaded"
 """The engines' line of weights that a flag moves to host memory."""
@@ -291,7 +292,7 @@ def _without_speculation(question: Question, known: Timed) -> list[Remark]:
     if known.speculating is not None and known.speculating.counts:
         return []
     settings = question.engine.settle(question.serving)
-    drafts = [each.flag for each in settings.options if "specul" in each.flag and each.value not in (None, False, 0)]
+    drafts = [each for each in settings.options if drafts_by(each.flag) and each.value not in (None, False, 0)]
     if not drafts and not question.drafts:
         return []
     told = "speed is without speculation: how many drafted tokens are taken depends on the text"

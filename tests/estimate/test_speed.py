@@ -239,7 +239,7 @@ def test_an_estimate_without_a_load_imports_none_of_it() -> None:
     run = "from moeplan.cli import _run; _run(['estimate', 'mixtral-8x7b', '--gpu', 'h100', '--offline', '--quiet'])"
     names = (
         "('speed', 'speed_result', 'workload', 'step_models', 'serving_speed', 'step_time', 'workloads', 'speed_words', "
-        "'speculation', 'speculation_words')"
+        "'speculation', 'speculation_words', 'drafts')"
     )
     code = f"import sys; {run}; print([name for name in sys.modules if name.rpartition('.')[2] in {names}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
