@@ -83,6 +83,29 @@ def test_aiperf_calls_the_time_per_token_of_a_request_inter_token_latency(tmp_pa
     assert found["failed_fraction"] == pytest.approx(5 / 205)
 
 
+def test_genai_perf_has_a_flat_configuration(tmp_path: Path) -> None:
+    # triton-inference-server/perf_analyzer genai-perf/tests/test_exporters/test_json_exporter.py
+    left_out = (
+        "aiperf_version",
+        "schema_version",
+        "benchmark_duration",
+        "request_count",
+        "error_summary",
+        "was_cancelled",
+    )
+    older = {key: value for key, value in AIPERF.items() if key not in left_out}
+    older["input_config"] = {"model": ["test_model"], "endpoint": None, "concurrency": 8, "request_rate": None}
+    run, found = read(tmp_path, "profile_export_genai_perf.json", older)
+    assert (run.kind, run.model, run.concurrency, run.completed, run.failed) == (
+        "genai-perf",
+        "test_model",
+        8,
+        None,
+        None,
+    )
+    assert found["e2e_p95_s"] == pytest.approx(8.98)
+
+
 def test_aiperf_believes_its_unit(tmp_path: Path) -> None:
     seconds = AIPERF | {"time_to_first_token": {"unit": "s", "avg": 1.5}}
     assert read(tmp_path, "a.json", seconds)[1]["ttft_mean_s"] == 1.5

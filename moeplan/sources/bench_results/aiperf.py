@@ -3,10 +3,11 @@
 Fields relied on: blocks with `unit` and `avg`, `p50`, `p90`, `p95`, `p99` called `time_to_first_token`, `inter_token_latency`,
 `request_latency`, `output_token_throughput`, `total_token_throughput`, `request_throughput`, `request_count`,
 `error_request_count`, `benchmark_duration`, `input_sequence_length`, `output_sequence_length`; `error_summary` with a `count` each;
-`start_time`; of `input_config` its `endpoint.model_names` and `loadgen.concurrency`, `loadgen.request_rate`, which may change.
+`start_time`; of `input_config`, which may change, `endpoint.model_names`, `loadgen.concurrency` and `loadgen.request_rate`, and of
+GenAI-Perf's `model`, `concurrency` and `request_rate`.
 Its `inter_token_latency` is one figure per request, (latency - first token) / (tokens - 1): what others call TPOT.
-Source: ai-dynamo/aiperf docs/reference/json-export-schema.md, docs/metrics-reference.md and
-docs/tutorials/working-with-profile-exports.md.
+Sources: ai-dynamo/aiperf docs/reference/json-export-schema.md, docs/metrics-reference.md and
+docs/tutorials/working-with-profile-exports.md; triton-inference-server/perf_analyzer genai-perf/tests/test_exporters/test_json_exporter.py.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def read(content: Content) -> list[Found]:
     if completed is not None and failed is not None:
         figures["failed_fraction"] = failed / (failed + completed)
     config = _block(values, "input_config")
-    load = _block(config, "loadgen")
-    names = _block(config, "endpoint").get("model_names")
+    load = _block(config, "loadgen") or config
+    names = _block(config, "endpoint").get("model_names") or config.get("model")
     duration = _block(values, "benchmark_duration")
     duration_s = number(duration, "avg")
     run = Run(
