@@ -42,12 +42,15 @@ PAGES = PAPERS | {"README": "index", "LICENSE": "site/LICENSE"}
 
 
 def to_pages(app: Any, doctree: Any) -> None:
-    """Links that lead to papers on a code host lead to the pages of these papers on the site."""
-    for link in doctree.findall(addnodes.pending_xref):
-        page = PAGES.get(link["reftarget"])
-        if page is not None:
-            link.update_all_atts({"refdomain": "doc", "reftarget": page}, replace=True)
+    """Links that lead to papers on a code host lead to their pages on the site; those to folders are plain words there."""
+    here = Path(doctree["source"]).parent
+    for link in list(doctree.findall(addnodes.pending_xref)):
+        target = link["reftarget"]
+        if target in PAGES:
+            link.update_all_atts({"refdomain": "doc", "reftarget": PAGES[target]}, replace=True)
             link.setdefault("reftargetid", None)
+        elif target.startswith("../") and (here / target).is_dir():
+            link.replace_self(link.children)
 
 
 def setup(app: Any) -> dict[str, bool]:

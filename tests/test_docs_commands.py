@@ -48,6 +48,7 @@ CODES = {
     "moeplan check deploy.yaml --gpu h100-sxm --fail-on warning": 1,
     "moeplan routing drift last-week.yaml today.yaml --bound 0.1": 1,
     "moeplan routing drift examples/routing/synthetic.yaml examples/routing/synthetic-later.yaml --bound 0.2": 1,
+    "moeplan plan qwen3-235b-a22b --gpu rtx-4090 --ram 64GiB --context 8k --quant q4_k_m --offline": 1,
     "moeplan plan deepseek-v3 --gpus h100-sxm --max-gpus 8 --concurrency 16 --context 8k --quant stored --offline": 1,
     "moeplan record diff before.json after.json": 1,
     "moeplan record diff before.json after.json --format markdown -o comment.md": 1,

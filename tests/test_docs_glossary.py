@@ -19,13 +19,14 @@ ABBREVIATION = re.compile(r"(?<![\w./-])[A-Z][A-Za-z]*[A-Z][A-Za-z]*(?![\w/-])")
 
 EVERYDAY = {
     "CI", "CPU", "GPU", "GPUs", "GitHub", "JSON", "NVIDIA", "PC", "SGLang", "TensorRT", "URL", "USD", "YAML", "HTML", "CSV",
-    "AWS", "SkyPilot", "OLMoE", "SXM", "RAM",
+    "AIPerf", "AWS", "SkyPilot", "OLMoE", "SXM", "RAM", "RTX",
+    "GeForce",
 }  # fmt: skip
 """Names, and what everyone who types commands knows."""
 
 SAID_LOUD = {
     "FITS", "DOES", "NOT", "FIT", "PROBABLY", "WOULD", "START", "JUDGED", "PASSES", "FAILS", "WITHIN", "BEYOND", "THE",
-    "BOUND", "UNEVEN", "SAME", "PROMPTS", "GOES",
+    "BOUND", "UNEVEN", "SAME", "PROMPTS", "GOES", "GO",
 }  # fmt: skip
 """Verdicts, which are words in capitals."""
 

@@ -21,7 +21,8 @@ from moeplan.core.quant import FORMATS, tensor_bytes
 from moeplan.report.as_json import as_json
 from moeplan.sources.engine_constants import engine_constants
 
-TEXT = (Path(__file__).resolve().parents[1] / "docs" / "method.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
 MATRIX = (14336, 4096)
 NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
@@ -147,6 +148,22 @@ def test_constants_are_those_of_the_profile_and_all_of_them() -> None:
     written = {row[0]: tuple(float(cell.replace(",", "")) for cell in row[1:]) for row in tables("constant")}
     known = engine_constants("vllm").by_name
     assert written == {name: (constant.value, constant.low, constant.high) for name, constant in known.items()}
+
+
+# Modules --------------------------------------------------------------------------------------------------
+
+NO_FORMULA = {
+    "deployed", "deployment", "engine_log", "errors", "kept", "launch", "own_words", "policy", "programs", "record",
+    "secret_words",
+}  # fmt: skip
+"""Modules of types and words."""
+
+
+def test_every_module_of_core_with_a_formula_is_explained_somewhere() -> None:
+    explained = [name for row in tables("module of core") for name in re.findall(r"[a-z_]+", row[0].replace("`", " "))]
+    modules = {path.stem for path in (ROOT / "moeplan" / "core").glob("*.py")} - {"__init__"}
+    assert len(explained) == len(set(explained))
+    assert modules - NO_FORMULA == set(explained)
 
 
 # Nothing slips through -------------------------------------------------------------------------------------
