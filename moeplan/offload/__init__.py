@@ -21,8 +21,10 @@ from moeplan.core.expert_use import MeasuredUse
 from moeplan.core.hardware import pcie_bytes_per_s, usable
 from moeplan.core.launch import Launch
 from moeplan.core.model import MoeFfn, Remark
+from moeplan.core.quant import BY_DTYPE
 from moeplan.core.units import GB, MIB, gib, per_second
 from moeplan.core.weights import inventory, parameters
+from moeplan.core.workload import Workload
 from moeplan.engines.command_line.writing import launch_words
 from moeplan.estimate.question import read_kv_dtype
 from moeplan.estimate.workload import make_workload
@@ -34,6 +36,7 @@ from moeplan.offload.others import other_ways
 from moeplan.offload.questions import Machine, Questions
 from moeplan.offload.result import (
     SCHEMA,
+    Help,
     LayerPoint,
     Offload,
     Offloaded,
@@ -131,7 +134,7 @@ def offload(
             hardware.memory_bandwidth_bytes_per_s, None if hardware.pcie is None else pcie_bytes_per_s(hardware.pcie),
         ),
         host=around.used,
-        model=_model(loaded, tried[0][0]),
+        model=_model(loaded),
         best=None if chosen is None else chosen[2],
         missing=missing,
         way_out=way_out,
@@ -139,9 +142,7 @@ def offload(
         layers=() if chosen is None else _layers(chosen[1], timing),
         others=tuple(other_ways(questions, timing)) if loaded.source_kind != "gguf" else (),
         hot_experts=hot_experts(chosen[1], timing, use) if chosen is not None and isinstance(use, MeasuredUse) else None,
-        helps=()
-        if chosen is None
-        else helps(chosen[1], chosen[0], questions, timing, lambda other: Questions(loaded, asked, kv, other)),
+        helps=() if chosen is None else _helps(tried, shown, chosen, questions, timing, asked),
         notes=tuple(dict.fromkeys(notes)),
     )  # fmt: skip
 
@@ -156,6 +157,24 @@ def _chosen(
     fitting = [(form, found, row) for (form, found), row in zip(tried, shown, strict=True) if row.fits]
     sure = (each for each in fitting if min(each[2].headroom_low_bytes, each[2].host_free_low_bytes) >= 0)
     return next(sure, next(iter(fitting), None))
+
+
+def _helps(
+    tried: Sequence[tuple[Tried, Placed]],
+    shown: Sequence[Offloaded],
+    chosen: tuple[Tried, Placed, Offloaded],
+    questions: Questions,
+    timing: Timing,
+    asked: Workload,
+) -> tuple[Help, ...]:
+    """What would help the chosen one; the next smaller format is the first behind it that fits."""
+    form, best, _ = chosen
+    behind = (pair for pair, row in zip(tried, shown, strict=True) if row.fits and pair[0].num_bytes < form.num_bytes)
+
+    def with_machine(machine: Machine) -> Questions:
+        return Questions(questions.loaded, asked, questions.kv_dtype, machine)
+
+    return helps(best, form, next(behind, None), questions, timing, with_machine)
 
 
 def _machine(gpu: str | Sequence[str], folders: Sequence[Path], notes: list[Remark]) -> Machine:
@@ -318,11 +337,10 @@ def _notes(around: Host, timing: Timing, chosen: tuple[Tried, Placed, Offloaded]
     return notes
 
 
-def _model(loaded: LoadedModel, form: Tried) -> OffloadModel:
+def _model(loaded: LoadedModel) -> OffloadModel:
     spec = loaded.spec
     counts = parameters(spec, inventory(spec))
     sparse = [ffn for layer in spec.layers for ffn in layer.ffns if isinstance(ffn, MoeFfn)]
-    base = form.question.serving.quantisation.base.name
     return OffloadModel(
         loaded.id,
         loaded.revision,
@@ -330,7 +348,7 @@ def _model(loaded: LoadedModel, form: Tried) -> OffloadModel:
         loaded.source_kind,
         counts.total,
         counts.active,
-        loaded.quantisation.name if loaded.quantisation else base,
+        loaded.quantisation.name if loaded.quantisation else BY_DTYPE[spec.dtype].name,
         len(spec.layers),
         len(sparse),
         sparse[0].num_experts if sparse else None,

@@ -21,14 +21,26 @@ WORTH = 1.02
 
 
 def helps(
-    best: Placed, form: Tried, questions: Questions, timing: Timing, with_machine: Callable[[Machine], Questions]
+    best: Placed,
+    form: Tried,
+    smaller: tuple[Tried, Placed] | None,
+    questions: Questions,
+    timing: Timing,
+    with_machine: Callable[[Machine], Questions],
 ) -> tuple[Help, ...]:
-    """The changes that help, the most tokens per second first, then those that prompts gain from."""
+    """The changes that help, the most tokens per second first, then those that prompts gain from.
+
+    `smaller` is the next smaller format, placed; `with_machine` asks the same of other cards.
+    """
     now = decode_rate(best, timing).high
     prompt = prompt_seconds(best, timing, pinned=False)
     read_now = None if prompt is None else timing.workload.mean_input_tokens / prompt.best
     found = []
-    for change, tokens, read in _changes(best, form, questions, timing, with_machine):
+    changes = list(_changes(best, form, questions, timing, with_machine))
+    if smaller is not None and best.host_layers:
+        told = f"a file in {smaller[0].name}, the next smaller format"
+        changes.append((told, decode_rate(smaller[1], timing).high, _read(smaller[1], timing)))
+    for change, tokens, read in changes:
         gains = tokens if tokens is not None and tokens > WORTH * now else None
         reads = read if read is not None and read_now is not None and read > WORTH * read_now else None
         if gains is not None or reads is not None:

@@ -98,29 +98,30 @@ def rate_of(found: Steps, sequences: float) -> Rate:
 def prompt_seconds(found: Placed, timing: Timing, *, pinned: bool) -> Ends | None:
     """Seconds that reading one prompt takes; None where the link to the card is not known.
 
-    A micro-batch of `OFFLOADED_FROM_TOKENS` and more is computed on the card, with a copy of every expert that it touches.
+    A micro-batch of `OFFLOADED_FROM_TOKENS` and more is computed on the card, with a copy of every expert that it touches;
+    of the card's matrix rate as large a share as of its bandwidth.
     """
     question, host = found.question, timing.host
     link = host.pinned if pinned else host.pageable
     if link is None:
         return None
-    parts, mine = reads(question, found.found.settings, timing)
+    _, mine = reads(question, found.found.settings, timing)
     deployment, hardware = question.deployment, question.serving.hardware
     assert hardware is not None
     most = ubatch_tokens(found.found.settings, deployment.context_tokens, deployment.sequences_per_rank)
     flops = hardware.dense_flops_per_s.fp16 or hardware.dense_flops_per_s.bf16
     active = parameters(question.spec, question.serving.owned).active
-    memory = device_rate(question, timing)
+    memory, share = device_rate(question, timing), host.constants["device_bandwidth_fraction"]
     total = [0.0, 0.0, 0.0]
     for tokens in micro_batches(timing.workload.mean_input_tokens, most):
         touched = StepTokens(0, tokens)
         on_host, on_device = bytes_at(mine.host, touched, timing.use), bytes_at(mine.device, touched, timing.use)
-        computed_s = 2 * active * tokens / flops if flops else 0.0
+        computed = seconds_of(2 * active * tokens, rate(flops, share)) if flops else Ends(0.0, 0.0, 0.0)
         copies = tokens >= OFFLOADED_FROM_TOKENS
         there = seconds_of(on_host, link if copies else host.rate())
-        for end, (there_s, here_s) in enumerate(zip(there, seconds_of(on_device, memory), strict=True)):
-            total[end] += max(there_s, here_s, computed_s)
-    return Ends(*total) if parts.device else None
+        for end, each in enumerate(zip(there, seconds_of(on_device, memory), computed, strict=True)):
+            total[end] += max(each)
+    return Ends(*total)
 
 
 def speed_of(found: Placed, timing: Timing) -> OffloadSpeed:

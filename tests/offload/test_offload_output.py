@@ -30,12 +30,13 @@ HOSTILE = "evil|`x`<b>_[y](z)#"
 QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "an MoE as stored": ("gpt-oss-120b", {"gpu": "rtx-5090", "ram": "64GiB", "context": "8k"}),
     "formats, a named host": (
-        "deepseek-r1", {"gpu": "rtx-4090", "ram": "512GiB", "host": "8ch-ddr5-4800", "sockets": 2, "context": "8k"},
+        "deepseek-r1", {"gpu": "rtx-4090", "ram": "512GiB", "host": "8ch-ddr5-4800", "sockets": 2, "context": "8k",
+                        "quants": ["q8_0", "q4_k_m"]},
     ),
-    "a dense model": ("qwen3-32b", {"gpu": "rtx-4090", "ram": "64GiB", "context": "8k"}),
+    "a dense model": ("qwen3-32b", {"gpu": "rtx-4090", "ram": "64GiB", "quants": ["q6_k"], "context": "8k"}),
     "several cards, several users": ("gpt-oss-120b", {"gpu": "2xrtx-3090", "ram": "64GiB", "concurrency": 4, "context": "8k"}),
     "all of it fits": ("qwen3-30b-a3b", {"gpu": "rtx-5090", "ram": "32GiB", "quants": ["q4_k_m"], "context": "8k"}),
-    "nothing fits": ("deepseek-r1", {"gpu": "rtx-4090", "ram": "64GiB", "context": "8k"}),
+    "nothing fits": ("deepseek-r1", {"gpu": "rtx-4090", "ram": "64GiB", "quants": ["q4_k_m", "q2_k"], "context": "8k"}),
     "a link that is not known": ("qwen3-235b-a22b", {"gpu": "gh200-96gb", "ram": "480GiB", "quants": ["q8_0"], "context": "8k"}),
     "no engine": ("qwen3-30b-a3b", {"gpu": "gaudi2", "ram": "64GiB", "quants": ["stored"], "context": "8k"}),
 }  # fmt: skip
@@ -246,7 +247,7 @@ def test_exit_codes_and_formats(run: Go) -> None:
     assert (code, err) == (0, "")
     assert out.startswith("## Qwen/Qwen3-30B-A3B\n")
     assert run(*SMALL, "--quiet") == (0, "", "")
-    code, out, err = run("deepseek-r1", "--gpu", "rtx-4090", "--ram", "64GiB", "--context", "8k")
+    code, out, err = run("deepseek-r1", "--gpu", "rtx-4090", "--ram", "64GiB", "--quant", "q2_k", "--context", "8k")
     assert (code, err) == (1, "")
     assert "DOES NOT GO" in out
 

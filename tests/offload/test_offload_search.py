@@ -181,7 +181,14 @@ def test_the_stored_format_comes_first_where_llamacpp_reads_it(found: dict[str, 
 
 
 def test_the_best_has_the_most_bits_of_those_with_room_for_all_that_is_guessed() -> None:
-    answer = moeplan.offload("deepseek-r1", gpu="rtx-4090", ram="512GiB", context="8k", offline=True)
+    answer = moeplan.offload(
+        "deepseek-r1",
+        gpu="rtx-4090",
+        ram="512GiB",
+        context="8k",
+        quants=["q2_k", "q6_k", "q5_k_m", "q8_0"],
+        offline=True,
+    )
     assert answer.best is not None
     sizes = [row.host_bytes for row in answer.formats]
     assert sizes == sorted(sizes, reverse=True)
@@ -307,6 +314,19 @@ def test_helps_stand_by_what_they_give(found: dict[str, Offload]) -> None:
     assert two.best is not None
     assert two.best.speed is not None
     assert gains[0] == pytest.approx(two.best.speed.tokens_per_s.high)
+
+
+def test_the_next_smaller_format_is_told_with_its_own_bound() -> None:
+    asked: dict[str, Any] = {"gpu": "rtx-3090", "ram": "64GiB", "context": "8k", "offline": True}
+    answer = moeplan.offload("qwen3-30b-a3b", quants=["q8_0", "q6_k", "q5_k_m"], **asked)
+    assert answer.best is not None
+    assert answer.best.format == "q8_0"
+    (told,) = [each for each in answer.helps if each.change.startswith("a file in")]
+    assert "q6_k" in told.change
+    smaller = moeplan.offload("qwen3-30b-a3b", quants=["q6_k"], **asked)
+    assert smaller.best is not None
+    assert smaller.best.speed is not None
+    assert told.tokens_per_s == smaller.best.speed.tokens_per_s.high
 
 
 # The machine -------------------------------------------------------------------------------------------------------
