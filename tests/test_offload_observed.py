@@ -15,6 +15,7 @@ from benchmarks.offload import (
     implied,
     outcomes,
     pageable_share,
+    parts,
     predicted,
     rows,
     wait_seconds,
@@ -75,7 +76,14 @@ def test_the_shares_are_those_of_the_rows() -> None:
     assert set(share.rows) == {each.row.id for each in implied() if each.row.judge == "best" or "random" not in each.row.id} - {
         "kt-gpuexperts-0-uniform", "kt-gpuexperts-0-frequency", "kt-gpuexperts-0-dynamic",
     }  # fmt: skip
-    assert f"{dict(without_each())['oss-ncmoe24-tg'].best:.2f}" in (share.error or "")
+    other = dict(without_each())["oss-ncmoe24-tg"].best
+    assert f"{other:.2f}" in (share.error or "")
+    (row,) = [row for row in predicted() if row.id == "oss-ncmoe24-tg"]
+    mine = parts(row)
+    bound = 1 / (mine.device_s.best + mine.host_bytes / (other * mine.timing.host.used.bandwidth_bytes_per_s))
+    assert f"its bound too low by {100 * (1 - bound / row.published):.0f} %" in (share.error or "")
+    ratios = [each.ratio for each in outcomes() if each.row.judge == "best"]
+    assert f"{100 * min(ratios) - 100:.0f} to {100 * max(ratios) - 100:.0f} %" in (share.error or "")
 
 
 def test_the_wait_of_a_layer_and_copies_are_those_of_the_rows() -> None:
