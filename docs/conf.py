@@ -33,7 +33,7 @@ html_css_files = ["moeplan.css"]
 html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"
-pygments_dark_style = "monokai"
+pygments_dark_style = "github-dark"
 
 
 PAPERS = {f"{ROOT}/{name}": f"site/{name}" for name in ("README", "CONTRIBUTING", "CHANGELOG")}
