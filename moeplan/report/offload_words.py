@@ -89,7 +89,8 @@ def detail_words(result: Offload) -> Iterator[tuple[str, str]]:
     else:
         prompt, first = speed.prompt_tokens_per_s, speed.ttft
         reach = f"at most {per_second(prompt.high)} tokens/s, likely {per_second(prompt.value)}"
-        yield "prompt: ", f"{reach}; first token after {duration(first.low_s)} at the earliest"
+        how = ", with experts copied to the GPU" if best.host_layers and best.sort == "experts" else ""
+        yield "prompt: ", f"{reach}{how}; first token after {duration(first.low_s)} at the earliest"
     step = speed.likely
     parts = (
         f"{duration(step.device_s)} on the GPU",
