@@ -17,7 +17,7 @@ from moeplan.cli.load_options import (
     WorkloadFile,
     tokens_and_file,
 )
-from moeplan.cli.options import Color, Format, Json, Profiles, Quiet, show, showing
+from moeplan.cli.options import PAGE, Color, Json, PageFormat, Profiles, Quiet, show, showing
 from moeplan.core.errors import InputError
 
 
@@ -74,7 +74,7 @@ def compare(
         bool, typer.Option("--headers", help="Read the checkpoints on the Hub also for catalogue models.")
     ] = False,
     rank: Annotated[bool, typer.Option("--rank", "--sort", hidden=True)] = False,
-    format: Format = "table",  # noqa: A002 - the option's name
+    format: PageFormat = "table",  # noqa: A002 - the option's name
     json: Json = False,
     output_file: OutputFile = None,
     profiles: Profiles = None,
@@ -94,7 +94,7 @@ def compare(
             hint="each figure has its own least; --json has all of them, and `moeplan plan` ranks ways to serve one model",
         )
     output_tokens, file = tokens_and_file(output, output_file)
-    how = showing(format, json=json, output=file, quiet=quiet, color=color)
+    how = showing(format, json=json, output=file, quiet=quiet, color=color, also=(PAGE,))
     from moeplan.compare import compare as verb
     from moeplan.report.progress import watching
 

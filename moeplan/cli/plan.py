@@ -20,7 +20,7 @@ from moeplan.cli.load_options import (
     WorkloadFile,
     tokens_and_file,
 )
-from moeplan.cli.options import Color, Format, Json, Profiles, Quiet, show, showing, write_out
+from moeplan.cli.options import PAGE, Color, Json, PageFormat, Profiles, Quiet, show, showing, write_out
 from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_UNKNOWN, InputError
 
 LLAMACPP = {"llamacpp", "llama.cpp", "llama-cpp", "llama-server"}
@@ -94,7 +94,7 @@ def plan(
     emit: Annotated[
         str | None,
         typer.Option(
-            "--emit", help="Print the best plan as a deployment file: k8s, compose or vllm-yaml; in --json beside it."
+            "--emit", help="Print the best plan as a deployment file: k8s, compose or vllm-yaml; in --json and html beside it."
         ),
     ] = None,
     revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")] = None,
@@ -105,7 +105,7 @@ def plan(
     file: Annotated[
         str | None, typer.Option("--file", help="One of several models in a repository or folder: a .gguf file, say.")
     ] = None,
-    format: Format = "table",  # noqa: A002 - the option's name
+    format: PageFormat = "table",  # noqa: A002 - the option's name
     json: Json = False,
     output_file: OutputFile = None,
     profiles: Profiles = None,
@@ -123,13 +123,13 @@ def plan(
     $ moeplan plan gpt-oss-120b --gpu rtx-4090 --ram 128GiB
     """  # noqa: D301 - typer reads the character, not the escape
     output_tokens, path = tokens_and_file(output, output_file)
-    how = showing(format, json=json, output=path, quiet=quiet, color=color)
+    how = showing(format, json=json, output=path, quiet=quiet, color=color, also=(PAGE,))
     if ram is not None:
         _refuse(
             ("--engine", engine if {*_listed(engine)} - LLAMACPP else None), ("--max-gpus", max_gpus if max_gpus != 64 else None),
             ("--rank", rank if rank != "cost" else None), ("--pools", pools if pools != "both" else None), ("--ttft", ttft),
             ("--tpot", tpot), ("--arrival", arrival), ("--workload", workload), ("--fallback", fallback), ("--dense", dense),
-            ("--emit", emit), ("--format", how.format if how.format == "html" else None),
+            ("--emit", emit), ("--format", how.format if how.format == PAGE else None),
         )  # fmt: skip
         from moeplan.offload import offload
 
@@ -176,7 +176,7 @@ def plan(
         file=file,
         profiles=profiles or (),
     )
-    if result.deployment is not None and how.format != "json":
+    if result.deployment is not None and how.format not in ("json", PAGE):
         write_out(result.deployment.text, how)
     else:
         show(result, "plan", how)

@@ -6,7 +6,7 @@ from typing import Annotated, cast
 import typer
 
 from moeplan.cli.completion import model_names
-from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, show, showing
+from moeplan.cli.options import PAGE, Color, Json, Output, PageFormat, Profiles, Quiet, show, showing
 from moeplan.core.errors import EXIT_DONE, EXIT_INTERRUPTED, InputError
 from moeplan.core.measurement import SECTIONS, Effort, Section
 
@@ -38,7 +38,7 @@ def profile(
         str | None, typer.Option("--against", help="Older profile of this device: what changed beyond the noise.")
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
-    format: Format = "table",  # noqa: A002 - the option's name
+    format: PageFormat = "table",  # noqa: A002 - the option's name
     json: Json = False,
     output: Output = None,
     profiles: Profiles = None,
@@ -54,7 +54,7 @@ def profile(
     $ moeplan profile --model qwen3-30b-a3b --name my-h200
     $ torchrun --nproc-per-node 8 -m moeplan profile --section links
     """  # noqa: D301 - \b is the character that keeps lines apart in help
-    how = showing(format, json=json, output=output, quiet=quiet, color=color)
+    how = showing(format, json=json, output=output, quiet=quiet, color=color, also=(PAGE,))
     if quick and full:
         raise InputError("--quick and --full contradict each other", hint="say one of them, or none")
     effort: Effort = "quick" if quick else "full" if full else "default"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from moeplan.cli.completion import model_names
-from moeplan.cli.options import Color, Format, Json, Output, Profiles, Quiet, show, showing
+from moeplan.cli.options import PAGE, Color, Format, Json, Output, PageFormat, Profiles, Quiet, show, showing
 from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_UNKNOWN
 from moeplan.core.units import parse_count, parse_share
 
@@ -156,7 +156,9 @@ def report(
     ] = "4096",
     format: Annotated[  # noqa: A002 - the option's name
         str,
-        typer.Option("--format", "-f", help="table, json, markdown, or csv: a line per layer.", show_default=True),
+        typer.Option(
+            "--format", "-f", help="table, json, markdown, html (a page), or csv: a line per layer.", show_default=True
+        ),
     ] = "table",
     json: Json = False,
     output: Output = None,
@@ -170,7 +172,7 @@ def report(
     $ moeplan routing report capture.jsonl --phase decode --layer 10-20
     $ moeplan routing report profile.yaml --format csv -o layers.csv
     """  # noqa: D301 - \b is the character that keeps lines apart in help
-    how = showing(format, json=json, output=output, quiet=quiet, color=color, also=("csv",))
+    how = showing(format, json=json, output=output, quiet=quiet, color=color, also=("csv", PAGE))
     bound = parse_share(drop_bound, "--drop-bound", "1%")
     step = parse_count(step_tokens, "--step-tokens").value
     from moeplan.routing.report import report as verb
@@ -189,7 +191,7 @@ def drift(
     phase: Phase = "all",
     class_: Class = None,
     layer: Layers = None,
-    format: Format = "table",  # noqa: A002 - the option's name
+    format: PageFormat = "table",  # noqa: A002 - the option's name
     json: Json = False,
     output: Output = None,
     quiet: Quiet = False,
@@ -204,7 +206,7 @@ def drift(
     $ moeplan routing drift last-week.yaml today.yaml --bound 0.1
     $ moeplan routing drift bf16.jsonl fp8.jsonl
     """  # noqa: D301 - \b is the character that keeps lines apart in help
-    how = showing(format, json=json, output=output, quiet=quiet, color=color)
+    how = showing(format, json=json, output=output, quiet=quiet, color=color, also=(PAGE,))
     from moeplan.routing.drift import drift as verb
 
     most = None if bound is None else parse_share(bound, "--bound", "0.1")

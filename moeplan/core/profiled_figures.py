@@ -120,6 +120,24 @@ def meaning(name: str) -> Meaning:
     return Meaning(name)
 
 
+def promised(name: str, hardware: Hardware) -> float | None:
+    """What the device's specification promises of the figure of that name, in its unit; None where it promises nothing."""
+    told = meaning(name)
+    match told.promise:
+        case "memory":
+            return hardware.memory_bandwidth_bytes_per_s
+        case "pcie":
+            return None if hardware.pcie is None else pcie_bytes_per_s(hardware.pcie)
+        case "link":
+            if hardware.scale_up is not None:
+                return hardware.scale_up.bytes_per_s_per_direction
+            return None if hardware.pcie is None else pcie_bytes_per_s(hardware.pcie)
+        case "rate":
+            return getattr(hardware.dense_flops_per_s, _RATES.get(told.dtype, ""), None)
+        case None:
+            return None
+
+
 def newest_figures(hardware: Hardware) -> tuple[NewestFigure, ...]:
     """Every figure of the device's blocks, each of the newest block that has it, in the order of that block."""
     found: dict[str, NewestFigure] = {}
@@ -130,7 +148,7 @@ def newest_figures(hardware: Hardware) -> tuple[NewestFigure, ...]:
             if value is None or name in found:
                 continue
             told = meaning(str(name))
-            promised = _promised(told, hardware)
+            promise = promised(str(name), hardware)
             found[name] = NewestFigure(
                 name=str(name),
                 label=told.label,
@@ -139,8 +157,8 @@ def newest_figures(hardware: Hardware) -> tuple[NewestFigure, ...]:
                 low=_positive(figure.get("low")) or value,
                 high=_positive(figure.get("high")) or value,
                 source=str(figure.get("source")),
-                nominal=promised,
-                fraction_of_nominal=value / promised if promised else None,
+                nominal=promise,
+                fraction_of_nominal=value / promise if promise else None,
                 **_run(block),
             )
     return tuple(found.values())
@@ -182,22 +200,6 @@ def _run(block: Mapping[str, Any]) -> dict[str, Any]:
     told = {name: str(block.get(name, "unknown")) for name in ("date", "tool", "method")}
     known = {"time": block.get("time"), **software}
     return {**told, **{name: None if value is None else str(value) for name, value in known.items()}}
-
-
-def _promised(told: Meaning, hardware: Hardware) -> float | None:
-    match told.promise:
-        case "memory":
-            return hardware.memory_bandwidth_bytes_per_s
-        case "pcie":
-            return None if hardware.pcie is None else pcie_bytes_per_s(hardware.pcie)
-        case "link":
-            if hardware.scale_up is not None:
-                return hardware.scale_up.bytes_per_s_per_direction
-            return None if hardware.pcie is None else pcie_bytes_per_s(hardware.pcie)
-        case "rate":
-            return getattr(hardware.dense_flops_per_s, _RATES.get(told.dtype, ""), None)
-        case None:
-            return None
 
 
 def _number(value: object) -> float | None:

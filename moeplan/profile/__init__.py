@@ -4,6 +4,7 @@ run         cases one after the other
 shapes      which experts are measured
 kernels     constants of the latency model, refitted
 summary     figures out of points
+timed       products by which the device's rates can be seen
 record      every point in a file beside the profile, with the conditions that it was measured under
 resume      what of it need not be measured again
 block       what goes into the hardware profile
@@ -25,6 +26,7 @@ from moeplan.core.hardware import Hardware
 from moeplan.core.measurement import SECTIONS, Effort, MoeShape, Point, Section, Task
 from moeplan.core.model import Remark
 from moeplan.core.profiled import newest
+from moeplan.core.profiled_figures import promised
 from moeplan.core.units import gib
 from moeplan.measure.interrupts import held_back
 from moeplan.profile.block import block_of, holds, is_run, new_profile_text
@@ -42,11 +44,12 @@ from moeplan.profile.record import (
     with_part,
     write_record,
 )
-from moeplan.profile.result import SCHEMA, Problem, Profile
+from moeplan.profile.result import SCHEMA, Figure, Problem, Profile
 from moeplan.profile.resume import Earlier, cases_words, earlier_run, planned_with, resumed_words
 from moeplan.profile.run import DTYPES, Progress, Ran, key_of, not_for, planned, run
 from moeplan.profile.shapes import shapes_of
 from moeplan.profile.summary import figures, problems
+from moeplan.profile.timed import timed
 from moeplan.sources.hardware_profiles import find_hardware, read_hardware
 from moeplan.sources.loaded import Asked
 from moeplan.sources.models import find_model
@@ -134,7 +137,7 @@ def profile(
         complete=ran.complete,
         num_points=len(ran.points),
         num_taken=ran.num_taken,
-        figures=figures(ran.points),
+        figures=_promised(figures(ran.points), base),
         kernels=kernel_fits(ran.points),
         problems=_problems(ran.points, session),
         profile=name,
@@ -146,6 +149,7 @@ def profile(
             *(Remark("measured", "warning", text) for text in session.remarks),
             *(kernel_notes(ran.points) if ran.complete else ()),
         ),
+        timed=timed(ran.points),
     )
     if older is not None and block is not None:
         found = _compared(found, older.profile, block, earlier if ran.num_taken else None)
@@ -242,6 +246,11 @@ def _record_of(path: Path, session: Session) -> Record:
         if path.exists():
             session.remark(f"{error.message}: it was replaced")
         return Record(())
+
+
+def _promised(found: Sequence[Figure], base: Hardware | None) -> tuple[Figure, ...]:
+    """Each beside what the specification promises, where the device has one."""
+    return tuple(each if base is None else each._replace(nominal=promised(each.name, base)) for each in found)
 
 
 def _problems(points: Sequence[Point], session: Session) -> tuple[Problem, ...]:

@@ -21,6 +21,28 @@ class Figure(NamedTuple):
     high: float
     source: str
     """Backend, dtype and case that it comes from."""
+    nominal: float | None = None
+    """What the specification of the device's profile promises of it; None where it promises nothing, or nobody has written it down."""
+
+
+class Timed(NamedTuple):
+    """One timed product: of two matrices, or of the routed experts of a layer."""
+
+    section: Literal["matmul", "experts"]
+    backend: str
+    dtype: str
+    case: str
+    """Shape and routing: `n 4096, k 4096`, `olmoe, uniform`."""
+    tokens: int
+    """Rows of the input."""
+    distinct: float | None
+    """Experts that were touched, on average; None for a product of two matrices."""
+    seconds: float
+    low_s: float
+    high_s: float
+    flops_per_s: float
+    bytes_per_s: float
+    """Over the weights that were touched; of a product of two matrices over input and output too."""
 
 
 class KernelFit(NamedTuple):
@@ -119,6 +141,8 @@ class Profile(NamedTuple):
     """None where nothing was to be compared with."""
     changes: tuple[Change, ...] | None
     notes: tuple[Remark, ...]
+    timed: tuple[Timed, ...] = ()
+    """Products by which the device's rates can be seen; every other case is in the file of points."""
 
     @property
     def first(self) -> bool:

@@ -13,6 +13,7 @@ from moeplan.report.pages.charts import COLOURS, INK, figure
 from moeplan.report.pages.markup import Html, element, joined, listed, paragraph, shown
 from moeplan.report.pages.shell import Section, Tile, page_html, tiles
 from moeplan.report.pages.tables import notes_list, rows_table
+from moeplan.report.printable import printable_record
 
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right")
 BAR = 36
@@ -23,6 +24,7 @@ BARS: dict[str, Any] = {"width": 600, "padding": {"left": 40, "right": 40, "top"
 
 def compare_html(result: Comparison) -> str:
     """The comparison as one HTML file. UnknownError where the library that draws its charts is not installed."""
+    whole, result = result, printable_record(result)
     labels = [model.label for model in result.models]
     return page_html(
         title=f"{', '.join(labels[:-1])} and {labels[-1]}",
@@ -35,29 +37,29 @@ def compare_html(result: Comparison) -> str:
             Section("figures", "All figures", _figures(result)),
             Section("notes", "Notes", [_unknown(result), notes_list(words.notes_words(result)), *_price(result)]),
         ],
-        result=result,
+        result=whole,
     )  # fmt: skip
 
 
 def _tiles(result: Comparison) -> Html:
-    """Of each model what it is, and how much of it a token passes."""
+    """Of each model what it keeps in memory, and how much of it a token passes."""
     return tiles(
         [
             Tile(
                 model.label,
                 shown(result, f"models.{place}.resident_bytes", lambda size: f"{gib(size)} of weights"),
-                _kind(model),
+                _parameters(result, model, place),
             )
             for place, model in enumerate(result.models)
         ]
     )
 
 
-def _kind(model: Compared) -> str:
-    counts = model.parameters
+def _parameters(result: Comparison, model: Compared, place: int) -> Html:
+    total, active = (shown(result, f"models.{place}.parameters.{name}", params) for name in ("total", "active"))
     if model.kind == "dense":
-        return f"dense, {params(counts.total)} parameters, {model.format}"
-    return f"MoE, {params(counts.active)} of {params(counts.total)} parameters active, {model.format}"
+        return joined(["dense, ", total, f" parameters, {model.format}"])
+    return joined(["MoE, ", active, " of ", total, f" parameters active, {model.format}"])
 
 
 def _by_model(labels: Sequence[str]) -> dict[str, Any]:

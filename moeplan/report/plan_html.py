@@ -14,6 +14,7 @@ from moeplan.report.pages.charts import COLOURS, INK, QUIET, figure
 from moeplan.report.pages.markup import Html, element, listed, paragraph, shown
 from moeplan.report.pages.shell import Section, Tile, headline, page_html, tiles
 from moeplan.report.pages.tables import columns_table, notes_list, rows_table
+from moeplan.report.printable import printable_record
 
 MOST_CARDS = len(COLOURS) - 1
 """That have a colour of their own."""
@@ -24,6 +25,7 @@ OTHER_FORMATS = "In other formats (what they do to quality is not known here)"
 
 def plan_html(result: PlanResult) -> str:
     """The plans as one HTML file. UnknownError where the library that draws its charts is not installed."""
+    whole, result = result, printable_record(result)
     best = "The best plan" if result.best else "The nearest plan"
     return page_html(
         title=f"Plans for {result.model.id}",
@@ -37,7 +39,7 @@ def plan_html(result: PlanResult) -> str:
             Section("rejected", "Not among them", _rejected(result)),
             Section("notes", "Notes", [notes_list(result.notes)]),
         ],
-        result=result,
+        result=whole,
     )
 
 
@@ -175,11 +177,14 @@ def _frontier(result: PlanResult) -> Html:
         cards = [*cards[:MOST_CARDS], OTHER_CARDS]
     what = "USD per hour" if _by_cost(result) else "GPUs"
     limit_s = result.workload.tpot_s
+    colours = {"domain": cards, "range": list(COLOURS[: len(cards)])}
+    shapes = {"domain": [OWN, OTHER], "range": ["circle", "diamond"]}
+    at: dict[str, Any] = {"field": "tpot"}
     layers: list[dict[str, Any]] = [
         {
             "transform": [{"filter": {"field": "format", "equal": OWN}}],
             "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 1, "strokeDash": [3, 3], "color": QUIET, "aria": False},
-            "encoding": {"y": {"field": "tpot"}},
+            "encoding": {"y": at},
         },
         {
             "mark": {"type": "rule", "opacity": 0.45, "aria": False},
@@ -188,15 +193,15 @@ def _frontier(result: PlanResult) -> Html:
         {
             "mark": {"type": "point", "size": 90, "opacity": 1},
             "encoding": {
-                "y": {"field": "tpot"},
-                "color": {"field": "card", "title": None, "legend": {"columns": 3}, "scale": {"domain": cards, "range": list(COLOURS[: len(cards)])}},
-                "shape": {"field": "format", "title": None, "legend": {"orient": "top", "symbolFillColor": QUIET}, "scale": {"domain": [OWN, OTHER], "range": ["circle", "diamond"]}},
+                "y": at,
+                "color": {"field": "card", "title": None, "legend": {"columns": 3}, "scale": colours},
+                "shape": {"field": "format", "title": None, "legend": {"orient": "top", "symbolFillColor": QUIET}, "scale": shapes},
                 "description": {"field": "told"},
             },
         },
         {
             "mark": {"type": "text", "dx": 7, "dy": -8, "align": "left", "fontSize": 11, "color": INK, "aria": False},
-            "encoding": {"y": {"field": "tpot"}, "text": {"field": "number"}},
+            "encoding": {"y": at, "text": {"field": "number"}},
         },
     ]  # fmt: skip
     told_limit = ""
@@ -220,7 +225,12 @@ def _frontier(result: PlanResult) -> Html:
                 "scale": {"type": "log", "nice": False, "padding": 24},
                 "axis": {"format": ",", "grid": False, "labelOverlap": "greedy"},
             },
-            "y": {"type": "quantitative", "title": "time per token (ms, logarithmic)", "scale": {"type": "log", "nice": False, "padding": 12}, "axis": {"format": ",", "labelOverlap": "greedy"}},
+            "y": {
+                "type": "quantitative",
+                "title": "time per token (ms, logarithmic)",
+                "scale": {"type": "log", "nice": False, "padding": 12},
+                "axis": {"format": ",", "labelOverlap": "greedy"},
+            },
         },
         "layer": layers,
     }

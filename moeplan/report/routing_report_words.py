@@ -45,7 +45,7 @@ def verdict_words(report: Report) -> str:
 
 def worst_columns(report: Report) -> list[Column]:
     """The layer that stands out by each figure, beside the median and the best layer."""
-    rows = [(_METRICS[each.metric], each) for each in report.worst]
+    rows = [(METRICS[each.metric], each) for each in report.worst]
     return [
         Column("worst layers", tuple(label for (label, _), _ in rows), right=False),
         Column("layer", tuple(str(each.layer) for _, each in rows)),
@@ -246,7 +246,7 @@ def _growth_cell(layer: LayerReport) -> str:
     return UNKNOWN if growth is None else f"{growth.exponent:.2f} ({growth.low:.2f}–{growth.high:.2f})"
 
 
-_METRICS: dict[Metric, tuple[str, Callable[[float], str]]] = {
+METRICS: dict[Metric, tuple[str, Callable[[float], str]]] = {
     "load_cv": ("widest spread", figure),
     "busiest_over_mean": ("busiest over the mean", times),
     "gini": ("largest Gini", figure),

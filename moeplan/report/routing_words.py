@@ -77,6 +77,12 @@ def times(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:,.2f} x"
 
 
+def over_mean(loads: Sequence[float]) -> list[float]:
+    """Loads over their mean; 0 where there are none."""
+    mean = sum(loads) / len(loads)
+    return [load / mean if mean else 0.0 for load in loads]
+
+
 def counted(number: int, one: str, many: str) -> str:
     """`1 layer`, `12 layers`."""
     return f"{number:,} {one if number == 1 else many}"

@@ -7,7 +7,7 @@ import pytest
 from moeplan.core.measurement import MeasuredDevice
 from moeplan.core.model import Remark
 from moeplan.profile import result
-from moeplan.profile.result import Against, Change, Figure, KernelFit, Problem, Profile
+from moeplan.profile.result import Against, Change, Figure, KernelFit, Problem, Profile, Timed
 from moeplan.report.amounts import amount
 from moeplan.report.as_json import as_json
 from moeplan.report.profile_markdown import profile_markdown
@@ -45,9 +45,25 @@ FOUND = Profile(
     num_points=1234,
     num_taken=0,
     figures=(
-        Figure("copy_bytes_per_s", "memory, copy", "bytes/s", 4.1e12, 4.0e12, 4.2e12, "torch.copy_, float32, bytes 1"),
         Figure(
-            "matmul_bfloat16_flops_per_s", "matmul, bfloat16", "flop/s", 7.1e14, 7.0e14, 7.2e14, "torch.matmul, m 8192"
+            "copy_bytes_per_s",
+            "memory, copy",
+            "bytes/s",
+            4.1e12,
+            4.0e12,
+            4.2e12,
+            "torch.copy_, float32, bytes 1",
+            4.8e12,
+        ),
+        Figure(
+            "matmul_bfloat16_flops_per_s",
+            "matmul, bfloat16",
+            "flop/s",
+            7.1e14,
+            7.0e14,
+            7.2e14,
+            "torch.matmul, m 8192",
+            9.9e14,
         ),
         Figure("layer_fixed_s", "fixed time of a layer", "s", 21e-6, 20e-6, 22e-6, "torch.graph, tokens 1"),
         Figure("context_bytes", "context and libraries", "bytes", 5e8, 5e8, 5e8, "torch, one process"),
@@ -92,6 +108,20 @@ FOUND = Profile(
         ),
     ),
     notes=(Remark("measured", "warning", "others use this device"),),
+    timed=(
+        Timed("matmul", "torch.matmul", "bfloat16", "n 4096, k 4096", 1, None, 9e-6, 8e-6, 1e-5, 3.7e12, 3.7e12),
+        Timed("matmul", "torch.matmul", "bfloat16", "n 4096, k 4096", 4096, None, 2e-4, 1.9e-4, 2.1e-4, 6.9e14, 5e11),
+        Timed(
+            "experts", "torch.grouped_mm", "bfloat16", "olmoe, uniform", 1, 8.0, 3e-5, 2.9e-5, 3.2e-5, 3.3e12, 3.3e12
+        ),
+        Timed(
+            "experts", "torch.grouped_mm", "bfloat16", "olmoe, uniform", 64, 63.7, 2e-4, 1.9e-4, 2.2e-4, 3.2e13, 4e12
+        ),
+        Timed("experts", "loop", "bfloat16", "olmoe, uniform", 64, 63.7, 3e-3, 2.9e-3, 3.2e-3, 2.1e12, 2.7e11),
+        Timed(
+            "experts", "torch.grouped_mm", "bfloat16", "olmoe, zipf:1", 64, 40.0, 1.5e-4, 1.4e-4, 1.6e-4, 4.3e13, 3.4e12
+        ),
+    ),
 )
 
 
@@ -105,6 +135,7 @@ def test_the_schema_describes_the_answer() -> None:
         (("problems", "*"), result.Problem),
         (("against",), result.Against),
         (("changes", "*"), result.Change),
+        (("timed", "*"), result.Timed),
     ):
         SCHEMA.must_describe(path, record)
 
