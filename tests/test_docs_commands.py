@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from contextlib import suppress
+from difflib import unified_diff
 from pathlib import Path
 
 import pytest
@@ -127,8 +128,14 @@ def test_commands_do_what_the_paper_says(
     if os.environ.get("UPDATE_GOLDEN"):
         rewrite(paper, new)
     else:
-        faults += [f"{block.place} shows\n{block.shown}and not\n{out}" for block, out in new]
+        faults += [f"{block.place} shows other lines:\n{differing(block, out)}" for block, out in new]
     assert not faults, "\n".join(faults)
+
+
+def differing(block: Block, out: str) -> str:
+    """Lines of the paper with -, those that were printed with +."""
+    lines = unified_diff((block.shown or "").splitlines(), out.splitlines(), "paper", "printed", lineterm="", n=1)
+    return "\n".join(lines)
 
 
 def in_part(out: str, block: Block) -> str:
