@@ -13,10 +13,10 @@ from functools import lru_cache
 from moeplan.core.coverage import NORMAL_FROM_ROWS
 from moeplan.core.expert_placement import Placement, contiguous, place
 
-FAR_DEVIATIONS = 6.0
-"""Beyond which a normal variable is not found."""
-POINTS = 96
-"""Of the integral of a maximum: half of them move it by less than a thousandth of a deviation."""
+SURE = 1e-5
+"""Chance to be missed below which a slot counts as touched."""
+NORMAL_FROM_SLOTS = 48
+"""Of a rank: for fewer the exact form takes no longer."""
 
 
 @lru_cache(maxsize=1024)
@@ -56,56 +56,73 @@ def busiest_rows_placed(placement: Placement, inclusion: tuple[float, ...], toke
 def busiest_distinct_placed(placement: Placement, inclusion: tuple[float, ...], tokens: float) -> float:
     """Expected distinct slots of the rank that touches most of its own: a copy that is touched on two ranks is read twice.
 
-    Each slot is touched on its own with 1 - (1 - p / copies)^n; the maximum is exact for ranks that are independent of each other.
-    Against the same draws within 2.3 %. `tokens` may be what the tokens of prompts, which share experts, are worth.
+    Each slot is touched on its own with 1 - (1 - p / copies)^n; the maximum is exact for ranks that are independent of each other,
+    and of normal variables, within 1.2 % of that, for ranks of many slots that are far from touching none or all. Against the same
+    draws within 2.3 %. `tokens` may be what the tokens of prompts, which share experts, are worth.
     """
     copies = placement.copies
     missed = [
         math.pow(max(0.0, 1 - share / count), tokens) if share < count else 0.0
         for share, count in zip(inclusion, copies, strict=True)
     ]
-    below: list[list[float]] = []
-    for rank in placement.slots:
-        chances = [1.0]  # of so many touched ones
-        for slot in rank:
-            miss = missed[slot]
-            chances = [
-                here * miss + before * (1 - miss) for here, before in zip([*chances, 0.0], [0.0, *chances], strict=True)
-            ]
-        below.append(chances)
-    most = max(len(rank) for rank in below) - 1
-    sums = [0.0] * len(below)
-    found = 0.0
-    for touched in range(most):
+    if len(placement.slots[0]) >= NORMAL_FROM_SLOTS:
+        means = [sum(1 - missed[slot] for slot in rank) for rank in placement.slots]
+        deviations = [math.sqrt(sum(missed[slot] * (1 - missed[slot]) for slot in rank)) for rank in placement.slots]
+        if all(
+            3 * deviation < mean < len(rank) - 3 * deviation
+            for mean, deviation, rank in zip(means, deviations, placement.slots, strict=True)
+        ):
+            return normal_maximum_of(means, deviations)
+    # Of each rank: slots that are touched for sure, and the chances of so many others.
+    ranks = [_chances([missed[slot] for slot in rank]) for rank in placement.slots]
+    low, high = max(sure for sure, _ in ranks), max(sure + len(chances) - 1 for sure, chances in ranks)
+    below = [sum(chances[: low - sure]) for sure, chances in ranks]
+    found = float(low)
+    for touched in range(low, high):
         product = 1.0
-        for number, chances in enumerate(below):
-            sums[number] += chances[touched] if touched < len(chances) else 0.0
-            product *= min(1.0, sums[number])
+        for number, (sure, chances) in enumerate(ranks):
+            more = touched - sure
+            if more < len(chances) - 1:
+                below[number] += chances[more]
+                product *= below[number]
         found += 1 - product
     return found
 
 
+def _chances(missed: Sequence[float]) -> tuple[int, list[float]]:
+    sure, chances = 0, [1.0]
+    for miss in missed:
+        if miss < SURE:
+            sure += 1
+        elif miss < 1:
+            before, more = 0.0, []
+            for chance in chances:
+                more.append(chance * miss + before * (1 - miss))
+                before = chance
+            chances = [*more, before * (1 - miss)]
+    return sure, chances
+
+
 def normal_maximum_of(means: Sequence[float], deviations: Sequence[float]) -> float:
-    """Expected maximum of independent normal variables: the integral of 1 - product of their distributions."""
-    low = max(mean - FAR_DEVIATIONS * deviation for mean, deviation in zip(means, deviations, strict=True))
-    high = max(mean + FAR_DEVIATIONS * deviation for mean, deviation in zip(means, deviations, strict=True))
-    if high <= low:
-        return high
-    alike = Counter(
-        (mean, deviation)
-        for mean, deviation in zip(means, deviations, strict=True)
-        if mean + FAR_DEVIATIONS * deviation > low
-    )
-    step = (high - low) / POINTS
-    below = 0.0
-    for i in range(POINTS + 1):
-        point = low + i * step
-        product = 1.0
-        for (mean, deviation), count in alike.items():
-            # One that never varies lies below `low`, and is none of these.
-            product *= (0.5 * math.erfc((mean - point) / (deviation * math.sqrt(2)))) ** count
-        below += product * (0.5 if i in (0, POINTS) else 1.0)
-    return high - below * step
+    """Expected maximum of independent normal variables: two at a time, as if the larger of two were normal too.
+
+    C. E. Clark, The Greatest of a Finite Set of Random Variables, Operations Research 9, 1961. From the smallest on it is 0.02
+    deviations low for 320 variables alike, and less for fewer (against the integral of `core/coverage.normal_maximum`).
+    """
+    pairs = sorted(zip(means, deviations, strict=True))
+    mean, variance = pairs[0][0], pairs[0][1] ** 2
+    for other, deviation in pairs[1:]:
+        apart = math.sqrt(variance + deviation * deviation)
+        if apart == 0:
+            mean = max(mean, other)
+            continue
+        z = (mean - other) / apart
+        first, density = 0.5 * math.erfc(-z / math.sqrt(2)), math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+        larger = mean * first + other * (1 - first) + apart * density
+        square = (mean * mean + variance) * first + (other * other + deviation * deviation) * (1 - first)
+        square += (mean + other) * apart * density
+        mean, variance = larger, max(0.0, square - larger * larger)
+    return mean
 
 
 def poisson_maximum(means: Sequence[float]) -> float:

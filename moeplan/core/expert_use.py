@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Literal, NamedTuple
 
 from moeplan.core.coverage import (
@@ -20,7 +20,6 @@ from moeplan.core.coverage import (
     busiest_distinct,
     busiest_rows,
     busiest_rows_uniform,
-    busiest_rows_weighted,
     distinct_of_batch,
     distinct_of_sequence,
     distinct_on_rank,
@@ -28,6 +27,7 @@ from moeplan.core.coverage import (
     inclusion_of,
     independent_tokens,
     tokens_of_distinct,
+    zipf,
 )
 
 LIGHT_SKEW = 0.3
@@ -85,8 +85,28 @@ class GateSkew(NamedTuple):
         """The same with another growth."""
         return self._replace(growth=growth)
 
-    def distinct(self, experts: int, chosen: int, on_rank: int, tokens: StepTokens, ranks: int = 1) -> float:
-        """Expected distinct experts on the rank that touches most of its own."""
+    def distinct(
+        self,
+        experts: int,
+        chosen: int,
+        on_rank: int,
+        tokens: StepTokens,
+        ranks: int = 1,
+        *,
+        balanced: bool = False,
+        copies: int = 0,
+    ) -> float:
+        """Expected distinct experts on the rank that touches most of its own.
+
+        `experts` are those of the layer, `copies` of busy ones among them; `balanced` where a balancer places them by load, else
+        they lie on ranks at random.
+        """
+        if balanced and ranks > 1 and experts % ranks == 0:
+            logical = experts - copies
+            worth = tokens.decoding * self._worth(logical, chosen, tokens.each)
+            if tokens.new:
+                worth += tokens.prompts * self._worth(logical, chosen, tokens.new / tokens.prompts)
+            return _placed_distinct(_law(logical, chosen, self.exponent), on_rank, worth, ranks, copies)
         decoding = tokens.decoding * self._worth(experts, chosen, tokens.each)
         alone = distinct_on_rank(experts, chosen, on_rank, decoding, ranks, self.exponent)
         if not tokens.new:
@@ -103,8 +123,12 @@ class GateSkew(NamedTuple):
         touched = distinct_of_sequence(experts, chosen, tokens, self.growth)
         return min(tokens, independent_tokens(experts, chosen, touched, self.exponent))
 
-    def rows(self, experts: int, chosen: int, tokens: StepTokens, ranks: int, *, balanced: bool = False) -> float:
-        """Expected rows of the busiest rank; `balanced` where copies of experts even out all but the noise of a batch."""
+    def rows(
+        self, experts: int, chosen: int, tokens: StepTokens, ranks: int, *, balanced: bool = False, copies: int = 0
+    ) -> float:
+        """Expected rows of the busiest rank; `balanced` and `copies` as `distinct` has them."""
+        if balanced and ranks > 1 and experts % ranks == 0:
+            return _placed_rows(_law(experts - copies, chosen, self.exponent), tokens.all, ranks, copies)
         return busiest_rows(experts, chosen, tokens.all, ranks, 0.0 if balanced else self.exponent)
 
 
@@ -130,8 +154,8 @@ class MeasuredUse:
         self.growth = growth
         self.source = source
         self.growth_low, self.growth_high = growth_band
-        self._distinct: dict[tuple[int, int, int, StepTokens, int], float] = {}
-        self._rows: dict[tuple[int, StepTokens, int], float] = {}
+        self._distinct: dict[tuple[int, int, int, StepTokens, int, bool], float] = {}
+        self._rows: dict[tuple[int, StepTokens, int, bool], float] = {}
         self._copied: dict[tuple[tuple[float, ...], int], tuple[float, ...]] = {}
         self._worth: dict[tuple[tuple[float, ...], int, float], float] = {}
 
@@ -155,33 +179,51 @@ class MeasuredUse:
         band = self.growth_low, self.growth_high
         return MeasuredUse(self.inclusions, self.chosen, self.exponent, growth, self.source, band)
 
-    def distinct(self, experts: int, chosen: int, on_rank: int, tokens: StepTokens, ranks: int = 1) -> float:
+    def distinct(
+        self,
+        experts: int,
+        chosen: int,
+        on_rank: int,
+        tokens: StepTokens,
+        ranks: int = 1,
+        *,
+        balanced: bool = False,
+        copies: int = 0,
+    ) -> float:
         """Expected distinct experts on the rank that touches most of its own, the mean of all layers of so many experts.
 
         Copies of experts (more than the profile has) go to the busiest ones, as balancers give them, and split their tokens.
+        Experts are placed by load where `balanced`, else in their order.
         """
-        key = experts, chosen, on_rank, tokens, ranks
+        key = experts, chosen, on_rank, tokens, ranks, balanced
         if key not in self._distinct:
             found = [
-                self._layer_distinct(layer, experts, chosen, on_rank, tokens, ranks)
+                self._layer_distinct(layer, experts, chosen, on_rank, tokens, ranks, balanced=balanced)
                 for layer in self._layers_of(experts)
             ]
             self._distinct[key] = sum(found) / len(found)
         return self._distinct[key]
 
-    def rows(self, experts: int, chosen: int, tokens: StepTokens, ranks: int, *, balanced: bool = False) -> float:
-        """Expected rows of the busiest rank, the mean of all layers: experts in their order, at least the noise of a batch.
-
-        The larger of both, so it is low where they are alike: up to 9 % at 8 rows per rank, 4 % at 64 (draws of 128 experts, 8
-        a token, on 8 ranks, Zipf exponents of 0.3 to 1.2).
-        """
-        floor = busiest_rows_uniform(experts, chosen, tokens.all, ranks)
+    def rows(
+        self,
+        experts: int,
+        chosen: int,
+        tokens: StepTokens,
+        ranks: int,
+        *,
+        balanced: bool = False,
+        copies: int = 0,
+    ) -> float:
+        """Expected rows of the busiest rank, the mean of all layers: experts placed by load where `balanced`, else in their order."""
         layers = self._layers_of(experts)
-        if balanced or ranks == 1 or len(layers[0]) % ranks:
-            return floor
-        key = experts, tokens, ranks
+        if ranks == 1 or (balanced and experts % ranks):
+            return busiest_rows_uniform(experts, chosen, tokens.all, ranks)
+        key = experts, tokens, ranks, balanced
         if key not in self._rows:
-            found = [max(floor, busiest_rows_weighted(layer, tokens.all, ranks)) for layer in layers]
+            found = [
+                _placed_rows(layer, tokens.all, ranks, max(0, experts - len(layer)) if balanced else None)
+                for layer in layers
+            ]
             self._rows[key] = sum(found) / len(found)
         return self._rows[key]
 
@@ -192,18 +234,24 @@ class MeasuredUse:
         return self.inclusions if len(sizes) == 1 else [layer for layer in self.inclusions if len(layer) == size]
 
     def _layer_distinct(
-        self, inclusion: tuple[float, ...], experts: int, chosen: int, on_rank: int, tokens: StepTokens, ranks: int
+        self,
+        inclusion: tuple[float, ...],
+        experts: int,
+        chosen: int,
+        on_rank: int,
+        tokens: StepTokens,
+        ranks: int,
+        *,
+        balanced: bool,
     ) -> float:
         worth = tokens.decoding * (1.0 if tokens.each == 1 else self._neighbours_worth(inclusion, chosen, tokens.each))
         if tokens.new:
             worth += tokens.prompts * self._neighbours_worth(inclusion, chosen, tokens.new / tokens.prompts)
-        physical = inclusion if experts <= len(inclusion) else self._with_copies(inclusion, experts)
-        found = _on_rank(distinct_weighted(physical, worth), len(physical), on_rank, ranks)
-        if ranks > 1 and physical is inclusion and len(inclusion) % ranks == 0:
-            size = len(inclusion) // ranks
-            parts = (inclusion[first : first + size] for first in range(0, len(inclusion), size))
-            found = max(found, *(distinct_weighted(part, worth) for part in parts))
-        return min(float(on_rank), found)
+        copies = max(0, experts - len(inclusion))
+        if ranks > 1 and (balanced or not copies) and max(experts, len(inclusion)) % ranks == 0:
+            return _placed_distinct(inclusion, on_rank, worth, ranks, copies if balanced else None)
+        physical = self._with_copies(inclusion, experts) if copies else inclusion
+        return min(float(on_rank), _on_rank(distinct_weighted(physical, worth), len(physical), on_rank, ranks))
 
     def _neighbours_worth(self, inclusion: tuple[float, ...], chosen: int, tokens: float) -> float:
         """Independent tokens that touch as many experts as neighbours of one sequence do: so these add up as tokens of other
@@ -250,6 +298,29 @@ def _law_below(inclusion: tuple[float, ...]) -> float:
         else:
             low = middle
     return high / LAW_STEPS
+
+
+@lru_cache(maxsize=64)
+def _law(experts: int, chosen: int, exponent: float) -> tuple[float, ...]:
+    """Inclusions of a Zipf law."""
+    return tuple(inclusion_of(zipf(experts, exponent), chosen))
+
+
+def _placed_rows(inclusion: tuple[float, ...], tokens: float, ranks: int, copies: int | None) -> float:
+    """Rows of the busiest rank, experts and `copies` placed by load; None of them: in their order."""
+    from moeplan.core.busiest_rank import busiest_rows_placed, in_order, placed  # few questions have several ranks
+
+    placement = in_order(len(inclusion), ranks) if copies is None else placed(inclusion, ranks, copies)
+    return busiest_rows_placed(placement, inclusion, tokens)
+
+
+def _placed_distinct(
+    inclusion: tuple[float, ...], on_rank: int, tokens: float, ranks: int, copies: int | None
+) -> float:
+    from moeplan.core.busiest_rank import busiest_distinct_placed, in_order, placed
+
+    placement = in_order(len(inclusion), ranks) if copies is None else placed(inclusion, ranks, copies)
+    return min(float(on_rank), busiest_distinct_placed(placement, inclusion, tokens))
 
 
 def _of_prompts(experts: int, chosen: int, tokens: StepTokens, independent: float, growth: float) -> float:

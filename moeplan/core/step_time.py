@@ -93,7 +93,7 @@ class StepModel(NamedTuple):
     """Groups of such ranks, each with its own sequences and all with the same experts."""
     states: StatesWork = StatesWork(0, 0.0)
     balanced: bool = False
-    """True where copies of experts even out the ranks' rows."""
+    """True where a balancer places experts, and copies of busy ones, by their load."""
     exchange: Way = "gather"
     """How tokens reach the experts of other groups."""
     cache_ranks: int = 1
@@ -340,11 +340,13 @@ def _experts(model: StepModel, mine: _Mine, use: ExpertUse) -> StepPart | None:
 def expert_load(work: ExpertsWork, tokens: StepTokens, ranks: int, use: ExpertUse, *, balanced: bool = False) -> Load:
     """Distinct experts and rows of the busiest rank: of all experts where ranks share their width.
 
-    `balanced`: copies of experts leave the noise of a batch alone, as uniform routing has it (facts on routing, section 4).
+    `balanced`: a balancer places experts and their copies by load (`core/expert_placement`); what evenness they reach, and the
+    noise of a batch, is worked out of the placement.
     """
-    experts, chosen = work.experts, work.experts_per_token
-    distinct = use.distinct(experts, chosen, work.experts_on_rank, tokens, ranks)
-    return Load(tokens.all, distinct, use.rows(experts, chosen, tokens, ranks, balanced=balanced))
+    experts, chosen, copies = work.experts, work.experts_per_token, work.copies
+    distinct = use.distinct(experts, chosen, work.experts_on_rank, tokens, ranks, balanced=balanced, copies=copies)
+    rows = use.rows(experts, chosen, tokens, ranks, balanced=balanced, copies=copies)
+    return Load(tokens.all, distinct, rows)
 
 
 def _exchange(model: StepModel, mine: _Mine) -> StepPart | None:
