@@ -6,9 +6,12 @@ import typer
 
 from moeplan.cli.completion import engine_names, gpu_names, model_names
 from moeplan.cli.load_options import (
+    Acceptance,
+    AcceptLength,
     Arrival,
     Concurrency,
     Context,
+    DraftTokens,
     Input,
     OutputFile,
     OutputTokens,
@@ -81,6 +84,9 @@ def estimate(
     workload: WorkloadFile = None,
     routing: Routing = None,
     skew: Skew = None,
+    draft_tokens: DraftTokens = None,
+    acceptance: Acceptance = None,
+    accept_length: AcceptLength = None,
     speed: Annotated[
         bool, typer.Option("--speed", help="How fast, too; as with any option of a load but --context.")
     ] = False,
@@ -164,6 +170,9 @@ def estimate(
             workload=workload,
             routing=routing,
             skew=skew,
+            draft_tokens=draft_tokens,
+            acceptance=acceptance,
+            accept_length=accept_length,
             speed=speed or concurrency is not None,
             dtype=dtype,
             quant=quant,

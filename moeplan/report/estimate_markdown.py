@@ -28,7 +28,7 @@ from moeplan.report.words import (
 )
 
 if TYPE_CHECKING:
-    from moeplan.estimate.speed_result import Speed
+    from moeplan.estimate.speed_result import Speculation, Speed
 
 
 def estimate_markdown(estimate: Estimate, *, explain: bool = False) -> str:
@@ -127,10 +127,21 @@ def _speed(estimate: Estimate, speed: Speed, *, explain: bool) -> Iterator[str]:
     for columns in (class_columns(speed), reach_columns(speed)):
         if columns:
             yield columns_table(columns)
+    if speed.speculation is not None:
+        yield from _speculation(speed, speed.speculation)
     if explain:
         for _, columns in explained_steps(speed):
             yield columns_table(columns)
         yield "\n".join(f"- {escaped(text)}" for text in explained_words(speed))
+
+
+def _speculation(speed: Speed, found: Speculation) -> Iterator[str]:
+    from moeplan.report.speculation_words import speculation_columns, speculation_words, step_columns
+
+    yield "### Speculation"
+    yield "\n".join(f"- {escaped(text)}" for _, text in speculation_words(found))
+    yield columns_table(step_columns(found))
+    yield columns_table(speculation_columns(speed, found))
 
 
 def _explained(estimate: Estimate) -> Iterator[str]:
