@@ -50,37 +50,37 @@ def _lead(result: PlanResult) -> list[Html]:
         state = headline(words.nearest_words(result), "open" if result.unmeasured else "bad")
         return [*(paragraph(told) for told in asked), state]
     stored = words.stored_words(result)
-    told = headline(f"Best: {words.headline(best)}", "good" if best.certain else "open", [stored] if stored else [])
-    return [*(paragraph(told) for told in asked), told, tiles(_tiles(result, best))]
+    told = headline(f"BEST: {words.headline(best)}", "good" if best.certain else "open", [stored] if stored else [])
+    return [*(paragraph(told) for told in asked), told, tiles(_tiles(result, best, "best"))]
 
 
 # The best plan ---------------------------------------------------------------------------------------------
 
 
-def _tiles(result: PlanResult, best: Plan) -> list[Tile]:
+def _tiles(result: PlanResult, best: Plan, path: str) -> list[Tile]:
     fullest = min(range(len(best.pools)), key=lambda number: best.pools[number].headroom_bytes)
     pool = best.pools[fullest]
     room = (
         "" if pool.max_concurrency is None else f"room for {pool.max_concurrency:,} sequences, {pool.sequences:,} asked"
     )
-    found = [Tile("GPUs", shown(result, "best.num_gpus", str), best.gpu)]
+    found = [Tile("GPUs", shown(result, f"{path}.num_gpus", str), best.gpu)]
     if best.cost is not None:
         each = best.cost.usd_per_million_output_tokens
         per_token = "" if each is None else f"{each:,.2f} USD per million tokens out"
-        found.append(Tile("cost, up to", shown(result, "best.cost.usd_per_hour", "{:,.2f} USD/h".format), per_token))
+        found.append(Tile("cost, up to", shown(result, f"{path}.cost.usd_per_hour", "{:,.2f} USD/h".format), per_token))
     if best.speed is not None:
         speed = best.speed
         found += [
-            Tile("time per token", shown(result, "best.speed.tpot.value_s", duration), _band(speed.tpot)),
-            Tile("first token", shown(result, "best.speed.ttft.value_s", duration), _band(speed.ttft)),
+            Tile("time per token", shown(result, f"{path}.speed.tpot.value_s", duration), _band(speed.tpot)),
+            Tile("first token", shown(result, f"{path}.speed.ttft.value_s", duration), _band(speed.ttft)),
             Tile(
                 "tokens/s in all",
-                shown(result, "best.speed.output_tokens_per_s.value", per_second),
+                shown(result, f"{path}.speed.output_tokens_per_s.value", per_second),
                 f"{per_second(speed.tokens_per_s_per_user)} per user, {per_second(speed.tokens_per_s_per_gpu)} per GPU",
             ),
         ]
     found.append(
-        Tile("free on the fullest GPU", shown(result, f"best.pools.{fullest}.headroom_bytes", gib_floor), room)
+        Tile("free on the fullest GPU", shown(result, f"{path}.pools.{fullest}.headroom_bytes", gib_floor), room)
     )
     return found
 
@@ -93,7 +93,7 @@ def _best(result: PlanResult) -> list[Html]:
     best = result.best or result.nearest
     if best is None:
         return []
-    told = [] if result.best else [paragraph(words.headline(best))]
+    told = [] if result.best else [paragraph(words.headline(best)), tiles(_tiles(result, best, "nearest"))]
     told.append(listed(element("span", element("strong", lead), text) for lead, text in words.detail_words(best)))
     for lead, command in words.launch_lines(best):
         told += [element("h3", f"Start a {lead}"), _command(command)]
@@ -104,7 +104,7 @@ def _best(result: PlanResult) -> list[Html]:
 
 def _command(told: str) -> Html:
     lines = [element("code", line) for line in told.rstrip("\n").splitlines()]
-    return element("pre", *(Html(f"{line}\n") for line in lines), tabindex=0)
+    return element("pre", *(Html(f"{line}\n") for line in lines))
 
 
 # All plans -------------------------------------------------------------------------------------------------

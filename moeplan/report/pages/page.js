@@ -39,6 +39,24 @@
     remember(chosen);
   });
 
+  // A command or a file is taken along whole.
+  for (const block of navigator.clipboard ? document.querySelectorAll("pre") : []) {
+    const copy = document.createElement("button");
+    copy.type = "button";
+    copy.className = "copy";
+    copy.textContent = "Copy";
+    copy.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(block.textContent.trimEnd());
+        copy.textContent = "Copied";
+      } catch {
+        copy.textContent = "Not allowed here";
+      }
+      setTimeout(() => { copy.textContent = "Copy"; }, 2000);
+    });
+    block.after(copy);
+  }
+
   // A mark says what it stands for where it is pointed at, and by the arrow keys where its chart has the focus.
   const marked = "[role=graphics-symbol][aria-label]";
   for (const chart of document.querySelectorAll(".chart")) {
