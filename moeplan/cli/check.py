@@ -10,14 +10,14 @@ import typer
 
 from moeplan.check.result import Check, Level
 from moeplan.cli.completion import engine_names, format_names, gpu_names, level_names, rule_codes
-from moeplan.cli.options import Color, Profiles, Quiet, Showing, show, showing
+from moeplan.cli.options import PAGE, Color, Profiles, Quiet, Showing, show, showing
 from moeplan.core.errors import EXIT_DONE, EXIT_INPUT, InputError
 
 FORMATS = {
     "text": "table", "table": "table", "json": "json", "markdown": "markdown", "md": "markdown", "github": "github",
-    "sarif": "sarif", "junit": "junit",
+    "sarif": "sarif", "junit": "junit", PAGE: PAGE,
 }  # fmt: skip
-SHOWN = ("text", "json", "markdown", "github", "sarif", "junit")
+SHOWN = ("text", "json", "markdown", "github", "sarif", "junit", PAGE)
 """Formats as the help names them."""
 
 
@@ -78,7 +78,7 @@ def check(
         typer.Option(
             "--format",
             "-f",
-            help="text, json, markdown, github, sarif, junit; may be repeated, each with an -o.",
+            help="text, json, markdown, github, sarif, junit, html; may be repeated, each with an -o.",
             autocompletion=format_names,
         ),
     ] = None,
@@ -99,6 +99,7 @@ def check(
     $ moeplan check deploy/
     $ moeplan check deploy.yaml --gpu h100-sxm --format github
     $ kustomize build overlays/prod | moeplan check -
+    $ moeplan check deploy/ --format html -o check.html
     $ moeplan check --diff origin/main -o comment.md
     """  # noqa: D301 - \b is the character that keeps lines apart in help
     formats = [*(format or []), *(["json"] if json else [])]
@@ -150,7 +151,8 @@ def _showings(formats: list[str], outputs: list[Path], *, quiet: bool, color: st
     places: list[Path | None] = [*outputs, *[None] * (len(names) - len(outputs))]
     found = []
     for name, place in zip(names, places, strict=True):
-        how = showing("table", json=False, output=place, quiet=quiet, color=color)
+        page = PAGE if name == PAGE else "table"
+        how = showing(page, json=False, output=place, quiet=quiet, color=color, also=(PAGE,))
         found.append(Showing(FORMATS[name], how.page, how.output, quiet))
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from moeplan.core.errors import InputError, UnknownError
-from moeplan.core.expert_use import EVEN, ExpertUse, MeasuredUse, StepTokens
+from moeplan.core.expert_use import EVEN, ExpertUse, GateSkew, MeasuredUse, StepTokens
 from moeplan.core.layout import Division, Place
 from moeplan.core.model import ModelSpec, MoeFfn
 from moeplan.core.placement import places, stage_spec
@@ -39,13 +39,14 @@ def _coverage(question: Question, use: ExpertUse) -> Coverage | None:
     if not kinds:
         return None
     work = max(kinds, key=lambda each: each.count)
-    experts, chosen, twice = work.experts, work.experts_per_token, use.doubled()
+    experts, chosen = work.experts, work.experts_per_token
+    twice = use.doubled() if isinstance(use, GateSkew) else None
     counts = {2**power for power in range(MOST_IN_FLIGHT.bit_length())} | {question.deployment.concurrency}
 
     def touched(tokens: int) -> Touched:
         step = StepTokens(tokens)
-        found = (by.distinct(experts, chosen, experts, step) for by in (use, EVEN, twice))
-        return Touched(tokens, *found)
+        found, even = (by.distinct(experts, chosen, experts, step) for by in (use, EVEN))
+        return Touched(tokens, found, even, None if twice is None else twice.distinct(experts, chosen, experts, step))
 
     return Coverage(experts, chosen, work.count, use.basis, tuple(map(touched, sorted(counts))))
 

@@ -10,8 +10,8 @@ class Touched(NamedTuple):
     experts: float
     even: float
     """Were all alike likely: no use of the experts touches more."""
-    doubled: float
-    """With twice the skew."""
+    doubled: float | None
+    """With twice the skew; None where it was counted, and not guessed."""
 
 
 class Coverage(NamedTuple):

@@ -11,7 +11,7 @@ from moeplan.estimate.judge import ranks_words
 from moeplan.estimate.result import Estimate, Rank
 from moeplan.report.page import UNKNOWN
 from moeplan.report.pages.ledger import ledger_table
-from moeplan.report.pages.markup import Html, element, listed, paragraph, shown
+from moeplan.report.pages.markup import Html, element, joined, listed, paragraph, shown
 from moeplan.report.pages.memory_stack import Stack, memory_figure
 from moeplan.report.pages.room import room_figure
 from moeplan.report.pages.shell import Section, State, Tile, headline, page_html, sentence, tiles
@@ -183,9 +183,12 @@ def _speed_title(estimate: Estimate) -> str:
 def _no_load() -> Html:
     return sentence(
         "No load was stated, so nothing about speed was computed. ",
-        element("code", "--concurrency 64 --input 2k --output 500"),
+        joined(
+            [element("code", words, class_="words") for words in ("--concurrency 64", "--input 2k", "--output 500")],
+            " ",
+        ),
         " states one, ",
-        element("code", "--speed"),
+        element("code", "--speed", class_="words"),
         " takes the usual.",
     )
 
@@ -216,7 +219,7 @@ def _experts(estimate: Estimate) -> Iterator[Html]:
         yield loads_figure(
             [(f"layer {each.layer}", each.loads) for each in curves.loads],
             title="How often each expert is chosen",
-            description="A row for each counted layer, a column for each expert: the darker, the more often it is chosen. "
+            description="A row for each counted layer, a column for each expert: the stronger its colour, the more often it is chosen. "
             "The table has the busiest expert of each layer.",
         )
 

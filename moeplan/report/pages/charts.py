@@ -18,6 +18,7 @@ from moeplan.report.page import Column
 from moeplan.report.pages.markup import Html, element, text, unfolding
 from moeplan.report.pages.palette import KINDS
 from moeplan.report.pages.tables import columns_table
+from moeplan.report.printable import printable_record
 
 WIDTH = 760
 """Of the plot alone in pixels; a page narrower than the drawing scales it down, a phone scrolls it."""
@@ -52,6 +53,7 @@ _CONFIG: dict[str, Any] = {
 _LENGTHS = re.compile(r'( (?:d|transform|x2?|y2?|width|height|opacity)=")([^"]*)')
 _LONG = re.compile(r"(\.\d\d)\d+")
 _ID = re.compile(r'\bid="([^"]+)"')
+_REFERENCE = re.compile(r'(\bid="|url\(#)([^")]+)("|\))')
 
 
 def need_charts() -> None:
@@ -91,13 +93,15 @@ def drawn(spec: Mapping[str, Any], label: str) -> Html:
     need_charts()
     import vl_convert
 
-    whole = {"width": WIDTH, **spec, "config": _merged(_CONFIG, spec.get("config", {}))}
+    # Vega makes expressions of some texts, and reads them as an older JavaScript in which a line separator ends a string.
+    whole = printable_record({"width": WIDTH, **spec, "config": _merged(_CONFIG, spec.get("config", {}))})
     svg = vl_convert.vegalite_to_svg(whole)
     # Digits beyond a hundredth of a pixel are noise of the machine.
     svg = _LENGTHS.sub(lambda found: found[1] + _LONG.sub(r"\1", found[2]), svg)
     own = sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:8]
-    for name in dict.fromkeys(_ID.findall(svg)):
-        svg = svg.replace(f'id="{name}"', f'id="{own}-{name}"').replace(f"url(#{name})", f"url(#{own}-{name})")
+    # Vega numbers what it refers to through all charts of a process.
+    names = {name: f"{own}-{number}" for number, name in enumerate(dict.fromkeys(_ID.findall(svg)))}
+    svg = _REFERENCE.sub(lambda found: f"{found[1]}{names.get(found[2], found[2])}{found[3]}", svg)
     opening, _, rest = svg.partition(">")
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', opening)
     assert box is not None

@@ -23,13 +23,17 @@ def coverage_figure(coverage: Coverage, concurrency: int) -> Html:
     experts = coverage.num_experts
     values = [
         {
-            "tokens": each.tokens, "used": each.experts / experts, "even": each.even / experts, "doubled": each.doubled / experts,
+            "tokens": each.tokens, "used": each.experts / experts, "even": each.even / experts,
+            "least": (each.experts if each.doubled is None else each.doubled) / experts,
             "told": f"{each.tokens:,} tokens touch {_experts(each.experts)} of {experts:,} experts, {each.experts / experts:.0%}; "
-            f"{_experts(each.doubled)} with twice the skew, {_experts(each.even)} were all alike likely",
+            f"{'' if each.doubled is None else f'{_experts(each.doubled)} with twice the skew, '}"
+            f"{_experts(each.even)} were all alike likely",
         }
         for each in coverage.points
     ]  # fmt: skip
     at = next(each for each in coverage.points if each.tokens == concurrency)
+    doubled = [each.doubled for each in coverage.points if each.doubled is not None]
+    guessed = bool(doubled)
     asked = {"tokens": concurrency, "told": f"asked: {concurrency:,} in flight"}
     x = {
         "field": "tokens", "type": "quantitative", "title": "tokens of a step, each of another sequence",
@@ -43,7 +47,7 @@ def coverage_figure(coverage: Coverage, concurrency: int) -> Html:
         "layer": [
             {
                 "mark": {"type": "area", "opacity": 0.18, "color": COLOURS[0], "aria": False},
-                "encoding": {"y": {**y, "field": "doubled"}, "y2": {"field": "even"}},
+                "encoding": {"y": {**y, "field": "least"}, "y2": {"field": "even"}},
             },
             {"mark": {"type": "line", "aria": False}, "encoding": {"y": {**y, "field": "used"}}},
             {"mark": "point", "encoding": {"y": {**y, "field": "used"}, "description": {"field": "told"}}},
@@ -64,12 +68,12 @@ def coverage_figure(coverage: Coverage, concurrency: int) -> Html:
         title="Experts that a step touches",
         description=f"Of {experts:,} experts in each of {coverage.num_layers:,} layers, {coverage.experts_per_token:,} for each token, "
         f"a step of {concurrency:,} tokens touches {_experts(at.experts)}: {at.experts / experts:.0%} of the experts' weights are read. By "
-        f"{_BASES[coverage.basis]}; the band reaches from twice that skew to even use.",
+        f"{_BASES[coverage.basis]}; the band reaches {'from twice that skew ' if guessed else ''}to even use.",
         table=[
             Column("tokens", tuple(f"{each.tokens:,}" for each in coverage.points)),
             Column(USED, tuple(_experts(each.experts) for each in coverage.points)),
             Column("share", tuple(f"{each.experts / experts:.0%}" for each in coverage.points)),
-            Column("with twice the skew", tuple(_experts(each.doubled) for each in coverage.points)),
+            *([Column("with twice the skew", tuple(map(_experts, doubled)))] if guessed else []),
             Column(EVEN, tuple(_experts(each.even) for each in coverage.points)),
         ],
     )

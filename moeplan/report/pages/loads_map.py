@@ -37,14 +37,17 @@ def loads_figure(
                 "axis": {"values": list(range(0, experts, max(1, experts // 8))), "labelAngle": 0, "grid": False},
             },
             "y": {
-                "field": "layer", "type": "ordinal", "title": None, "scale": {"padding": 0},
+                "field": "layer", "type": "ordinal", "title": "layer", "scale": {"padding": 0},
                 "axis": {"values": list(labelled), "grid": False, "labelExpr": _labels(rows)},
             },
             "opacity": {
                 "field": "load", "type": "quantitative", "title": "load over the layer's mean",
                 "scale": {"domain": [0, FULL], "range": [0.03, 1]},
-                "legend": {"type": "symbol", "symbolType": "square", "symbolSize": 260, "values": [0, 0.5, 1, 2, 3, 4],
-                           "symbolFillColor": COLOURS[0], "labelExpr": f"datum.value == {FULL:g} ? '{FULL:g} and more' : datum.label"},
+                "legend": {
+                    "type": "symbol", "symbolType": "square", "symbolSize": 260, "columns": 6, "format": "~g",
+                    "values": [0, 0.5, 1, 2, 3, 4], "symbolFillColor": COLOURS[0],
+                    "labelExpr": f"datum.value == {FULL:g} ? '{FULL:g} and more' : datum.label",
+                },
             },
         },
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 `c1` to `c7` tell kinds apart. They were searched for: each has a contrast of 3 and more to both backgrounds of its scheme (WCAG
 2.1, 1.4.11), and any two stay apart for readers who lack one of the three cones, as Machado, Oliveira and Fernandes (2009)
-simulate them; tests/report/pages/test_palette.py holds both. No colour says anything that words do not say too.
+simulate them; tests/pages/test_palette.py holds both. No colour says anything that words do not say too.
 """
 
 from __future__ import annotations
