@@ -172,6 +172,7 @@ class Estimator:
                     revision=revision,
                     offline=self.offline,
                     profiles=self.profiles,
+                    curves=False,
                     find=self._find,
                 )
             except MoeplanError as error:

@@ -131,6 +131,7 @@ def compare(
             offline=offline,
             headers=headers,
             profiles=folders,
+            curves=False,
             find=find,
             **degrees,  # type: ignore[arg-type]
             **(load if loaded else {}),

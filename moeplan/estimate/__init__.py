@@ -106,6 +106,7 @@ def estimate(
     file: str | None = None,
     profiles: str | Path | Sequence[str | Path] = (),
     strict: bool = False,
+    curves: bool = True,
     progress: Callable[[int, int], None] | None = None,
     find: Callable[[str, Asked], LoadedModel] = find_model,
 ) -> Estimate:
@@ -120,7 +121,8 @@ def estimate(
     `engine_args` is the engine's own command line, as a text or in words; what it says and a keyword says too must agree.
     `engine_files` False leaves files that it names (`--config`) unread, as for a command that is to run elsewhere.
     `headers` reads the checkpoint's headers from the Hub also for a model that the catalogue knows; `file` names one of
-    several models in a repository or folder; `progress` is told how many headers of how many are read; `find` reads the
+    several models in a repository or folder; `curves` False leaves out what only pages draw (`capacity.over_context`,
+    `curves`), for who asks many questions; `progress` is told how many headers of how many are read; `find` reads the
     model, where it is not to be read afresh. Raises the errors of `moeplan.core.errors`.
     """
     words = shlex.split(engine_args) if isinstance(engine_args, str) else list(engine_args)
@@ -242,15 +244,15 @@ def estimate(
         from moeplan.estimate.ways_out import ways_out
 
         verdict = verdict._replace(ways_out=ways_out(question, gpu, answer.capacity))
-    how_fast = curves = None
+    how_fast = drawn = None
     if load_asked is not None and times is not None:
         from moeplan.estimate.speed import speed_of
 
         how_fast = speed_of(question, times, load_asked, answer, notes)
-    if load_asked is not None and use is not None:
+    if curves and load_asked is not None and use is not None:
         from moeplan.estimate.curves import curves_of
 
-        curves = curves_of(question, None if how_fast is None else times, load_asked, use, answer.capacity)
+        drawn = curves_of(question, None if how_fast is None else times, load_asked, use, answer.capacity)
     counted = matched if not any(note.code == QUANTISER_UNKNOWN for note in notes) else None
     owned = question.serving.owned
     counts = parameters(spec, owned) if counted is None else count_parameters(spec, counted.counted, "exact")
@@ -273,10 +275,10 @@ def estimate(
         kv_cache=_kv_cache(question),
         layout=answer.layout,
         ranks=answer.ranks,
-        capacity=answer.capacity._replace(over_context=over_context(question, answer.capacity)),
+        capacity=answer.capacity._replace(over_context=over_context(question, answer.capacity) if curves else ()),
         verdict=verdict,
         speed=how_fast,
-        curves=curves,
+        curves=drawn,
         notes=tuple(dict.fromkeys(notes)),
     )
 

@@ -115,6 +115,7 @@ def validate(
             headers=headers,
             file=file,
             profiles=profiles,
+            curves=False,
         )
 
     found = estimated()
