@@ -15,22 +15,35 @@ LEAST_ROW_PIXELS, MOST_ROW_PIXELS = 8, 18
 
 
 def loads_figure(
-    rows: Sequence[tuple[str, Sequence[float]]], *, title: str, description: str, unit: str = "expert"
+    rows: Sequence[tuple[str, Sequence[float]]],
+    *,
+    title: str,
+    description: str,
+    unit: str = "expert",
+    full: float = FULL,
 ) -> Html:
-    """A row for each layer with its label and loads over their mean; the table has the extremes of each layer."""
+    """A row for each layer with its label and loads over their mean, where `full` is the strongest colour; the table has the
+    extremes of each layer."""
     experts = max(len(loads) for _, loads in rows)
     pixels = max(LEAST_ROW_PIXELS, min(MOST_ROW_PIXELS, 480 // len(rows)))
     values = [
-        {"layer": place, "expert": expert, "load": min(load, FULL)}
+        {"layer": place, "expert": expert, "load": min(load, full)}
         for place, (_, loads) in enumerate(rows)
         for expert, load in enumerate(loads)
+    ]
+    busiest = [
+        {
+            "layer": place,
+            "expert": most,
+            "told": f"layer {label}: {unit} {most:,} has most, {loads[most]:.2f} times the mean",
+        }
+        for place, (label, loads) in enumerate(rows)
+        for most in (_busiest(loads),)
     ]
     labelled = range(0, len(rows), max(1, -(-12 // pixels)))
     spec: dict[str, Any] = {
         "height": pixels * len(rows),
         "width": WIDTH,
-        "data": {"values": values},
-        "mark": {"type": "rect", "aria": False, "color": COLOURS[0]},
         "encoding": {
             "x": {
                 "field": "expert", "type": "ordinal", "title": unit, "scale": {"padding": 0},
@@ -40,16 +53,30 @@ def loads_figure(
                 "field": "layer", "type": "ordinal", "title": "layer", "scale": {"padding": 0},
                 "axis": {"values": list(labelled), "grid": False, "labelExpr": _labels(rows)},
             },
-            "opacity": {
-                "field": "load", "type": "quantitative", "title": "load over the layer's mean",
-                "scale": {"domain": [0, FULL], "range": [0.03, 1]},
-                "legend": {
-                    "type": "symbol", "symbolType": "square", "symbolSize": 260, "columns": 6, "format": "~g",
-                    "values": [0, 0.5, 1, 2, 3, 4], "symbolFillColor": COLOURS[0],
-                    "labelExpr": f"datum.value == {FULL:g} ? '{FULL:g} and more' : datum.label",
+        },
+        "layer": [
+            {
+                "data": {"values": values},
+                "mark": {"type": "rect", "aria": False, "color": COLOURS[0]},
+                "encoding": {
+                    "opacity": {
+                        "field": "load", "type": "quantitative", "title": "load over the layer's mean",
+                        "scale": {"domain": [0, full], "range": [0.03, 1]},
+                        "legend": {
+                            "type": "symbol", "symbolType": "square", "symbolSize": 260, "columns": 6, "format": "~g",
+                            "values": [0, *(full * part for part in (0.125, 0.25, 0.5, 0.75, 1))], "symbolFillColor": COLOURS[0],
+                            "labelExpr": f"datum.value == {full:g} ? '{full:g} and more' : datum.label",
+                        },
+                    },
                 },
             },
-        },
+            # Seen only where it is looked at: of each layer the busiest cell says which it is.
+            {
+                "data": {"values": busiest},
+                "mark": {"type": "rect", "color": COLOURS[0], "fillOpacity": 0},
+                "encoding": {"description": {"field": "told"}},
+            },
+        ],
     }  # fmt: skip
     return figure(spec, title=title, description=description, table=_table(rows, unit))
 
@@ -60,8 +87,12 @@ def _labels(rows: Sequence[tuple[str, Sequence[float]]]) -> str:
     return f"{numbers}[datum.value]"
 
 
+def _busiest(loads: Sequence[float]) -> int:
+    return max(range(len(loads)), key=loads.__getitem__)
+
+
 def _table(rows: Sequence[tuple[str, Sequence[float]]], unit: str) -> list[Column]:
-    busiest = [max(range(len(loads)), key=loads.__getitem__) for _, loads in rows]
+    busiest = [_busiest(loads) for _, loads in rows]
     return [
         Column("layer", tuple(label for label, _ in rows), right=False),
         Column(f"busiest {unit}", tuple(f"{place:,}" for place in busiest)),
