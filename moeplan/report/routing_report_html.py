@@ -104,7 +104,7 @@ def _evenness(report: Report) -> Html:
                 "mark": {"type": "rule", "color": LINE, "strokeWidth": 3, "aria": False},
                 "encoding": {"y": {"field": "floor"}, "y2": {"field": "spread"}},
             },
-            {"mark": {"type": "tick", "thickness": 2, "bandSize": 12, "color": INK, "aria": False}, "encoding": {"y": {"field": "floor"}}},
+            {"mark": {"type": "tick", "thickness": 2, "size": 14, "color": INK, "aria": False}, "encoding": {"y": {"field": "floor"}}},
             {
                 "mark": {"type": "point", "size": 70, "opacity": 1},
                 "encoding": {

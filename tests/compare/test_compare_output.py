@@ -19,8 +19,11 @@ from moeplan import cli
 from moeplan.compare import result
 from moeplan.core.hardware import Price
 from moeplan.report.as_json import as_json
+from moeplan.report.compare_html import compare_html
 from moeplan.report.compare_markdown import compare_markdown
 from moeplan.report.compare_table import compare_table
+from moeplan.report.compare_words import sections
+from tests.report.read_pages import read
 from tests.report.schemas import Schema, changed, without
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -94,6 +97,32 @@ def test_no_line_is_wider_than_the_page_and_no_figure_is_cut(
     for model in found.models:
         assert f"{model.vocabulary:,}" in text
     assert compare_table(found, width=width, color=False, unicode=False).isascii()
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_answer_has_a_page_with_all_figures(name: str, answers: dict[str, result.Comparison]) -> None:
+    found = answers[name]
+    page = read(compare_html(found))
+    assert page.told == json.loads(as_json(found))
+    for section in sections(found):
+        rows = page.tables[section.title or "the models"]
+        assert [row[0] for row in rows] == [line.label for line in section.lines]
+        for row, line in zip(rows, section.lines, strict=True):
+            assert [cell.removeprefix("* ") for cell in row[1:]] == list(line.cells)
+            assert [place for place, cell in enumerate(row[1:]) if cell.startswith("* ")] == list(line.marked)
+    reads = next(marks for title, marks in page.charts.items() if title.startswith("Bytes that a step reads"))
+    assert len(reads) == len(found.models) * len(found.request.batches)
+    speeds = [model for model in found.models if model.speed is not None]
+    assert len(page.charts.get("Time per further token", [])) == len(speeds)
+
+
+def test_a_turn_is_drawn_where_it_lies_among_the_batches() -> None:
+    found = moeplan.compare(["qwen3-30b-a3b", "qwen3-8b"], concurrency=8, context=1024, offline=True)
+    (pair,) = found.pairs
+    assert 1 < pair.turns[0].batch < 256
+    assert f"from {pair.turns[0].batch:,} on" in compare_html(found)
+    still = found._replace(pairs=(pair._replace(turns=()),))
+    assert f"from {pair.turns[0].batch:,} on" not in compare_html(still)
 
 
 @pytest.mark.parametrize(("count", "width", "beside"), [(2, 80, True), (4, 100, True), (4, 80, False), (2, 40, False)])

@@ -15,11 +15,13 @@ from moeplan import cli
 from moeplan.plan import result
 from moeplan.plan.failures import FAILURES
 from moeplan.report.as_json import as_json
+from moeplan.report.plan_html import plan_html
 from moeplan.report.plan_markdown import plan_markdown
 from moeplan.report.plan_table import plan_table
 from moeplan.report.plan_words import layout_words
 from moeplan.sources.deployments.written import KINDS
 from tests.golden.configs import MIXTRAL
+from tests.report.read_pages import read
 from tests.report.schemas import Schema, changed, without
 
 SCHEMA = Schema("plan")
@@ -69,6 +71,40 @@ def test_no_line_is_wider_than_the_page_but_a_command(
     for command in commands:
         assert command in [line.strip() for line in lines]
     assert plan_table(answers[name], width=width, color=False, unicode=False).isascii()
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_answer_has_a_page_with_all_plans(name: str, answers: dict[str, result.PlanResult]) -> None:
+    found = answers[name]
+    page = read(plan_html(found))
+    assert page.told == json.loads(as_json(found))
+    for plan in (found.best or found.nearest,):
+        assert plan is None or all(" ".join(pool.launch) in page.words for pool in plan.pools)
+    numbered = (*found.frontier, *found.smaller_formats)
+    rows = [
+        row for caption, table in page.tables.items() if caption.startswith(("Plans:", "In other")) for row in table
+    ]
+    assert [row[0].split()[0] for row in rows] == [str(number + 1) for number in range(len(numbered))]
+    assert [row[0].split()[1] for row in rows] == [plan.profile.removeprefix("nvidia-") for plan in numbered]
+    drawn = [marks for title, marks in page.charts.items() if title.startswith("Time per token over")]
+    assert len(drawn) == bool(numbered)
+    for marks in drawn:
+        # As many marks as plans, each with its number, and no other is told of.
+        assert {mark.partition(":")[0] for mark in marks} == {row[0].split()[0] for row in rows}
+        assert len(marks) == len(numbered)
+    cards = [card.removeprefix("nvidia-") for row in found.rejected for card in row.cards]
+    assert sorted(cards) == sorted(
+        card for row in page.tables.get("Cards without a plan here", []) for card in row[2].split(", ")
+    )
+
+
+def test_more_cards_than_colours_share_the_last_one(answers: dict[str, result.PlanResult]) -> None:
+    found = answers["an MoE"]
+    many = [found.frontier[0]._replace(profile=f"card-{number}") for number in range(12)]
+    page = plan_html(found._replace(frontier=tuple(many)))
+    assert "other cards" in page
+    assert "card-5" in page
+    assert "other cards" not in plan_html(found)
 
 
 @pytest.mark.parametrize("name", QUESTIONS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from moeplan.core.measurement import MeasuredDevice
@@ -10,9 +12,11 @@ from moeplan.profile import result
 from moeplan.profile.result import Against, Change, Figure, KernelFit, Problem, Profile, Timed
 from moeplan.report.amounts import amount
 from moeplan.report.as_json import as_json
+from moeplan.report.profile_html import profile_html
 from moeplan.report.profile_markdown import profile_markdown
 from moeplan.report.profile_table import profile_table
 from moeplan.report.profile_words import outcome_words
+from tests.report.read_pages import read
 from tests.report.schemas import Schema, changed, without
 
 SCHEMA = Schema("profile")
@@ -203,3 +207,30 @@ def test_an_interrupted_run_says_how_to_go_on() -> None:
 )
 def test_amounts(value: float, unit: str, words: str) -> None:
     assert amount(value, unit) == words
+
+
+def test_the_page_has_figures_beside_the_specification_and_every_timed_product() -> None:
+    page = read(profile_html(FOUND))
+    assert page.told == json.loads(as_json(FOUND))
+    assert [row[0] for row in page.tables["All figures"]] == [figure.label for figure in FOUND.figures]
+    assert page.tables["All figures"][0][3] == "4,800.0 GB/s"
+    assert page.charts["Measured beside the specification"] == [
+        "memory, copy: 4,100.0 GB/s, 85% of 4,800.0 GB/s",
+        "matmul, bfloat16: 710.00 TFLOP/s, 72% of 990.00 TFLOP/s",
+    ]
+    assert len(page.charts["Timed products under the roofs of this device"]) == len(FOUND.timed)
+    latency = next(marks for title, marks in page.charts.items() if title.startswith("Seconds of the routed experts"))
+    assert len(latency) == 3  # even routing alone
+    assert all("olmoe, uniform" in mark for mark in latency)
+
+
+def test_a_page_without_what_charts_need_has_the_rest() -> None:
+    bare = FOUND._replace(
+        figures=tuple(figure._replace(nominal=None) for figure in FOUND.figures), timed=(), kernels=(), against=None,
+        changes=None, problems=(), notes=(), complete=False,
+    )  # fmt: skip
+    page = read(profile_html(bare))
+    assert page.charts == {}
+    assert "INTERRUPTED" in page.words
+    assert len(page.tables["All figures"]) == len(bare.figures)
+    assert read(profile_html(bare._replace(figures=()))).tables == {}
