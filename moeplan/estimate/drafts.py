@@ -136,7 +136,7 @@ def _told(engine: str, drafts: Drafts, *, from_options: bool) -> list[Remark]:
     """What is not known of the draft."""
     if drafts.kind == "other_model":
         named = f"the draft model {drafts.model}" if drafts.model else "the draft model"
-        told = f"{named} is not read: its weights, cache and time are not counted, and what is told of speculation is a bound"
+        told = f"{named} is not read: what it takes is not counted, and what is told of speculation is a bound"
         return [Remark("draft-not-modelled", "warning", told)]
     if drafts.kind == "lookup" and from_options:
         told = (

@@ -13,8 +13,8 @@ from moeplan.core.expert_use import ExpertUse, StepTokens
 from moeplan.core.layout import Layout
 from moeplan.core.model import ModelSpec, Remark
 from moeplan.core.quant import Holding
-from moeplan.core.serving_speed import ServedLoad, decode_step, sequences_at_once
-from moeplan.core.speculation import Drafting, DraftKind, Drafts, acceptance_of, tokens_per_step
+from moeplan.core.serving_speed import PARTS, TERMS, ServedLoad, decode_step, sequences_at_once
+from moeplan.core.speculation import Drafting, Drafts, acceptance_of, tokens_per_step
 from moeplan.core.step_time import StepModel, StepPart, StepTime
 from moeplan.core.workload import Workload
 from moeplan.estimate.drafts import Asked
@@ -202,14 +202,17 @@ def _experts(known: Timed, concurrency: int, verify_tokens: int, use: ExpertUse)
     works = [work for stage in known.stages for work in stage.experts]
     layers = sum(work.count for work in works)
     touched = sum(
-        work.count * use.distinct(work.experts, work.experts_per_token, work.experts, tokens) for work in works
+        # A copy is no other expert.
+        work.count * use.distinct(own, work.experts_per_token, own, tokens)
+        for work in works
+        for own in (work.experts - work.copies,)
     )
     return touched / layers if layers else None
 
 
 def _pool(known: Timed) -> int:
-    """Experts of a layer."""
-    return max((work.experts for stage in known.stages for work in stage.experts), default=0)
+    """Experts of a layer, without copies."""
+    return max((work.experts - work.copies for stage in known.stages for work in stage.experts), default=0)
 
 
 def _pays(speed_up: Gain | None, *, cost_known: bool) -> bool | None:
@@ -223,11 +226,8 @@ def _pays(speed_up: Gain | None, *, cost_known: bool) -> bool | None:
 
 HARDLY = 1.05
 """Of a plain step: what a step that verifies takes then hangs on nothing."""
-WHYS: dict[DraftKind, str] = {
-    "own_layers": "",
-    "lookup": " (drafts by lookup taken as free)",
-    "other_model": " (the draft's own time left out)",
-}
+NEARLY_ALL = 0.9
+"""Of the experts of a layer."""
 
 
 def _why(
@@ -241,14 +241,18 @@ def _why(
 ) -> str:
     """One sentence: whether it pays here, and what makes it so."""
     at = f"at {concurrency:,} in flight"
-    longer = f"a step takes {steps.ratio:.2f} times as long{WHYS[mine.drafts.kind]}: {_reason(steps, experts, pool)}"
+    free = " (drafts by lookup taken as free)" if mine.drafts.kind == "lookup" else ""
+    left_out = free if mine.cost_known else " (the draft's own time left out)"
+    longer = f"a step takes {steps.ratio:.2f} times as long{left_out}: {_reason(steps, experts, pool)}"
     taken = mine.tokens_per_step
     if speed_up is None or taken is None:
         if needed is None:
             return f"does not pay {at}, whatever is accepted: {longer}"
+        least = tokens_per_step(needed, mine.drafts.tokens)
+        if not mine.cost_known:  # a draft that takes time needs more
+            return f"does not pay {at} below an acceptance of {needed:.2f}, {least:.2f} tokens a step, since {longer}"
         if steps.ratio < HARDLY:
             return f"pays {at} with hardly any drafts taken: {longer}"
-        least = tokens_per_step(needed, mine.drafts.tokens)
         return f"pays {at} from an acceptance of {needed:.2f} on, {least:.2f} tokens a step, since {longer}"
     pays = {True: "pays", False: "does not pay", None: "may pay"}[_pays(speed_up, cost_known=mine.cost_known)]
     most = "" if mine.cost_known else "at most "
@@ -265,13 +269,15 @@ def _reason(steps: _Steps, experts: tuple[float | None, float | None], pool: int
     most = max([*grown, *([steps.draft] if steps.draft else [])], key=lambda part: part.seconds)
     plain, verify = experts
     if most.name == "draft":
-        return "the draft's own passes take most of that"
+        return "the draft's own passes take the largest part of that"
     if most.name == "experts" and most.binding in ("memory", "fixed") and plain and verify:
-        told = f"{verify:.0f} of {pool} experts of a layer are read, not {plain:.0f}"
-        return f"{told}; hardly any are left to be new" if plain > 0.9 * pool else told
+        if plain > NEARLY_ALL * pool:
+            return f"{plain:.0f} of {pool} experts of a layer are read anyway, hardly any are left to be new"
+        return f"{verify:.0f} of {pool} experts of a layer are read, not {plain:.0f}"
+    told = f"what grows most is {PARTS.get(most.name, most.name)}, bound by {TERMS[most.binding]}"
     if most.binding == "compute":
-        return f"{most.name} is compute-bound, where a token that is verified costs as much as one that is decoded"
-    return f"{most.name} grows most, bound by {most.binding}"
+        return f"{told}: a token that is verified costs as much there as one that is decoded"
+    return told
 
 
 def _time(step: StepTime) -> Time:

@@ -38,10 +38,12 @@ def step_columns(found: Speculation) -> list[Column]:
         ("step that verifies", *_step_cells(found.verify)),
         ("drafting", *(_time_cells(found.draft) if found.draft is not None else (UNKNOWN, "")), ""),
     ]
-    gain = found.speed_up
+    gain, bound = found.speed_up, found.draft is None
     if gain is not None:
-        rows.append(("speed-up", f"{gain.value:.2f} x", f"{gain.low:.2f} – {gain.high:.2f} x", ""))
-    rows.append(("pays from acceptance", _needed(found.break_even_acceptance.value), *_needed_band(found), ""))
+        label = "speed-up, at most" if bound else "speed-up"
+        rows.append((label, f"{gain.value:.2f} x", f"{gain.low:.2f} – {gain.high:.2f} x", ""))
+    least = "pays from acceptance, at least" if bound else "pays from acceptance"
+    rows.append((least, _needed(found.break_even_acceptance.value), *_needed_band(found), ""))
     heads = ("speculation", "", "band", "experts of a layer" if found.plain.experts is not None else "")
     columns = [
         Column(head, cells, rank, right=place > 0)

@@ -15,6 +15,7 @@ from moeplan.engines import ENGINES
 from moeplan.engines.command_line.writing import launch_words
 from moeplan.estimate import Estimate
 from moeplan.estimate.speed_result import Speculation, Speed
+from moeplan.report.speculation_words import step_columns
 
 MTP = ["--speculative-config", '{"method":"mtp","num_speculative_tokens":2}']
 EAGLE = ["--speculative-config", '{"method":"eagle3","model":"org/head","num_speculative_tokens":3}']
@@ -163,6 +164,42 @@ def test_another_draft_model_is_a_bound_and_no_part_of_the_figures() -> None:
     assert found.speed.tpot == plain.speed.tpot
     assert "org/head" in told(found, "draft-not-modelled")[0]
     assert "what the draft takes is not known" in told(found, "speed-without-speculation")[0]
+
+
+def test_of_a_draft_that_is_not_read_only_what_does_not_pay_is_told() -> None:
+    """A draft that takes time needs a higher acceptance than the bound, and gives less."""
+    _, unsaid = fast("gpt-oss-120b", gpu="2xh100", engine_args=EAGLE, speed=True)
+    _, found = fast("gpt-oss-120b", gpu="2xh100", engine_args=EAGLE, acceptance=0.9)
+    for each in (unsaid, found):
+        assert not each.why.startswith("pays")
+        assert "the draft's own time left out" in each.why
+    _, dense = fast("qwen3-8b", gpu="h100", concurrency=1, engine_args=EAGLE, speed=True)
+    assert dense.why.startswith("does not pay at 1 in flight below an acceptance of")
+    rows = dict(zip(*(column.cells for column in step_columns(found)[:2]), strict=True))
+    assert "speed-up, at most" in rows
+    assert "pays from acceptance, at least" in rows
+
+
+def test_the_reason_names_the_part_and_what_it_is_bound_by() -> None:
+    crowd: dict[str, Any] = {"concurrency": 4096, "context": 128, "input": 64, "output": 64, "draft_tokens": 3}
+    _, dense = fast("qwen3-8b", gpu="h100", **crowd)
+    assert "what grows most is what every token goes through, bound by compute" in dense.why
+    _, sparse = fast("mixtral-8x7b", gpu="8xh100", **crowd)
+    assert "what grows most is experts, bound by compute" in sparse.why
+    _, full = fast("mixtral-8x7b", gpu="4xh100", tp=2, dp=2, concurrency=33, draft_tokens=3)
+    assert "8 of 8 experts of a layer are read anyway" in full.why
+
+
+def test_copies_of_an_expert_are_no_other_experts() -> None:
+    spread: dict[str, Any] = {"gpu": "8xh200", "tp": 1, "dp": 8, "ep": 8, "concurrency": 64, "draft_tokens": 2}
+    _, plain = fast(**spread)
+    _, copied = fast(**spread, redundant_experts=32, engine_args=["--enable-eplb"])
+    for step, before in ((copied.plain, plain.plain), (copied.verify, plain.verify)):
+        assert step.experts == pytest.approx(before.experts)
+    assert [row.verify_experts for row in copied.over_concurrency] == [
+        row.verify_experts for row in plain.over_concurrency
+    ]
+    assert "of 288" not in copied.why
 
 
 def test_a_length_says_the_acceptance() -> None:
