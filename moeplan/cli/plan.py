@@ -94,7 +94,8 @@ def plan(
     emit: Annotated[
         str | None,
         typer.Option(
-            "--emit", help="Print the best plan as a deployment file: k8s, compose or vllm-yaml; in --json and html beside it."
+            "--emit",
+            help="Print the best plan as a deployment file: k8s, compose or vllm-yaml; in --json and html beside it.",
         ),
     ] = None,
     revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")] = None,
@@ -129,7 +130,7 @@ def plan(
             ("--engine", engine if {*_listed(engine)} - LLAMACPP else None), ("--max-gpus", max_gpus if max_gpus != 64 else None),
             ("--rank", rank if rank != "cost" else None), ("--pools", pools if pools != "both" else None), ("--ttft", ttft),
             ("--tpot", tpot), ("--arrival", arrival), ("--workload", workload), ("--fallback", fallback), ("--dense", dense),
-            ("--emit", emit), ("--format", how.format if how.format == PAGE else None),
+            ("--emit", emit),
         )  # fmt: skip
         from moeplan.offload import offload
 
@@ -192,8 +193,6 @@ def _refuse(*options: tuple[str, object]) -> None:
         if value:
             text = ",".join(map(str, value)) if isinstance(value, list) else value
             hint = f"leave {option} out, or leave --ram out"
-            if option == "--format":
-                hint = "say --format markdown, table or json"
             if option == "--engine":
                 hint = "leave --engine out: the ways of vllm and sglang are shown beside llama.cpp's"
             raise InputError(f"{option} {text} does not go with --ram", hint=hint)

@@ -63,11 +63,16 @@ def verdict_words(result: Offload) -> str:
     if best is None:
         return f"DOES NOT GO: {result.missing}"
     form = f"{best.format}{' as stored' if best.format_origin == 'stored' else ''}"
-    lead = "GOES" if _is_sure(best) else "GOES, PROBABLY"
+    lead = "GOES" if is_sure(best) else "GOES, PROBABLY"
     if not best.host_layers:
         return f"{lead}: all of it fits on {_cards(result)} in {form}, nothing stays in host memory"
     what = WHAT[best.sort]
     return f"{lead}: {form}, with the {what} of {best.host_layers} of {best.of_layers} layers in host memory"
+
+
+def is_sure(best: Offloaded) -> bool:
+    """True where no guess decides whether it goes."""
+    return best.certain and best.headroom_low_bytes >= 0 and best.host_free_low_bytes >= 0
 
 
 def detail_words(result: Offload) -> Iterator[tuple[str, str]]:
@@ -203,10 +208,6 @@ def _other(row: OtherWay) -> str:
     if row.tokens_per_s is None:
         return f"{told}: speed not known"
     return f"{told}: at most {per_second(row.tokens_per_s.high)} tokens/s, {gib(row.host_bytes)} in host memory"
-
-
-def _is_sure(best: Offloaded) -> bool:
-    return best.certain and best.headroom_low_bytes >= 0 and best.host_free_low_bytes >= 0
 
 
 def _cards(result: Offload) -> str:

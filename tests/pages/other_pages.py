@@ -32,6 +32,19 @@ def plan_of_a_name_with_tags(folder: Path) -> list[str]:
     return ["plan", model, "--gpus", "h100-sxm", "--rank", "gpus", "--max-gpus", "2", "--offline"]
 
 
+def offload_with_a_routing_profile(folder: Path) -> list[str]:
+    """Experts in host memory, and which of them are chosen most."""
+    from tests.pages.routing_counts import counts_file
+
+    card = ["--gpu", "rtx-4090", "--ram", "512GiB", "--offline"]
+    return ["plan", "deepseek-v3", *card, "--routing", str(counts_file(folder))]
+
+
+def offload_that_does_not_go(folder: Path) -> list[str]:
+    """Neither card nor host has room: no chart."""
+    return ["plan", "deepseek-v3", "--gpu", "rtx-4090", "--ram", "64GiB", "--offline"]
+
+
 def comparison_on_a_card(folder: Path) -> list[str]:
     """Two models whose order turns, with speed and prices."""
     return [
@@ -105,6 +118,8 @@ OTHERS = (
     plan_with_fallbacks,
     plan_that_finds_none,
     plan_of_a_name_with_tags,
+    offload_with_a_routing_profile,
+    offload_that_does_not_go,
     comparison_on_a_card,
     comparison_of_hostile_names,
     routing_report,
