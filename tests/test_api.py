@@ -57,8 +57,8 @@ def test_the_functions_of_routing_are_these() -> None:
         "a", "b", "bound", "phase", "prompt_class", "layers",
     ]  # fmt: skip
     assert list(inspect.signature(moeplan.routing.place).parameters) == [
-        "file", "ranks", "nodes", "redundant", "groups", "kept_groups", "live", "model", "quant", "phase", "prompt_class", "layers",
-        "offline", "profiles",
+        "file", "ranks", "nodes", "redundant", "groups", "kept_groups", "live", "model", "quant", "skew", "step_tokens", "gpu", "engine",
+        "tp", "concurrency", "context", "input", "output", "phase", "prompt_class", "layers", "offline", "profiles",
     ]  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def test_the_page_calls_functions_that_there_are() -> None:
 def test_options_of_the_page_exist() -> None:
     known = {option for each in routing.registered_commands for option in _options(str(each.name))}
     for option in re.findall(r"`(--[a-z-]+)", text()):
-        if option not in {"--enable-return-routed-experts", "--routing", "--skew"}:
+        if option not in {"--enable-return-routed-experts", "--enable-eplb", "--redundant-experts", "--routing"}:
             assert option in known, option
 
 

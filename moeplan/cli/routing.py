@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from moeplan.cli.completion import model_names
+from moeplan.cli.completion import engine_names, gpu_names, model_names
+from moeplan.cli.load_options import Concurrency, Context, Input, OutputFile, OutputTokens, tokens_and_file
 from moeplan.cli.options import PAGE, Color, Format, Json, Output, PageFormat, Profiles, Quiet, show, showing
-from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_UNKNOWN
+from moeplan.core.errors import EXIT_DONE, EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_UNKNOWN, InputError
 from moeplan.core.units import parse_count, parse_share
 
 routing = typer.Typer(
@@ -217,14 +218,22 @@ def drift(
     return EXIT_DONE if result.passed else EXIT_FINDINGS
 
 
-@routing.command("place", short_help="Which rank holds which experts, by their load.")
+@routing.command("place", short_help="Which rank holds which experts, by their load; what spare slots are worth.")
 def place(
-    file: File,
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help=f"{FILE_HELP} Else --skew, or what was published.")
+    ] = None,
+    *,
     ranks: Annotated[int, typer.Option("--ranks", "-r", min=1, help="Ranks that share the experts (EP).")],
     nodes: Annotated[int, typer.Option("--nodes", min=1, help="Hosts that the ranks are on.", show_default=True)] = 1,
     redundant: Annotated[
-        int, typer.Option("--redundant", min=0, help="Further copies of busy experts, over all ranks.")
-    ] = 0,
+        list[str] | None,
+        typer.Option(
+            "--redundant",
+            metavar="COPIES",
+            help="Further copies of busy experts, over all ranks: 32, or 0,32,64 to compare.",
+        ),
+    ] = None,
     groups: Annotated[
         int | None, typer.Option("--groups", help="Groups of the router (n_group); else as the model has them.")
     ] = None,
@@ -241,37 +250,76 @@ def place(
     quant: Annotated[
         str | None, typer.Option("--quant", help="Weight format of the model, as estimate takes it.")
     ] = None,
+    skew: Annotated[
+        float | None,
+        typer.Option("--skew", help="Without FILE: how unevenly experts are chosen, 0 even, 0.3 light, 0.7 heavy."),
+    ] = None,
+    step_tokens: Annotated[
+        str | None,
+        typer.Option(
+            "--step-tokens", help="Of a single step, over all ranks; else --concurrency, or 128 for each rank."
+        ),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", "-g", help="Accelerator: what copies are worth in time on it.", autocompletion=gpu_names),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option("--engine", "-e", help="vllm, sglang or trtllm.", autocompletion=engine_names, show_default=True),
+    ] = "vllm",
+    tp: Annotated[
+        int,
+        typer.Option("--tp", min=1, help="Ranks that share attention; the others have their own.", show_default=True),
+    ] = 1,
+    concurrency: Concurrency = None,
+    context: Context = None,
+    input: Input = None,  # noqa: A002 - the option's name
+    output: OutputTokens = None,
     phase: Phase = "all",
     class_: Class = None,
     layer: Layers = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
-    format: Format = "table",  # noqa: A002 - the option's name
+    format: PageFormat = "table",  # noqa: A002 - the option's name
     json: Json = False,
-    output: Output = None,
+    output_file: OutputFile = None,
     profiles: Profiles = None,
     quiet: Quiet = False,
     color: Color = "auto",
 ) -> None:
-    """Which rank holds which experts, by their load: before, after, and what copies cost.
+    """Which rank holds which experts, by their load: before, after, what copies cost, and how many of them pay.
+
+    Without FILE a skew is placed: as stated, or as published of the model. With --gpu and --concurrency steps are timed.
 
     \b
     $ moeplan routing place profile.yaml --ranks 8
     $ moeplan routing place profile.yaml --ranks 32 --nodes 4 --redundant 32 --model deepseek-v3
     $ moeplan routing place monday.yaml --ranks 8 --redundant 8 --live tuesday.yaml
+    $ moeplan routing place --model deepseek-v3 --ranks 32 --skew 0.65 --gpu h200 --concurrency 2048
     """  # noqa: D301 - \b is the character that keeps lines apart in help
-    how = showing(format, json=json, output=output, quiet=quiet, color=color)
+    output_tokens, written_to = tokens_and_file(output, output_file)
+    how = showing(format, json=json, output=written_to, quiet=quiet, color=color, also=(PAGE,))
     from moeplan.routing.placing import place as verb
 
     result = verb(
         file,
         ranks=ranks,
         nodes=nodes,
-        redundant=redundant,
+        redundant=_copies(redundant),
         groups=groups,
         kept_groups=kept_groups,
         live=live,
         model=model,
         quant=quant,
+        skew=skew,
+        step_tokens=step_tokens,
+        gpu=gpu,
+        engine=engine,
+        tp=tp,
+        concurrency=concurrency,
+        context=context,
+        input=input,
+        output=output_tokens,
         phase=phase,
         prompt_class=class_,
         layers=layer or (),
@@ -279,6 +327,19 @@ def place(
         profiles=profiles or (),
     )
     show(result, "routing_placement", how)
+
+
+def _copies(texts: list[str] | None) -> list[int] | None:
+    """Numbers of copies, each a word or between commas; None where none were named."""
+    if texts is None:
+        return None
+    words = [word.strip() for text in texts for word in text.split(",")]
+    for word in words:
+        if not word.isdecimal() or not word.isascii() or len(word) > 12:
+            raise InputError(
+                f"--redundant {word!r} is no number of copies", hint="for instance --redundant 32, or 0,32,64"
+            )
+    return [int(word) for word in words]
 
 
 @routing.command("profile", short_help="Any file folded to a profile, to be kept.")

@@ -182,17 +182,6 @@ def busiest_rows_uniform(experts: int, experts_per_token: int, tokens: float, ra
     return mean + normal_maximum(ranks) * math.sqrt(ranks / (ranks - 1)) * math.sqrt(tokens * variance)
 
 
-def busiest_rows_weighted(inclusion: Sequence[float], tokens: float, ranks: int) -> float:
-    """Rows of the busiest rank that a skew leads to, experts placed in their order, without the noise of a batch.
-
-    ValueError where the experts do not divide over the ranks.
-    """
-    on_rank, left = divmod(len(inclusion), ranks)
-    if left:
-        raise ValueError(f"{len(inclusion)} experts do not divide over {ranks} ranks")
-    return tokens * max(sum(inclusion[first : first + on_rank]) for first in range(0, len(inclusion), on_rank))
-
-
 @lru_cache(maxsize=8192)
 def busiest_rows(experts: int, experts_per_token: int, tokens: float, ranks: int, skew: float = 0.0) -> float:
     """Expected rows of the busiest rank where experts lie on ranks at random, and `skew` is a Zipf law's exponent.

@@ -10,6 +10,7 @@ from moeplan.core.model import Remark
 from moeplan.core.routing_fit import Growth
 from moeplan.core.routing_metrics import DeadExperts
 from moeplan.core.routing_profile import Phase, Provenance
+from moeplan.routing.spare_result import Balances, SkewUsed, Sweep
 
 REPORT_SCHEMA = "moeplan.routing-report/1"
 DRIFT_SCHEMA = "moeplan.routing-drift/1"
@@ -317,24 +318,21 @@ class MemoryPaid(NamedTuple):
     all_ranks_bytes: int
 
 
-class Balances(NamedTuple):
-    """Balancedness over layers."""
-
-    mean: float
-    worst: float
-    worst_layer: int
-
-
 class PlacementReport(NamedTuple):
-    """A placement by the counts of a file."""
+    """A placement by the counts of a file, or what a law of the gates' weights leads to."""
 
     schema: str
-    source: RoutingSource
+    model: str
+    source: RoutingSource | None
+    """None where a law takes the place of counts."""
+    skew: SkewUsed | None
+    """None where counts are placed."""
     live_source: RoutingSource | None
     selection: Selection
     ranks: int
     nodes: int
     redundant_experts: int
+    """That the figures below and `layers` are of; others stand in `sweep`."""
     slots_per_rank: int
     groups: int
     """Of the router: whole groups go to nodes where they divide; 1 for none."""
@@ -345,7 +343,9 @@ class PlacementReport(NamedTuple):
     live: Balances | None
     memory: MemoryPaid | None
     memory_unknown: str | None
+    sweep: Sweep
     layers: tuple[PlacedLayer, ...]
+    """Empty where a law takes the place of counts: it does not say which expert is busy."""
     notes: tuple[Remark, ...]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from statistics import fmean, pstdev
 
@@ -11,7 +10,6 @@ import pytest
 from moeplan.core.coverage import (
     busiest_distinct,
     busiest_rows_uniform,
-    busiest_rows_weighted,
     distinct_of_batch,
     distinct_of_sequence,
     distinct_uniform,
@@ -132,11 +130,3 @@ def test_edges_of_the_busiest_rank() -> None:
     assert busiest_rows_uniform(64, 8, 1, 64) == pytest.approx(1, abs=0.2)
     assert busiest_distinct(8, 1.0, 4) == 8
     assert busiest_distinct(8, 0.0, 4) == 0
-
-
-def test_a_skew_loads_the_rank_of_the_hot_experts() -> None:
-    # Inclusions 0.5, 0.3 | 0.1, 0.1 over two ranks: 0.8 of 10 tokens.
-    assert busiest_rows_weighted([0.5, 0.3, 0.1, 0.1], 10, 2) == pytest.approx(8)
-    with pytest.raises(ValueError, match="4 experts do not divide over 3 ranks"):
-        busiest_rows_weighted([0.25] * 4, 10, 3)
-    assert math.isclose(busiest_rows_weighted([0.25] * 4, 10, 1), 10)

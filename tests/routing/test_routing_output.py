@@ -35,7 +35,7 @@ from moeplan.report.routing_report_markdown import routing_report_markdown
 from moeplan.report.routing_report_table import routing_report_table
 from moeplan.report.routing_written_markdown import routing_written_markdown
 from moeplan.report.routing_written_table import routing_written_table
-from moeplan.routing import result
+from moeplan.routing import result, spare_result
 from moeplan.sources.routing_files import write_counts
 from tests.report.schemas import Schema, changed, without
 from tests.routing.synthetic import EXAMPLES, MODEL
@@ -45,6 +45,10 @@ GOLDEN = Path(__file__).resolve().parent / "golden"
 CAPTURE, FP8 = "examples/routing/synthetic.jsonl", "examples/routing/synthetic-fp8.jsonl"
 PROFILE, LATER = "examples/routing/synthetic.yaml", "examples/routing/synthetic-later.yaml"
 PLACE = ["place", PROFILE, "--ranks", "8", "--redundant", "8", "--live", LATER]
+LAW = [
+    "place", "--model", "deepseek-v3", "--skew", "0.65", "--ranks", "32", "--gpu", "h200", "--concurrency", "2048", "--input", "2000",
+    "--output", "500", "--context", "4000", "--offline",
+]  # fmt: skip
 
 OUTPUTS: dict[str, tuple[list[str], dict[str, str], int]] = {
     "report-pipe.txt": (["report", CAPTURE], {}, 0),
@@ -60,6 +64,8 @@ OUTPUTS: dict[str, tuple[list[str], dict[str, str], int]] = {
     "place-live.txt": (PLACE, {}, 0),
     "place-40-columns.txt": (["place", PROFILE, "--ranks", "8"], {"COLUMNS": "40"}, 0),
     "place.md": ([*PLACE, "--format", "markdown"], {}, 0),
+    "place-timed.txt": ([*LAW, "--redundant", "0,32"], {"COLUMNS": "120"}, 0),
+    "place-timed.md": ([*LAW, "--redundant", "0,32", "--format", "markdown"], {}, 0),
 }
 
 Said = tuple[int, str, str]
@@ -105,6 +111,7 @@ Tables: dict[str, tuple[Drawn, Drawn]] = {
     "drift": (routing_drift_table, routing_drift_markdown),
     "paired": (routing_drift_table, routing_drift_markdown),
     "place": (routing_placement_table, routing_placement_markdown),
+    "law": (routing_placement_table, routing_placement_markdown),
     "written": (routing_written_table, routing_written_markdown),
     "captured": (routing_captured_table, routing_captured_markdown),
     "interrupted": (routing_captured_table, routing_captured_markdown),
@@ -134,6 +141,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "place": ask.place(
             counted("v3.json", *[LayerRouting(n, 256, 8.0, 3200, (100,) * 256) for n in range(3, 61)]),
             ranks=64, nodes=8, redundant=64, model="deepseek-v3", offline=True, live=folder / "v3.json",
+        ),
+        "law": ask.place(
+            ranks=8, redundant=[0, 8], model="deepseek-v3", skew=0.65, offline=True, gpu="h200", concurrency=64, input=512,
+            output=128, context=1024,
         ),
         "written": made,
         "captured": result.Captured(result.CAPTURED_SCHEMA, made._replace(kind="capture"), 60, 58, 1, 1, 12480, True, (failed,)),
@@ -180,10 +191,11 @@ def test_names_from_outside_stay_in_their_place(name: str, answers: dict[str, An
 
 
 def _named(found: Any, evil: str) -> Any:
-    key = "a" if hasattr(found, "a") else "source" if hasattr(found, "source") else None
-    if key is None:
+    if hasattr(found, "a"):
+        return found._replace(a=found.a._replace(model=evil))
+    if hasattr(found, "model"):
         return found._replace(model=evil)
-    return found._replace(**{key: getattr(found, key)._replace(model=evil)})
+    return found._replace(source=found.source._replace(model=evil))
 
 
 def test_every_layer_has_its_line_in_every_table(answers: dict[str, Any]) -> None:
@@ -289,8 +301,8 @@ def test_csv_is_for_the_report_alone(run: Run) -> None:
     code, out, err = run("drift", CAPTURE, FP8, "--format", "csv")
     assert (code, out) == (2, "")
     assert "unknown format 'csv'" in err
-    assert "formats: table, json, markdown\n" in err
-    assert "formats: table, json, markdown, csv\n" in run("report", CAPTURE, "--format", "xml")[2]
+    assert "formats: table, json, markdown, html\n" in err
+    assert "formats: table, json, markdown, csv, html\n" in run("report", CAPTURE, "--format", "xml")[2]
 
 
 # JSON ------------------------------------------------------------------------------------------------------
@@ -302,6 +314,7 @@ SCHEMAS = {
     "drift": "drift",
     "paired": "drift",
     "place": "placement",
+    "law": "placement",
     "written": "written",
     "captured": "captured",
     "interrupted": "captured",
@@ -333,8 +346,14 @@ RECORDS: dict[str, dict[tuple[str, ...], type[NamedTuple]]] = {
         (): result.PlacementReport,
         ("layers", "*"): result.PlacedLayer,
         ("layers", "*", "after"): result.RankLoads,
-        ("live",): result.Balances,
+        ("live",): spare_result.Balances,
         ("memory",): result.MemoryPaid,
+        ("skew",): spare_result.SkewUsed,
+        ("sweep",): spare_result.Sweep,
+        ("sweep", "in_order"): spare_result.InOrder,
+        ("sweep", "served"): spare_result.Served,
+        ("sweep", "spare", "*"): spare_result.SpareSlots,
+        ("sweep", "spare", "*", "decode"): spare_result.Worth,
     },
     "written": {(): result.Written},
     "captured": {(): result.Captured, ("written",): result.Written},
@@ -369,6 +388,10 @@ def test_the_schema_knows_every_metric() -> None:
         ("drift", ("passed",), "yes"),
         ("place", ("memory", "expert_bytes"), 0.5),
         ("place", ("layers", 0, "experts_by_rank", 0, 0), -1),
+        ("law", ("sweep", "spare", 0, "decode", "verdict"), "perhaps"),
+        ("law", ("sweep", "spare", 1, "per_rank_bytes"), 0.5),
+        ("law", ("sweep", "served", "dp"), 0),
+        ("law", ("skew", "basis"), "measured"),
         ("written", ("kind",), "table"),
     ],
 )
@@ -403,10 +426,28 @@ def test_the_command_writes_the_same_json_as_python(run: Run, tmp_path: Path) ->
         (["report", CAPTURE, "--class", "poetry"], "no class 'poetry'", "classes: code, easy, mathematics"),
         (["report", CAPTURE, "--layer", "0"], "has no layer 0 with experts", "1 to 6"),
         (["drift", CAPTURE, PROFILE, "--bound", "2"], "--bound 2", "0.1"),
-        (["place", PROFILE, "--ranks", "5"], "32 experts and 0 spare slots do not divide over 5 ranks", "take 3 spare slots"),
+        (["place", PROFILE, "--ranks", "5", "--redundant", "0"], "32 experts and 0 spare slots do not divide", "take 3 spare slots"),
         (["place", PROFILE, "--ranks", "8", "--model", "mixtral-8x7b", "--offline"], "layer 1 has 32 experts", MODEL),
         (["place", PROFILE, "--ranks", "8", "--model", "qwen3-8b", "--offline"], "layer 1 has 32 experts", MODEL),
         (["place", PROFILE, "--ranks", "8", "--quant", "fp8"], "--quant needs --model", "weights"),
+        (["place", PROFILE, "--ranks", "8", "--redundant", "8,9"], "32 experts and 9 spare slots do not divide", "take 8 or 16"),
+        (["place", PROFILE, "--ranks", "8", "--redundant", "8,many"], "--redundant 'many' is no number", "0,32,64"),
+        (["place", PROFILE, "--ranks", "8", "--redundant", "-8"], "--redundant '-8' is no number", "0,32,64"),
+        (["place", PROFILE, "--ranks", "8", "--skew", "0.6"], f"{PROFILE} and --skew 0.6 both", "leave one of them out"),
+        (["place", PROFILE, "--ranks", "8", "--gpu", "h200"], "--gpu h200 needs --model", "a model on a card"),
+        (["place", PROFILE, "--ranks", "8", "--context", "4k"], "--context 4k needs --gpu", "what load"),
+        (["place", PROFILE, "--ranks", "8", "--step-tokens", "0"], "--step-tokens '0' must be", "32768"),
+        (["place", "--ranks", "8"], "neither a FILE of routing nor a model", "--model deepseek-v3 --skew 0.65"),
+        (["place", "--ranks", "8", "--skew", "0.6"], "neither a FILE of routing nor a model", "--model"),
+        (["place", "--ranks", "8", "--model", "deepseek-v3", "--skew", "5"], "--skew 5 must be from 0", "0.7 heavy"),
+        (["place", "--ranks", "8", "--model", "deepseek-v3", "--skew", "nan"], "--skew nan must be from 0", "0.7 heavy"),
+        (["place", "--ranks", "8", "--model", "qwen3-8b", "--skew", "0.6"], "Qwen/Qwen3-8B is dense", "with experts"),
+        (["place", "--ranks", "8", "--model", "qwen3-30b-a3b"], "nothing was published of how unevenly", "--skew 0.3 is light"),
+        (["place", "--ranks", "8", "--model", "deepseek-v3", "--live", LATER], "--live needs a FILE", "other counts"),
+        (["place", "--ranks", "8", "--model", "deepseek-v3", "--layer", "3"], "--layer needs a FILE", "a skew says nothing"),
+        (["place", "--ranks", "8", "--model", "deepseek-v3", "-g", "h200", "--tp", "3"], "--tp 3 does not divide the 8 ranks", "--tp 1"),
+        (["place", "--ranks", "8", "--model", "deepseek-v3", "-g", "h200", "-e", "llamacpp"], "--engine llamacpp places no", "vllm"),
+        (["place", "--ranks", "8", "--model", "deepseek-v3", "-g", "h900"], "h900", ""),
         (["capture", "nowhere", "-o", "a.jsonl"], "nowhere is no folder", "config.json"),
         (["capture", "examples", "-o", "a.json"], "a capture is a file that ends in .jsonl", "a.jsonl"),
         (["profile", CAPTURE, "-o", "a.txt"], "--output a.txt", "a.yaml"),

@@ -94,6 +94,7 @@ def division(serving: Serving, settings: Settings) -> Division:
         redundant_experts=layout.redundant_experts,
         vocabulary_padding=1,
         cache_tokens=layout.dcp,
+        balancer=any(key.startswith(BALANCER) for key in serving.deployment.stated),
     )
 
 
