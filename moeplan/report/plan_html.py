@@ -47,11 +47,21 @@ def _lead(result: PlanResult) -> list[Html]:
     asked = [words.model_words(result), words.asked_words(result), words.searched_words(result)]
     best = result.best
     if best is None:
-        state = headline(words.nearest_words(result), "open" if result.unmeasured else "bad")
+        state = headline(_none(result), "open" if result.unmeasured else "bad")
         return [*(paragraph(told) for told in asked), state]
     stored = words.stored_words(result)
     told = headline(f"BEST: {words.headline(best)}", "good" if best.certain else "open", [stored] if stored else [])
     return [*(paragraph(told) for told in asked), told, tiles(_tiles(result, best, "best"))]
+
+
+def _none(result: PlanResult) -> str:
+    """That nothing does, with its sign before the first colon."""
+    told = words.nearest_words(result)
+    return (
+        told.replace("No plan:", "NO PLAN:", 1)
+        if told.startswith("No plan:")
+        else told.replace("No plan", "NO PLAN: none", 1)
+    )
 
 
 # The best plan ---------------------------------------------------------------------------------------------
