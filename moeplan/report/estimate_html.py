@@ -33,7 +33,7 @@ from moeplan.report.words import (
 )
 
 if TYPE_CHECKING:
-    from moeplan.estimate.speed_result import Speed
+    from moeplan.estimate.speed_result import Speculation, Speed
 
 STATES: dict[bool | None, State] = {True: "good", False: "bad", None: "open"}
 
@@ -174,6 +174,18 @@ def _speed(estimate: Estimate) -> Iterator[Html]:
     yield from _roofline(estimate, speed)
     yield step_parts_figure(speed)
     yield listed(explained_words(speed))
+    if speed.speculation is not None:
+        yield from _speculation(speed, speed.speculation)
+
+
+def _speculation(speed: Speed, found: Speculation) -> Iterator[Html]:
+    from moeplan.report.pages.speculation import speculation_figure
+    from moeplan.report.speculation_words import speculation_words, step_columns
+
+    yield element("h3", "Speculation")
+    yield listed(f"{lead}{told}" for lead, told in speculation_words(found))
+    yield columns_table(step_columns(found), "Steps with and without drafts")
+    yield speculation_figure(speed, found)
 
 
 def _speed_title(estimate: Estimate) -> str:
@@ -202,6 +214,8 @@ def _roofline(estimate: Estimate, speed: Speed) -> Iterator[Html]:
     where = "the GPU" if layout.num_gpus == 1 else "the busiest GPU"
     if layout.pp > 1:
         where += f" of the first of {layout.pp} stages"
+    if speed.speculation is not None and speed.speculation.in_figures:
+        where += ", without drafts"
     yield roofline_figure(estimate.curves.roofline, speed.concurrency, where=where)
 
 

@@ -79,6 +79,11 @@ def estimate_of_stages(folder: Path) -> list[str]:
     ]
 
 
+def estimate_with_drafts(folder: Path) -> list[str]:
+    """A model whose own layers draft."""
+    return ["estimate", "deepseek-v3", "--gpu", "8xh200", "--draft-tokens", "2", "--acceptance", "0.8", *LOAD]
+
+
 def estimate_of_a_dense_model(folder: Path) -> list[str]:
     """No expert anywhere, one GPU, a speed."""
     return ["estimate", "llama-3.1-8b-instruct", "--gpu", "h100", "--concurrency", "16", "--context", "8k"]
@@ -126,6 +131,7 @@ PAGES: dict[str, Callable[[Path], list[str] | Written]] = {
         estimate_that_fits_not,
         estimate_without_gpu,
         estimate_of_stages,
+        estimate_with_drafts,
         estimate_of_a_dense_model,
         estimate_of_a_hostile_name,
         check_of_the_examples,

@@ -20,7 +20,8 @@ from tests.pages.browser import Browser
 from tests.pages.pages_written import HOSTILE, PAGES, Written
 
 Page = Callable[[str], Written]
-LARGEST, SMALL = "estimate of 600b", "estimate that fits not"
+LARGEST, DRAFTS, SMALL = "estimate of 600b", "estimate with drafts", "estimate that fits not"
+WITHOUT_CHARTS = {"estimate without gpu", "plan that finds none", "offload that does not go"}
 MOST_BYTES = 6_000_000
 MOST_SECONDS = 5.0
 """Generous, for a busy machine; `benchmarks/page.py` holds the bound of 2 s."""
@@ -33,28 +34,31 @@ def value_at(told: Any, path: str) -> Any:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_the_page_is_whole_and_asks_nobody(name: str, page: Page, looked_at: Browser) -> None:
+def test_a_page_is_whole_asks_nobody_and_tells_what_its_json_does(name: str, page: Page, looked_at: Browser) -> None:
     made = page(name)
     looked_at.open(made.path)
     assert looked_at.requests() == [made.path.resolve().as_uri()]
     assert looked_at.complaints() == []
-    assert looked_at.run("return document.querySelectorAll('h1').length") == 1
-    ids = looked_at.run("return [...document.querySelectorAll('[id]')].map(each => each.id)")
+    has_its_parts(looked_at)
+    figures_are_those_of_its_json(looked_at, made)
+    assert charts_with_words_and_tables(looked_at) or name in WITHOUT_CHARTS
+    looked_at.window(390, 800)
+    # Tables and charts scroll in their places, the page does not.
+    assert looked_at.run("return document.documentElement.scrollWidth") <= 390
+
+
+def has_its_parts(browser: Browser) -> None:
+    assert browser.run("return document.querySelectorAll('h1').length") == 1
+    ids = browser.run("return [...document.querySelectorAll('[id]')].map(each => each.id)")
     assert len(ids) == len(set(ids))
-    assert looked_at.run(
-        "return [...document.querySelectorAll('nav a')].map(each => each.hash.slice(1))"
-    ) == looked_at.run("return [...document.querySelectorAll('main section')].map(each => each.id)")
+    contents = browser.run("return [...document.querySelectorAll('nav a')].map(each => each.hash.slice(1))")
+    assert contents == browser.run("return [...document.querySelectorAll('main section')].map(each => each.id)")
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_its_json_is_what_the_command_prints_and_its_figures_are_in_it(
-    name: str, page: Page, looked_at: Browser
-) -> None:
-    made = page(name)
-    looked_at.open(made.path)
-    embedded = json.loads(looked_at.run("return document.getElementById('moeplan-result').textContent"))
+def figures_are_those_of_its_json(browser: Browser, made: Written) -> None:
+    embedded = json.loads(browser.run("return document.getElementById('moeplan-result').textContent"))
     assert embedded == made.told
-    figures = looked_at.run(
+    figures = browser.run(
         "return [...document.querySelectorAll('[data-path]')].map(each => [each.dataset.path, each.value])"
     )
     assert figures
@@ -63,10 +67,8 @@ def test_its_json_is_what_the_command_prints_and_its_figures_are_in_it(
         assert (told if isinstance(told, str) else json.dumps(told)) == value, path
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_every_chart_has_words_and_a_table(name: str, page: Page, looked_at: Browser) -> None:
-    looked_at.open(page(name).path)
-    charts = looked_at.run(
+def charts_with_words_and_tables(browser: Browser) -> int:
+    charts = browser.run(
         """return [...document.querySelectorAll('figure')].map(each => ({
             drawing: each.querySelector('svg').getBoundingClientRect().width,
             name: each.querySelector('svg').getAttribute('aria-label'),
@@ -77,7 +79,6 @@ def test_every_chart_has_words_and_a_table(name: str, page: Page, looked_at: Bro
             unnamed: [...each.querySelectorAll('[role=graphics-symbol]')].filter(mark => !mark.getAttribute('aria-label')).length,
         }))"""
     )
-    assert charts or name in {"estimate without gpu", "plan that finds none"}
     for chart in charts:
         assert chart["drawing"] > 300
         assert chart["words"] in chart["name"]
@@ -86,10 +87,18 @@ def test_every_chart_has_words_and_a_table(name: str, page: Page, looked_at: Bro
         assert chart["heads"] >= 2
         assert chart["caption"]
         assert chart["unnamed"] == 0
+    return len(charts)
 
 
-def test_the_largest_page_has_every_picture(page: Page, looked_at: Browser) -> None:
-    looked_at.open(page(LARGEST).path)
+def test_the_largest_page_has_every_picture_and_is_small_and_quick(page: Page, looked_at: Browser) -> None:
+    made = page(LARGEST)
+    assert made.path.stat().st_size < MOST_BYTES
+    looked_at.open(made.path)
+    # Two frames: the first is asked for while the second is drawn.
+    drawn_ms = looked_at.driver.execute_async_script(
+        "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now())))"
+    )
+    assert drawn_ms / 1000 < MOST_SECONDS
     assert looked_at.run("return [...document.querySelectorAll('figure h3')].map(each => each.textContent)") == [
         "The memory of every GPU",
         "Context against concurrency",
@@ -100,24 +109,11 @@ def test_the_largest_page_has_every_picture(page: Page, looked_at: Browser) -> N
         "How often each expert is chosen",
         "Parameters by role",
     ]
-    lines = sum(len(rank["lines"]) for rank in page(LARGEST).told["ranks"])
+    lines = sum(len(rank["lines"]) for rank in made.told["ranks"])
     assert looked_at.run("return document.querySelectorAll('table.ledger dl.why').length") == lines
 
 
-def test_the_largest_page_is_small_and_quick(page: Page, looked_at: Browser) -> None:
-    made = page(LARGEST)
-    assert made.path.stat().st_size < MOST_BYTES
-    started = time.perf_counter()
-    looked_at.open(made.path)
-    # Two frames: the first is asked for while the second is drawn.
-    drawn_ms = looked_at.driver.execute_async_script(
-        "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now())))"
-    )
-    assert drawn_ms / 1000 < MOST_SECONDS
-    assert time.perf_counter() - started < 2 * MOST_SECONDS
-
-
-@pytest.mark.parametrize("name", [LARGEST, "estimate that fits not", "check that fails"])
+@pytest.mark.parametrize("name", [DRAFTS, "check that fails"])
 def test_both_schemes(name: str, page: Page, looked_at: Browser, tmp_path: Path) -> None:
     looked_at.open(page(name).path)
     drawn = []
@@ -165,7 +161,7 @@ def test_what_has_the_focus_shows_it(page: Page, looked_at: Browser) -> None:
 
 
 def test_arrow_keys_go_from_mark_to_mark_and_tell_each(page: Page, looked_at: Browser) -> None:
-    made = page(LARGEST)
+    made = page(DRAFTS)
     looked_at.open(made.path)
     looked_at.run("document.querySelectorAll('.chart')[1].focus()")
     read = "return document.querySelectorAll('figure')[1].querySelector('.readout').textContent"
@@ -180,7 +176,7 @@ def test_arrow_keys_go_from_mark_to_mark_and_tell_each(page: Page, looked_at: Br
     ]
     assert told == expected
     ActionChains(looked_at.driver).send_keys(Keys.ARROW_RIGHT).perform()
-    assert looked_at.run(read) == "asked: 8 sequences of 8,000 tokens"
+    assert looked_at.run(read) == "asked: 64 sequences of 8,000 tokens"
     ActionChains(looked_at.driver).send_keys(Keys.HOME).perform()
     assert looked_at.run(read) == expected[0]
     ActionChains(looked_at.driver).send_keys(Keys.ESCAPE).perform()
@@ -203,7 +199,7 @@ def test_the_theme_is_chosen_and_kept(page: Page, looked_at: Browser) -> None:
 
 
 def test_the_json_is_saved_from_the_page(page: Page, looked_at: Browser, tmp_path: Path) -> None:
-    made = page(LARGEST)
+    made = page(DRAFTS)
     looked_at.open(made.path)
     looked_at.command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     looked_at.run("document.getElementById('save').click()")
@@ -248,13 +244,6 @@ def test_without_scripts_the_page_reads_the_same(page: Page, looked_at: Browser)
     looked_at.open(page(SMALL).path)
     assert looked_at.driver.find_element("tag name", "main").text == words
     assert "DOES NOT FIT" in words
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_phone_scrolls_tables_and_charts_and_not_the_page(name: str, page: Page, looked_at: Browser) -> None:
-    looked_at.window(390, 800)
-    looked_at.open(page(name).path)
-    assert looked_at.run("return document.documentElement.scrollWidth") <= 390
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if "hostile" in name or name == "check that fails"])

@@ -11,7 +11,7 @@
     link.href = URL.createObjectURL(new Blob([result.textContent], {type: "application/json"}));
     link.download = "moeplan.json";
     link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   });
 
   // A page from a file may have nowhere to remember the choice; then it lasts as long as the page.
