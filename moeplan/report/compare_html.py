@@ -111,7 +111,7 @@ def _over_batch(result: Comparison) -> Html:
             "x": {
                 "field": "batch", "type": "quantitative", "title": "sequences of a decode step (logarithmic)",
                 "scale": {"type": "log", "nice": False, "padding": 16},
-                "axis": {"values": list(batches), "format": ",", "grid": False},
+                "axis": {"values": list(batches), "format": ",d", "grid": False},
             },
             "y": {
                 "field": "size", "type": "quantitative", "title": "GiB read per token (logarithmic)",

@@ -256,7 +256,7 @@ def _latency(profile: Profile) -> Iterator[Html]:
         "encoding": {
             "x": {
                 "field": "tokens", "type": "quantitative", "title": "tokens (logarithmic)", "scale": {**log, "base": 2},
-                "axis": {"values": tokens, "format": ",", "grid": False},
+                "axis": {"values": tokens, "format": ",d", "grid": False},
             },
             "y": {
                 "field": "at", "type": "quantitative", "title": "milliseconds (logarithmic)", "scale": log,

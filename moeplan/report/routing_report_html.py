@@ -167,7 +167,7 @@ def _coverage(report: Report) -> Iterator[Html]:
         "encoding": {
             "x": {
                 "field": "tokens", "type": "quantitative", "title": "tokens of a step (logarithmic)",
-                "scale": {"type": "log", "base": 2, "nice": False, "padding": 14}, "axis": {"values": sizes, "format": ",", "grid": False},
+                "scale": {"type": "log", "base": 2, "nice": False, "padding": 14}, "axis": {"values": sizes, "format": ",d", "grid": False},
             },
             "y": {"field": "share", "type": "quantitative", "title": "experts of a layer that are touched (%)", "scale": {"zero": True}},
             "color": {"field": "curve", "title": None, "scale": colours, "legend": {"columns": 2, "labelLimit": 300}},

@@ -114,6 +114,30 @@ def profile_by_hand(folder: Path) -> Written:
     return Written(page, json.loads(as_json(FOUND)))
 
 
+def routing_placement(folder: Path) -> list[str]:
+    """Copies compared, judged by other counts."""
+    file, live = (str(ROUTING / name) for name in ("synthetic.yaml", "synthetic-later.yaml"))
+    return ["routing", "place", file, "--ranks", "8", "--nodes", "2", "--redundant", "0,8,16", "--live", live]
+
+
+def routing_placement_by_a_law(folder: Path) -> list[str]:
+    """No counts, so no layers; times of a large model on 32 ranks."""
+    asked = [
+        "--skew",
+        "0.65",
+        "--ranks",
+        "32",
+        "--redundant",
+        "0,32",
+        "--gpu",
+        "h200",
+        "--concurrency",
+        "2048",
+        "--offline",
+    ]
+    return ["routing", "place", "--model", "deepseek-v3", *asked]
+
+
 OTHERS = (
     plan_with_fallbacks,
     plan_that_finds_none,
@@ -126,6 +150,8 @@ OTHERS = (
     routing_report_of_600b,
     routing_drift,
     routing_drift_of_hostile_names,
+    routing_placement,
+    routing_placement_by_a_law,
     profile_by_hand,
 )
 

@@ -9,8 +9,10 @@ import pytest
 
 from moeplan.report.as_json import as_json
 from moeplan.report.routing_drift_html import routing_drift_html
+from moeplan.report.routing_placement_html import routing_placement_html
 from moeplan.report.routing_report_html import routing_report_html
 from moeplan.routing.drift import drift
+from moeplan.routing.placing import place
 from moeplan.routing.report import report
 from moeplan.routing.result import Drift, Report
 from tests.report.read_pages import read
@@ -84,3 +86,33 @@ def test_two_captures_of_the_same_prompts_are_held_token_by_token() -> None:
     assert told.agreement is not None
     assert len(page.charts["Tokens of the same prompts in both files"]) == 2 * len(told.layers)
     assert "The dashed line" not in page.words
+
+
+def test_a_placement_has_its_ranks_before_and_after_and_every_number_of_copies() -> None:
+    told = place(PROFILE, ranks=8, redundant=[0, 8, 16], live=LATER)
+    page = read(routing_placement_html(told))
+    assert page.told == json.loads(as_json(told))
+    spare = [row.redundant_experts for row in told.sweep.spare]
+    curves = page.charts["Balancedness over copies"]
+    assert len(curves) == 3 * len(spare)  # planned on, single steps, live
+    assert [row[0].split()[0] for row in page.tables["Numbers of copies"]] == ["in", *map(str, spare)]
+    assert "What a step saves" not in page.charts  # no GPU, no times
+    for title, placed in (
+        ("Load of each rank, experts in their order", False),
+        ("Load of each rank, experts as placed", True),
+    ):
+        for mark, layer in zip(page.charts[title], told.layers, strict=True):
+            loads = layer.live if placed else layer.live_before
+            assert loads is not None
+            assert mark.endswith(f"{loads.busiest_over_mean:.2f} times the mean")
+    assert len(page.charts["Each layer before and after"]) == 2 * len(told.layers)
+
+
+def test_a_law_has_no_layers_and_times_where_a_gpu_is_named() -> None:
+    told = place(
+        None, ranks=32, redundant=[0, 32], model="deepseek-v3", skew=0.65, gpu="h200", concurrency=2048, offline=True
+    )
+    page = read(routing_placement_html(told))
+    assert set(page.charts) == {"Balancedness over copies", "What a step saves"}
+    saved = [each for row in told.sweep.spare for each in (row.decode, row.prefill)]
+    assert len(page.charts["What a step saves"]) == sum(each.saved_fraction is not None for each in saved)
