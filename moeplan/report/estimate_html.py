@@ -124,12 +124,26 @@ def _memory(estimate: Estimate, gpus: list[Rank]) -> Iterator[Html]:
     rows = list(rank_rows(estimate))
     if len(rows) > 1:
         yield rows_table(("ranks", "weights", "needed", "left"), "<>>>", rows, "All ranks")
+    yield _host(estimate)
     told = host_words(estimate)
     if told is not None:
         yield paragraph(f"{told[:1].upper()}{told[1:]}.")
     for note in estimate.notes:
         if note.code == NAIVE:
             yield sentence(element("strong", "Not so: "), f"{note.message}.")
+
+
+def _host(estimate: Estimate) -> Html:
+    """Weights that stay in host memory, where there are any."""
+    host = next((rank for rank in estimate.ranks if rank.device == "host"), None)
+    if host is None or not host.weights_bytes:
+        return Html()
+    return memory_figure(
+        [Stack("host", host.lines, host.free_bytes)],
+        title="Host memory of all ranks",
+        description=f"{gib(host.weights_bytes)} of weights stay in host memory, of {gib(total_bytes(host.lines))} that are needed there.",
+        may_use="the host has",
+    )
 
 
 def _room(estimate: Estimate) -> Iterator[Html]:
