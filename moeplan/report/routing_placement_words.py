@@ -133,6 +133,7 @@ def spare_legend(report: PlacementReport, columns: Sequence[Column] | None = Non
         "cache lost": f"tokens of cache{_each(sweep.kv_tokens_per)} that had room before",
         "decode saves": "of a step of decode, and of one that reads prompts; the first row of copies is held against experts in order, "
         "the others against that row",
+        "tokens/s": "of all ranks; steps in which several of them read prompts at once are among these",
     }
     return legend_words(told.items(), spare_columns(report) if columns is None else columns)
 

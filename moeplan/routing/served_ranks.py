@@ -1,13 +1,14 @@
 """What ranks do under a load, with so many spare slots: asked of `estimate`, so that both say the same."""
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from moeplan.core.errors import InputError
 from moeplan.core.model import Remark
-from moeplan.estimate import estimate
-from moeplan.estimate.speed_result import Speed, Step
 from moeplan.routing.spare_result import Served, Worth
+
+if TYPE_CHECKING:  # only who names a GPU asks for an estimate
+    from moeplan.estimate.speed_result import Speed, Step
 
 PAYS_FROM = 0.01
 """Share of a step below which a change is none: kernels are known to a few per cent, and differences between placements of the
@@ -57,7 +58,7 @@ class Asked(NamedTuple):
 class Found(NamedTuple):
     """An answer."""
 
-    speed: Speed | None
+    speed: "Speed | None"
     unknown: str | None
     """Why there is no speed."""
     kv_tokens: int | None
@@ -86,6 +87,8 @@ def serve(asked: Asked, redundant: int, *, experts: int, by_load: bool, context:
 
     `context` is that of an earlier answer, so that all are asked the same. Raises the errors of `estimate`.
     """
+    from moeplan.estimate import estimate
+
     degrees: dict[str, int | bool] = {"ep": asked.ranks}
     groups = asked.ranks // asked.tp
     if asked.engine == "vllm":
@@ -152,12 +155,12 @@ def worth(phase: Phase, before: Found, after: Found, *, slots: tuple[int, int], 
     return Worth(verdict, second.seconds, saved, _why(verdict, first, second, slots, ranks))
 
 
-def step_of(phase: Phase, speed: Speed) -> Step:
+def step_of(phase: Phase, speed: "Speed") -> "Step":
     """A step of decode, or the one that reads prompts."""
     return speed.decode_step if phase == "decode" else speed.prefill_step
 
 
-def _why(verdict: str, first: Step, second: Step, slots: tuple[int, int], ranks: int) -> str:
+def _why(verdict: str, first: "Step", second: "Step", slots: tuple[int, int], ranks: int) -> str:
     before = next((part for part in first.parts if part.name == "experts"), None)
     after = next((part for part in second.parts if part.name == "experts"), None)
     if before is None or after is None:

@@ -205,15 +205,16 @@ def _recommended(rows: Sequence[SpareSlots], unknown: str | None) -> tuple[int, 
     fitting = [row for row in more if row.fits is not False]
     paying = [row for row in fitting if (row.gained_fraction or 0) >= PAYS_FROM]
     alone = first.gained_fraction or 0
-    placing = f"placing by load alone changes tokens per second by {_change(alone)}"
+    how = f"{named} by load" if first.redundant_experts else "by load alone"
+    placing = f"placing {how} changes tokens per second by {_change(alone)}"
     if not paying:
         if not more:
             return first.redundant_experts, f"no further copies were asked for; {placing}"
-        best = max(more, key=lambda row: row.gained_fraction or -1)
+        best = max(more, key=lambda row: -1.0 if row.gained_fraction is None else row.gained_fraction)
         room = "" if best.fits is not False else ", and there is no room for them"
         told = (
-            f"no copies pay: at best {_named(best.redundant_experts)} change tokens per second by "
-            f"{_change(best.gained_fraction or 0)} over {named}{room}; {placing}"
+            f"no {'further ' if first.redundant_experts else ''}copies pay: at best {_named(best.redundant_experts)} change "
+            f"tokens per second by {_change(best.gained_fraction or 0)} over {named}{room}; {placing}"
         )
         return first.redundant_experts, told
     even = [row for row in paying if _reached(row) >= BALANCED]

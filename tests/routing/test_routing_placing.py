@@ -45,7 +45,8 @@ def test_copies_even_out_what_placement_alone_cannot(tmp_path: Path) -> None:
     for each in alone.layers:
         assert each.after.balancedness <= each.most_without_copies + 1e-9
         assert sorted(expert for rank in each.experts_by_rank for expert in rank) == list(range(PLAIN.experts))
-        assert each.after.busiest_over_mean == pytest.approx(1 / each.after.balancedness)
+        loads = each.after.tokens_by_rank
+        assert each.after.busiest_over_mean == pytest.approx(max(loads) * 8 / sum(loads))
     for each in copies.layers:
         assert len({len(rank) for rank in each.experts_by_rank}) == 1
         assert sum(each.after.tokens_by_rank) == pytest.approx(48 * 48 * PLAIN.chosen)
@@ -58,11 +59,38 @@ def test_other_counts_judge_the_same_placement(tmp_path: Path) -> None:
     assert found.live is not None
     assert found.live.mean < found.after.mean
     assert found.live.worst_layer in {4, 5, 6}  # those that moved
+    evenness = [each.live.balancedness for each in found.layers if each.live]
+    before = [each.live_before.balancedness for each in found.layers if each.live_before]
+    assert found.live_before is not None
+    assert (found.live.mean, found.live_before.mean) == pytest.approx((sum(evenness) / 6, sum(before) / 6))
     for each in found.layers:
         assert each.live is not None
         assert each.live_before is not None
         # Half of the layers moved; a plan of the old counts still does for the others.
         assert (each.live.balancedness > 0.85) == (each.layer < 4)
+
+
+def test_live_counts_judge_both_placements_by_hand(tmp_path: Path) -> None:
+    # In their order the ranks have 18 and 2; placed, each has a heavy one, 10 and 10. Of the live loads 2 and 12 become 10 and 4.
+    planned, live = counts(tmp_path / "a.json", (9, 9, 1, 1)), counts(tmp_path / "b.json", (1, 1, 9, 3))
+    (layer,) = place(planned, ranks=2, live=live).layers
+    assert layer.before.balancedness == pytest.approx(10 / 18)
+    assert layer.after.tokens_by_rank == (10, 10)
+    assert layer.live_before is not None
+    assert layer.live_before.tokens_by_rank == (2, 12)
+    assert layer.live is not None
+    assert sorted(layer.live.tokens_by_rank) == [4, 10]
+    assert layer.most_without_copies == 1
+    # Of four experts one is chosen: a token visits one rank, wherever it lies.
+    assert layer.ranks_per_token == pytest.approx(1)
+
+
+def test_a_class_of_prompts_is_placed_by_its_own_counts(tmp_path: Path) -> None:
+    write_profile(tmp_path / "a.yaml", profile(PLAIN, sequences=24))
+    whole, code = place(tmp_path / "a.yaml", ranks=8), place(tmp_path / "a.yaml", ranks=8, prompt_class="code")
+    assert code.selection.prompt_class == "code"
+    for one, other in zip(whole.layers, code.layers, strict=True):
+        assert sum(other.after.tokens_by_rank) == pytest.approx(sum(one.after.tokens_by_rank) / 3)
 
 
 def test_single_steps_are_less_even_than_their_sum(tmp_path: Path) -> None:
@@ -81,7 +109,10 @@ def test_memory_of_copies_of_a_model_in_its_own_format(tmp_path: Path) -> None:
     assert found.memory is not None
     assert found.memory.expert_bytes == pytest.approx(44.0e6, rel=0.002)
     assert found.memory.per_rank_bytes == pytest.approx(2.55e9, rel=0.002)
-    assert found.memory.all_ranks_bytes == 32 * found.memory.per_rank_bytes
+    assert found.memory.all_ranks_bytes == 32 * 58 * found.memory.expert_bytes
+    few = place(path, ranks=32, redundant=32, model="deepseek-v3", layers=["3-4"], offline=True)
+    assert few.memory is not None
+    assert few.memory.per_rank_bytes == 2 * found.memory.expert_bytes
     half = place(path, ranks=32, redundant=32, model="deepseek-v3", quant="nvfp4", offline=True)
     assert half.memory is not None
     assert 0.5 < half.memory.expert_bytes / found.memory.expert_bytes < 0.6

@@ -246,10 +246,25 @@ def test_copies_cost_a_small_decode_step_and_pay_a_large_one() -> None:
     assert large.decode.verdict == "pays"
     assert "compute-bound" in large.decode.why
     assert large.prefill.verdict == "pays"
+    assert "a rank reads what it holds, whoever is busy" in row(timed(32, 64, 32), 0).decode.why
     assert timed(32, 64, 32).sweep.recommended == 0
     assert "no copies pay" in timed(32, 64, 32).sweep.recommendation
     assert timed(32, 2048, 32).sweep.recommended == 32
     assert timed(32, 2048, 32).sweep.recommendation.startswith("32 copies: the fewest that reach balancedness 0.9")
+
+
+def test_of_even_ones_the_fewest_copies_are_advised_and_a_gain_below_a_per_cent_is_none() -> None:
+    wide = law(128, 0.5, concurrency=16_384, **LOAD | {"context": 2500})
+    assert (row(wide, 256).gained_fraction or 0) > (row(wide, 128).gained_fraction or 0) > 0.2
+    assert wide.sweep.recommended == 128
+    between = timed(32, 256, 32)
+    assert 0 < (row(between, 32).gained_fraction or 0) < 0.01
+    assert (row(between, 32).decode.verdict, row(between, 32).prefill.verdict) == ("costs", "pays")
+    assert between.sweep.recommended == 0
+    # 256 experts on 72 ranks take 32 copies in any case.
+    filled = law(72, 0.65, concurrency=9216, **LOAD | {"context": 2500})
+    assert filled.sweep.recommended == 32
+    assert "no further copies pay" in filled.sweep.recommendation
 
 
 def test_where_placing_alone_is_even_copies_are_worthless() -> None:
