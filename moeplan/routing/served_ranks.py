@@ -88,6 +88,7 @@ def serve(asked: Asked, redundant: int, *, experts: int, by_load: bool, context:
     `context` is that of an earlier answer, so that all are asked the same. Raises the errors of `estimate`.
     """
     from moeplan.estimate import estimate
+    from moeplan.estimate.result import MEMORY_REASONS
 
     degrees: dict[str, int | bool] = {"ep": asked.ranks}
     groups = asked.ranks // asked.tp
@@ -121,6 +122,9 @@ def serve(asked: Asked, redundant: int, *, experts: int, by_load: bool, context:
     untold = [note.message.removeprefix(UNTOLD) for note in found.notes if note.code == "speed-unknown"]
     load = found.speed.load if found.speed is not None else None
     unknown = None if load is not None else next(iter(untold), "the estimate has none")
+    refused = [reason.message for reason in found.verdict.reasons if reason.code not in MEMORY_REASONS]
+    if unknown is not None and refused:
+        unknown = f"{unknown}: {refused[0]}"
     if asked.concurrency is None:
         unknown = "no load was stated; --concurrency says one"
     return Found(

@@ -299,6 +299,10 @@ def test_what_is_not_known_is_named() -> None:
     assert row(without_kernel, 8).prefill.verdict == "unknown"
     assert row(without_kernel, 8).prefill.why == f"times are not known: {without_kernel.sweep.times_unknown}"
     assert without_kernel.sweep.recommendation.endswith(without_kernel.sweep.times_unknown or "?")
+    refused = law(32, 0.65, redundant=32, gpu="h100", engine="sglang", concurrency=64)
+    assert (refused.sweep.times_unknown or "").startswith(
+        "the engine would not start: 18432 / 32 = 576 of model.layers.0"
+    )
     without_gpu = law(32, 0.65, concurrency=64)
     assert (without_gpu.sweep.step_tokens, without_gpu.sweep.step_tokens_basis) == (64, "concurrency")
     assert "--gpu" in (without_gpu.sweep.times_unknown or "")
