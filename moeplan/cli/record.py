@@ -181,7 +181,7 @@ def diff(
     """  # noqa: D301 - typer reads the character, not the escape
     how = showing(format, json=json, output=output, quiet=quiet, color=color)
     shares = [
-        0.0 if text.strip("%") == "0" else parse_share(text, option, "2%")
+        0.0 if _is_nothing(text) else parse_share(text, option, "2%")
         for text, option in ((tolerance, "--tolerance"), (quality_tolerance, "--quality-tolerance"))
     ]
     from moeplan.records import record_diff as verb
@@ -191,6 +191,12 @@ def diff(
     if result.passed is None:
         return EXIT_UNKNOWN
     return EXIT_DONE if result.passed else EXIT_FINDINGS
+
+
+def _is_nothing(text: str) -> bool:
+    """True for `0`, `0%`, `0.0 %`."""
+    digits = text.strip().removesuffix("%").strip()
+    return digits.strip("0.") == "" and digits.strip(".") != "" and digits.count(".") < 2
 
 
 @record.command("show", short_help="A record as a table, or as Markdown.")

@@ -18,7 +18,7 @@ TIMES: dict[str, str] = {
     "ttft": "time to first token",
     "tpot": "time per further token",
     "itl": "time between tokens",
-    "e2e": "whole request",
+    "e2e": "time of a whole request",
 }
 """`tpot` is one figure per request, (its time - time to its first token) / (its tokens - 1); `itl` one per gap between two
 parts of an answer, all requests together."""
@@ -35,9 +35,10 @@ class FigureKind(NamedTuple):
     """True where getting worse fails a comparison."""
 
 
+# A label begins with what tells it apart: a narrow page cuts its end.
 def _times() -> dict[str, FigureKind]:
     return {
-        f"{name}_{statistic}_s": FigureKind("latency", f"{label}, {statistic}", "s", "lower", statistic in TAILS)
+        f"{name}_{statistic}_s": FigureKind("latency", f"{statistic} {label}", "s", "lower", statistic in TAILS)
         for name, label in TIMES.items()
         for statistic in STATISTICS
     }
@@ -45,8 +46,8 @@ def _times() -> dict[str, FigureKind]:
 
 FIGURES: dict[str, FigureKind] = _times() | {
     "output_tokens_per_s": FigureKind("latency", "answer tokens per second", "per_s", "higher"),
-    "output_tokens_per_s_per_user": FigureKind("latency", "answer tokens per second, a user", "per_s", "higher"),
-    "output_tokens_per_s_per_gpu": FigureKind("latency", "answer tokens per second, a GPU", "per_s", "higher"),
+    "output_tokens_per_s_per_user": FigureKind("latency", "a user's answer tokens per second", "per_s", "higher"),
+    "output_tokens_per_s_per_gpu": FigureKind("latency", "a GPU's answer tokens per second", "per_s", "higher"),
     "total_tokens_per_s": FigureKind("latency", "tokens per second, prompts too", "per_s", "higher"),
     "prompt_tokens_per_s": FigureKind("latency", "prompt tokens per second", "per_s", "higher"),
     "requests_per_s": FigureKind("latency", "requests per second", "per_s", "higher"),

@@ -1,6 +1,9 @@
 """`moeplan record`: what is planned or was run, in one file that says how each figure is known; and two of them side by side.
 
 making      a record of an estimate, with what was measured
+loads       the load that was asked for, also where no speed is known
+places      files of a machine by their names alone
+public      a record without access tokens and passwords
 given       figures and scores that were given by hand
 flags       flags of the engine that moeplan does not resolve
 logged      figures of an engine's log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 from moeplan.core.record import Figure, Record, Score
@@ -11,6 +12,8 @@ from moeplan.records.result import Compared, Known, Verdict
 Reason = Callable[[str, str, Known], str | None]
 """Why a figure is not comparable, by its name, its head and how it is known; None where it is."""
 
+ROUNDING = 1e-12
+"""102 ms are 2 % more than 100 ms, and as floats a little more than that."""
 WITHIN_RUNS = "runs of both overlap"
 WITHIN_NOISE = "within the scores' own noise"
 
@@ -108,9 +111,11 @@ def _other_score(before: Score, after: Score) -> str | None:
 
 
 def _judged(before: float, after: float, better: Better, tolerance: float) -> tuple[Verdict, float | None]:
-    """The verdict, and the change as a share of what was before; None where only that was 0."""
-    change = (0.0 if after == 0 else None) if before == 0 else (after - before) / abs(before)
-    if before == after or (change is not None and abs(change) <= tolerance):
+    """The verdict, and the change as a share of what was before; None where only that was 0, or next to it."""
+    change: float | None = 0.0 if before == after else None
+    if before != 0 and math.isfinite(share := (after - before) / abs(before)):
+        change = share
+    if change is not None and abs(change) <= tolerance + ROUNDING:
         return "same", change
     return ("better" if (after > before) == (better == "higher") else "worse"), change
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from moeplan.core.errors import InputError
 from moeplan.core.model import Remark
-from moeplan.core.record import Record
+from moeplan.core.record import Record, figure_of
 from moeplan.records.comparing import compared
+from moeplan.records.given import BY_HAND
 from moeplan.records.result import SCHEMA, Change, Compared, Known, RecordDiff, Sided
 from moeplan.records.settings import Changes, changes
 from moeplan.sources.records import read_record
@@ -20,6 +21,7 @@ DEFAULT_TOLERANCE = 0.02
 """Share by which a figure may change and still count as the same: repeats of serving benchmarks are about that far apart. Where
 records hold several runs, these decide beside it."""
 
+COST = "usd_per_million_output_tokens"
 OF_ONE_ENGINE = ("kv_pool_bytes", "kv_tokens", "max_concurrency")
 """Figures that engines tell of each data-parallel rank, and estimates too."""
 
@@ -51,6 +53,8 @@ def record_diff(
             return f"another load: {other_load}"
         if name in OF_ONE_ENGINE and before.layout.dp != after.layout.dp:
             return f"room of one data-parallel rank: DP {before.layout.dp} -> {after.layout.dp}"
+        if name == COST and known == "measured" and _priced(before) != _priced(after):
+            return f"cost {_priced(before)} -> {_priced(after)}"
         return None
 
     figures = tuple(compared(before, after, reason, tolerance, quality_tolerance))
@@ -83,6 +87,15 @@ def _named(found: tuple[Change, ...], of: str) -> str | None:
     if change is None:
         return None
     return f"{change.label} {change.before or 'not told'} -> {change.after or 'not told'}"
+
+
+def _priced(record: Record) -> str:
+    """What the measured cost of tokens is at."""
+    cost = figure_of(record.measured.figures, COST)
+    if cost is not None and cost.source == BY_HAND:
+        return BY_HAND
+    stated = figure_of(record.measured.figures, "usd_per_hour")
+    return "at the list price" if stated is None else "at a price given by hand"
 
 
 def _sided(given: str | Path | Record, record: Record) -> Sided:

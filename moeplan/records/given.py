@@ -88,14 +88,20 @@ def _value(name: str, what: str, value: str | float) -> float:
             case "tokens" | "sequences":
                 return parse_count(value, what).value
             case "fraction":
-                return _plain(value.removesuffix("%"), what) / (100 if value.endswith("%") else 1)
+                return _share(_plain(value.removesuffix("%"), what) / (100 if value.endswith("%") else 1), what, value)
             case _:
                 return _plain(value, what)
     if isinstance(value, bool) or not math.isfinite(value) or not 0 <= value < MOST:
         raise InputError(
             f"{what}={value} is not a figure", hint=f"give a number of zero or more, in the unit of {name}"
         )
-    return value
+    return _share(value, what, value) if kind.unit == "fraction" else value
+
+
+def _share(share: float, what: str, said: object) -> float:
+    if share > 1:
+        raise InputError(f"{what}={said} is more than all", hint=f"for instance {what}=0.5%")
+    return share
 
 
 def _plain(text: str, what: str) -> float:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +11,7 @@ from moeplan.core.deployment import Origin
 from moeplan.core.errors import InputError
 from moeplan.core.hardware import Price
 from moeplan.core.ledger import Basis, Line, band_bytes, total_bytes
-from moeplan.core.model import Remark
+from moeplan.core.model import ModelSpec, Remark
 from moeplan.core.price import usd_per_hour, usd_per_million_tokens
 from moeplan.core.quant import BY_DTYPE
 from moeplan.core.record import (
@@ -37,6 +36,7 @@ from moeplan.core.record import (
     figure_of,
 )
 from moeplan.core.record_figures import order_of
+from moeplan.core.workload import LoadAsked
 from moeplan.engines import ALSO_CALLED
 from moeplan.estimate import Estimate, estimate
 from moeplan.estimate.result import Rank
@@ -44,9 +44,14 @@ from moeplan.estimate.stated import engine_of
 from moeplan.records.dates import day_of
 from moeplan.records.flags import other_flags
 from moeplan.records.given import figures_of, scores_of
+from moeplan.records.loads import load_of
+from moeplan.records.places import is_place, name_of, without_folders
+from moeplan.records.public import without_secrets
+from moeplan.sources.loaded import Asked, LoadedModel
+from moeplan.sources.models import find_model
 from moeplan.version import __version__
 
-NOT_ASKED = ("engine_args", "engine_files", "profiles", "offline", "progress", "find")
+NOT_ASKED = ("engine_args", "engine_files", "profiles", "offline", "progress", "find", "curves")
 """Options that say nothing of what is recorded, or that stand elsewhere in it."""
 FILES = ("workload", "routing")
 """Options that name a file."""
@@ -100,12 +105,15 @@ def record(
         ):
             message = f"the log is of {told.engine} {told.version}, and the record says {asked['engine_version']}"
             notes.append(Remark("log-version", "warning", message))
-    found = estimate(model, progress=progress, **asked)
+    read: list[ModelSpec] = []
+    ways = {"find": _kept(asked.get("find", find_model), read), "curves": False}  # only pages draw them
+    found = estimate(model, progress=progress, **asked | ways)
+    load = load_of(found, read[0] if read else None, asked)
     price = _price(found, asked.get("profiles", ()))
     parts = _merged(by_hand, of_runs, logged)
     parts = _with_costs(parts, price, found)
     precision = _precision(found, _text(activations, "--activations"))
-    notes += [*found.notes, *_run_notes(found, runs)]
+    notes += [*found.notes, *_run_notes(found, load, runs)]
     if not scores:
         notes.append(
             Remark("quality-not-measured", "info", "quality: not yet measured; --quality NAME=VALUE records a score")
@@ -118,7 +126,7 @@ def record(
         )
     layout = found.layout
     resolved = [option.flag for option in layout.options]
-    return Record(
+    made = Record(
         schema=SCHEMA,
         tool_version=__version__,
         date=day,
@@ -143,7 +151,7 @@ def record(
             origins=dict(sorted(found.request.origins.items())),
             asked=_asked(asked),
         ),
-        workload=None if found.speed is None else found.speed.load,
+        workload=load,
         skew=_skew(found),
         speculation=_speculation(found),
         price=price,
@@ -151,8 +159,20 @@ def record(
         measured=Measured(runs, parts),
         quality=scores,
         assumptions=_assumptions(found),
-        notes=tuple(dict.fromkeys(_without_folders(notes, (model, *(asked.get(name) for name in FILES))))),
+        notes=tuple(dict.fromkeys(_of_no_place(note, (model, *(asked.get(name) for name in FILES))) for note in notes)),
     )
+    return without_secrets(made)
+
+
+def _kept(find: Callable[[str, Asked], LoadedModel], read: list[ModelSpec]) -> Callable[[str, Asked], LoadedModel]:
+    """`find`, which leaves in `read` what it found."""
+
+    def found(model: str, asked: Asked) -> LoadedModel:
+        loaded = find(model, asked)
+        read.append(loaded.spec)
+        return loaded
+
+    return found
 
 
 def _read_runs(measured: str | Path | Sequence[str | Path]) -> tuple[tuple[Run, ...], tuple[Figure, ...]]:
@@ -161,7 +181,8 @@ def _read_runs(measured: str | Path | Sequence[str | Path]) -> tuple[tuple[Run, 
         return (), ()
     from moeplan.sources.bench_results import read_results
 
-    return read_results([Path(file) for file in files])
+    runs, figures = read_results([Path(file) for file in files])
+    return tuple(run._replace(model=name_of(run.model)) for run in runs), figures
 
 
 def _merged(*sources: tuple[Figure, ...]) -> tuple[Figure, ...]:
@@ -227,29 +248,21 @@ def _asked(asked: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _without_folders(notes: Iterable[Remark], paths: Iterable[object]) -> Iterator[Remark]:
-    """Notes that name a file of this machine by its name alone."""
-    absolute = sorted(
-        {str(path) for path in paths if path is not None and os.path.isabs(str(path))}, key=len, reverse=True
-    )
-    for note in notes:
-        message, where = note.message, note.where
-        for path in absolute:
-            message = message.replace(path, Path(path).name)
-            where = where.replace(path, Path(path).name) if where is not None else None
-        yield note._replace(message=message, where=where)
+def _of_no_place(note: Remark, known: Sequence[object]) -> Remark:
+    where = None if note.where is None else without_folders(note.where, known)
+    return note._replace(message=without_folders(note.message, known), where=where)
 
 
 def _model(found: Estimate) -> RecordedModel:
-    """The model without places of the machine that it was read on."""
+    """The model without places of the machine that it was read on: the same from whatever folder it is named."""
     told = found.model
     source, name = told.source, told.id
     if told.revision is not None and told.source_kind in ("config", "headers"):
         source = f"hf://{told.id}@{told.revision}"
-    elif os.path.isabs(source):
+    elif is_place(source):
         source = f"local file {Path(source).name}"
-    if os.path.isabs(name):
-        path = Path(name)
+    if is_place(name) or Path(name).name == "config.json":
+        path = Path(name).resolve()
         name = path.parent.name if path.name == "config.json" else path.name
     return RecordedModel(name, told.revision, source, told.source_kind)
 
@@ -382,19 +395,19 @@ def _assumptions(found: Estimate) -> tuple[Assumption, ...]:
             entry.low_bytes,
             entry.high_bytes,
             entry.basis,
-            entry.why.source,
+            without_folders(entry.why.source),
         )
         for rank in ranks
         for entry in rank.lines
     )
 
 
-def _run_notes(found: Estimate, runs: tuple[Run, ...]) -> list[Remark]:
+def _run_notes(found: Estimate, load: LoadAsked | None, runs: tuple[Run, ...]) -> list[Remark]:
     """Where a run was under another load than the record's, or with a model of another name."""
     notes: list[Remark] = []
     if not runs:
         return notes
-    run, load = runs[0], None if found.speed is None else found.speed.load
+    run = runs[0]
     differs = []
     if run.concurrency is not None and run.concurrency != found.request.concurrency:
         differs.append(

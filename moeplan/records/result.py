@@ -55,7 +55,7 @@ class Compared(NamedTuple):
     after_low: float | None
     after_high: float | None
     change_fraction: float | None
-    """(after - before) / |before|; None where one is missing or `before` is 0."""
+    """(after - before) / |before|; None where one is missing or `before` is 0, or next to it."""
     verdict: Verdict
     gated: bool
     """Whether getting worse fails."""

@@ -7,14 +7,17 @@ cannot be told, it is taken as a setting, so that no cause is named that may be 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from moeplan.core.deployment import Option, Value
 from moeplan.core.record import Record, RecordedSkew, Run
 from moeplan.core.workload import LoadAsked
 from moeplan.records.result import Change, Of
 from moeplan.sources.bench_results.repeats import LENGTHS_DIFFER
+
+if TYPE_CHECKING:
+    from moeplan.engines.command_line.flag import Flag
 
 HELD_ELSEWHERE = (
     "context_tokens", "concurrency", "kv_dtype", "dtype", "quantization", "revision", "model", "tp", "pp", "dp", "ep",
@@ -50,7 +53,7 @@ def changes(a: Record, b: Record) -> Changes:
     _engine(found, a, b)
     _devices(found, a, b)
     _options(found, a, b)
-    _runs(found, a.measured.runs, b.measured.runs)
+    _runs(found, a, b)
     _method(found, a, b)
     return Changes(tuple(found.settings), tuple(found.follows), tuple(found.unknown), tuple(found.estimated))
 
@@ -187,8 +190,17 @@ def _profile(record: Record) -> str | None:
 def _devices(found: _Found, a: Record, b: Record) -> None:
     found.compare("hardware.profile", "GPU", _profile(a), _profile(b))
     mine, theirs = a.layout, b.layout
-    for name, label in (("tp", "TP"), ("pp", "PP"), ("dp", "DP"), ("dcp", "DCP"), ("dp_attention", "DP attention")):
-        found.compare(f"layout.{name}", label, getattr(mine, name), getattr(theirs, name))
+    chosen = _chosen(a) | _chosen(b)
+    # Of as many GPUs, those that stages and replicas leave are the tensor-parallel ones, unless somebody says so.
+    shared_out = mine.num_gpus == theirs.num_gpus and (mine.pp, mine.dp) != (theirs.pp, theirs.dp)
+    shared_degrees = {
+        "tp": "tp" not in chosen and shared_out,
+        "dp_attention": "dp_attention" not in chosen and mine.dp != theirs.dp and not _has_flag(a, b, "dp_attention"),
+    }
+    for name, label in (("pp", "PP"), ("dp", "DP"), ("tp", "TP"), ("dcp", "DCP"), ("dp_attention", "DP attention")):
+        found.compare(
+            f"layout.{name}", label, getattr(mine, name), getattr(theirs, name), follows=shared_degrees.get(name, False)
+        )
     found.compare("layout.ep", "EP", _experts(a), _experts(b))
     found.compare("layout.redundant_experts", "redundant experts", mine.redundant_experts, theirs.redundant_experts)
     found.compare(
@@ -201,6 +213,17 @@ def _devices(found: _Found, a: Record, b: Record) -> None:
     found.compare("hardware.num_devices", "GPUs", before, after, follows=driven)
     found.compare("software.driver", "driver", a.software.driver, b.software.driver, open_=True)
     found.compare("software.torch", "torch", a.software.torch, b.software.torch, open_=True)
+
+
+def _chosen(record: Record) -> set[str]:
+    """Degrees that somebody stated, in moeplan's words or the engine's."""
+    stated = {option.flag for option in record.engine.options if option.origin == "stated"}
+    return {*record.request.asked, *(str(flag.field) for flag in _flags(record.engine.name) if flag.name in stated)}
+
+
+def _has_flag(a: Record, b: Record, field: str) -> bool:
+    """Whether one of their engines has a flag for it, which a record does not tell."""
+    return any(flag.field == field for record in (a, b) for flag in _flags(record.engine.name))
 
 
 def _experts(record: Record) -> str:
@@ -247,36 +270,54 @@ def _shown(value: str | None) -> str:
 
 def _shared_flags(engine: str) -> frozenset[str]:
     """Flags whose value a record holds under another name."""
+    return frozenset(flag.name for flag in _flags(engine) if flag.field in HELD_ELSEWHERE)
+
+
+def _flags(engine: str) -> Sequence[Flag]:
+    """Those of an engine; none of one that moeplan does not know."""
     from moeplan.engines import ENGINES, flags_of
 
-    if engine not in ENGINES:
-        return frozenset()
-    return frozenset(flag.name for flag in flags_of(engine) if flag.field in HELD_ELSEWHERE)
+    return flags_of(engine) if engine in ENGINES else ()
 
 
-def _runs(found: _Found, before: tuple[Run, ...], after: tuple[Run, ...]) -> None:
-    """The load of the benchmark, where both records have one."""
-    if not before or not after:
+def _runs(found: _Found, a: Record, b: Record) -> None:
+    """The load that was measured under: of the benchmark, or where figures were given by hand that of the record."""
+    mine, theirs = (_measured_under(record) for record in (a, b))
+    if mine is None or theirs is None or not (a.measured.runs or b.measured.runs):
         return
-    mine, theirs = before[0], after[0]
-    found.compare("measured.runs.kind", "benchmark", mine.kind, theirs.kind)
-    found.compare(
-        "measured.runs.concurrency", "requests in flight of the run", mine.concurrency, theirs.concurrency, "load"
-    )
-    found.compare(
-        "measured.runs.request_rate_per_s",
-        "requests per second of the run",
-        mine.request_rate_per_s,
-        theirs.request_rate_per_s,
-        "load",
-    )
+    if a.measured.runs and b.measured.runs:
+        found.compare("measured.runs.kind", "benchmark", mine.kind, theirs.kind)
+        found.compare(
+            "measured.runs.request_rate_per_s",
+            "requests per second of the run",
+            mine.request_rate_per_s,
+            theirs.request_rate_per_s,
+            "load",
+        )
+    # A run without a bound is none of a bound; beside figures by hand it may only be that nobody said.
+    if (a.measured.runs and b.measured.runs) or None not in (mine.concurrency, theirs.concurrency):
+        found.compare(
+            "measured.runs.concurrency", "requests in flight of the run", mine.concurrency, theirs.concurrency, "load"
+        )
     for name, label in (("input_tokens", "prompts of the run"), ("output_tokens", "answers of the run")):
-        before_tokens: float | None = getattr(mine, name)
-        after_tokens: float | None = getattr(theirs, name)
-        if before_tokens is None or after_tokens is None:
-            found.compare(f"measured.runs.{name}", label, before_tokens, after_tokens, "load", open_=True)
-        elif abs(before_tokens - after_tokens) > LENGTHS_DIFFER * max(before_tokens, after_tokens):
-            found.compare(f"measured.runs.{name}", label, round(before_tokens), round(after_tokens), "load")
+        before: float | None = getattr(mine, name)
+        after: float | None = getattr(theirs, name)
+        if before is None or after is None:
+            found.compare(f"measured.runs.{name}", label, before, after, "load", open_=True)
+        elif abs(before - after) > LENGTHS_DIFFER * max(before, after):
+            found.compare(f"measured.runs.{name}", label, round(before), round(after), "load")
+
+
+def _measured_under(record: Record) -> Run | None:
+    """The first run, or a run as the record's own load has it; None where nothing was measured."""
+    if record.measured.runs:
+        return record.measured.runs[0]
+    if not record.measured.figures:
+        return None
+    load = record.workload
+    lengths = (None, None) if load is None else (load.input_tokens, load.output_tokens)
+    rate = None if load is None else load.arrival_per_s
+    return Run("", "", "", None, None, record.request.concurrency, rate, None, None, None, *lengths)
 
 
 def _method(found: _Found, a: Record, b: Record) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moeplan.records.result import RecordDiff
-from moeplan.report.page import blank_page, natural_widths, page_text, print_listing, print_notes, print_prose
+from moeplan.report.page import blank_page, natural_widths, page_text, print_notes, print_prose
 from moeplan.report.printable import printable_record
 from moeplan.report.record_diff_words import (
     HEADS,
@@ -17,10 +17,10 @@ from moeplan.report.record_diff_words import (
     unknown_change,
     verdict_words,
 )
+from moeplan.report.record_table import print_figures
 from moeplan.report.workflow_commands import harmless
 
 _STYLES = {True: "bold green", False: "bold red", None: "bold yellow"}
-LEAST_LABEL_COLUMNS = 24
 
 
 def record_diff_table(diff: RecordDiff, *, width: int, color: bool, unicode: bool) -> str:
@@ -50,7 +50,7 @@ def record_diff_table(diff: RecordDiff, *, width: int, color: bool, unicode: boo
             )
             for column, width_of in zip(table, widths, strict=True)
         ]
-        print_listing(page, padded, LEAST_LABEL_COLUMNS)
+        print_figures(page, padded)
     for words in reasons(diff):
         page.print()
         print_prose(page, words, "not comparable: ")

@@ -12,6 +12,10 @@ from moeplan.report.record_words import amount
 
 HEADS: tuple[Head, ...] = get_args(Head)
 NONE = "in neither record"
+HELD = ("better", "worse", "same")
+"""Verdicts of figures that both records have."""
+MANY_PER_CENT = 1e6
+"""From which on digits tell nothing."""
 _FAILS_TOO = "it fitted, and does not fit any more"
 
 
@@ -28,8 +32,9 @@ def verdict_words(diff: RecordDiff) -> str:
     if diff.passed is None:
         return f"NOT JUDGED: {'; '.join(diff.not_judged)}"
     gated = [each for each in diff.figures if each.gated and each.counted]
-    if not gated:
-        return "NOTHING FAILS: neither record has a p95, a p99 or a score of quality, so nothing is held to"
+    if not any(each.verdict in HELD for each in gated):
+        whose = "A has no p95, p99" if gated else "neither record has a p95, a p99"
+        return f"NOTHING FAILS: {whose}, share of failed requests or score of quality, so nothing is held to"
     return f"PASSES: no p95, p99, share of failed requests or score got worse by more than {_share(diff.tolerance)}" + (
         "" if not diff.quality_tolerance else f" (scores: {_share(diff.quality_tolerance)})"
     )
@@ -123,10 +128,10 @@ def columns(diff: RecordDiff, head: Head) -> list[Column]:
     found = shown_figures(diff, head)
     return [
         Column(head, tuple(each.label for each in found), right=False),
-        Column("known", tuple(each.known for each in found), 1, right=False),
-        Column("A", tuple(_cell(each, each.before) for each in found)),
-        Column("B", tuple(_cell(each, each.after) for each in found)),
-        Column("change", tuple(change_words(each) for each in found)),
+        Column("known", tuple(each.known for each in found), 4, right=False),
+        Column("A", tuple(_cell(each, each.before) for each in found), 3),
+        Column("B", tuple(_cell(each, each.after) for each in found), 2),
+        Column("change", tuple(change_words(each) for each in found), 1),
         Column("", tuple(_verdict(each) for each in found), right=False),
     ]
 
@@ -157,7 +162,7 @@ def change_words(each: Compared) -> str:
     per_cent = each.change_fraction * 100
     if round(per_cent, 1) == 0:
         return "0.0 %" if per_cent == 0 else f"{per_cent:+.2g} %"
-    return f"{per_cent:+,.1f} %"
+    return f"{per_cent:+,.1f} %" if abs(per_cent) < MANY_PER_CENT else f"{per_cent:+.2g} %"
 
 
 def _share(fraction: float) -> str:

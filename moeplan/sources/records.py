@@ -66,6 +66,8 @@ def _check_figure(figure: Figure, key: str, seen: set[str], where: str) -> None:
     seen.add(figure.name)
     if figure.value < 0 and figure.name not in SIGNED:
         raise _wrong(where, key, f"has {figure.name} below zero: {figure.value:g}")
+    if FIGURES[figure.name].unit == "fraction" and figure.value > 1:
+        raise _wrong(where, key, f"has {figure.name} above 1: {figure.value:g}")
     if (figure.low is None) != (figure.high is None):
         raise _wrong(where, key, f"has one end of the band of {figure.name}")
     if figure.low is not None and figure.high is not None and not figure.low <= figure.value <= figure.high:

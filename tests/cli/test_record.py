@@ -99,6 +99,29 @@ def test_what_is_no_record_is_refused_in_two_lines(run: Run, folder: Path) -> No
             assert told in what, what
 
 
+def test_a_tolerance_of_nothing_is_one(run: Run, folder: Path) -> None:
+    run("record", *ASKED, "--set", "ttft_p95=160ms", "-o", "a.json", "--quiet")
+    run("record", *ASKED, "--set", "ttft_p95=161ms", "-o", "b.json", "--quiet")
+    assert run("record", "diff", "a.json", "b.json", "--quiet").code == 0
+    for nothing in ("0", "0%", "0.0", "0.0%", " 0 %"):
+        assert run("record", "diff", "a.json", "b.json", "--quiet", "--tolerance", nothing).code == 1, nothing
+    for none in ("-1", "nan", "", ".", "0.0.0", "%", "100%"):
+        said(run("record", "diff", "a.json", "b.json", "--tolerance", none))
+
+
+def test_a_model_that_is_called_like_a_command(run: Run, folder: Path) -> None:
+    from tests.golden.configs import MIXTRAL
+
+    for name in ("diff", "make", "show"):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(MIXTRAL), encoding="utf-8")
+        for words in ((f"./{name}",), ("make", name)):
+            done = run("record", *words, "--date", "2026-11-22", "--json")
+            assert (done.code, json.loads(done.out)["model"]["id"]) == (0, name)
+        what, _ = said(run("record", name))
+        assert "needs" in what
+
+
 def test_usage(run: Run, folder: Path) -> None:
     what, _ = said(run("record", "--gpu", "h100"))
     assert what == "error: moeplan record needs MODEL"

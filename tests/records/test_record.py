@@ -14,13 +14,16 @@ import moeplan
 from moeplan.core.errors import InputError
 from moeplan.core.record import Record, figure_of
 from moeplan.core.record_figures import FIGURES
+from moeplan.records.places import name_of, without_folders
+from moeplan.records.public import without_secrets
 from moeplan.report.as_json import as_json, plain
 from moeplan.sources.records import read_record
 from tests.records.result_files import SGLANG, VLLM, check_two_lines, written
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 LOAD: dict[str, Any] = {"concurrency": 16, "context": "8k", "input": "2k", "output": 500}
-ASKED: dict[str, Any] = {"gpu": "2xh100", "date": "2026-11-22", **LOAD}
+DAY: dict[str, Any] = {"date": "2026-11-22"}
+ASKED: dict[str, Any] = {"gpu": "2xh100", **DAY, **LOAD}
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,72 @@ def test_settings_stand_as_resolved_and_secrets_nowhere(full: Record) -> None:
     assert [tuple(each) for each in full.engine.other_flags] == [("--scheduling-policy", "priority")]
     assert "abcdefgh" not in as_json(full)
     assert (full.software.driver, full.software.torch) == ("580.65", None)
+
+
+def test_tokens_and_passwords_stand_nowhere_in_a_record() -> None:
+    """However an engine is told them: as a value, in JSON, in an address, in a variable, in a name."""
+    words = [
+        "HF_TOKEN=hf_tokenAAAAAAAA1", "VLLM_API_KEY=tokenAAAAAAAA2", "vllm", "serve", "qwen3-30b-a3b", "--api-key", "tokenAAAAAAAA3",
+        "--hf-token=tokenAAAAAAAA4", "--kv-transfer-config",
+        '{"kv_connector":"X","kv_connector_extra_config":{"api_key":"tokenAAAAAAAA5","url":"redis://me:tokenAAAAAAAA6@host:1"}}',
+        "--otlp-traces-endpoint", "http://me:tokenAAAAAAAA7@host/v1?sig=tokenAAAAAAAA8&x=1", "--unheard-of",
+        "Bearer tokenAAAAAAAA9", "--hf-overrides", '{"a":[{"password":"tokenAAAAAAAA10"}]}', "--other-token", "tokenAAAAAAAA11",
+    ]  # fmt: skip
+    made = moeplan.record(engine_args=words, gpu="2xh100", quality=["m=1"], quality_how="key hf_tokenAAAAAAAA12", **DAY)
+    text = as_json(made)
+    assert "tokenAAAAAAAA" not in text
+    assert "http://***@host/v1?sig=***&x=1" in text
+    assert "redis://***@host:1" in text
+    # Names and revisions are no secrets.
+    assert (
+        without_secrets("hf://org/name@main, https://host/a@b:c?tokens=3")
+        == "hf://org/name@main, https://host/a@b:c?tokens=3"
+    )
+
+
+def test_places_of_a_machine_are_named_without_folders() -> None:
+    for text, told in (
+        ("log /home/me/logs/vllm.log (2026)", "log vllm.log (2026)"), ("~/a/b.json: bad", "b.json: bad"),
+        (r"C:\Users\me\b.json", "b.json"), ("see https://host/a/b and hf://org/name", "see https://host/a/b and hf://org/name"),
+        ("tokens/s, a/b.py", "tokens/s, a/b.py"),
+    ):  # fmt: skip
+        assert without_folders(text) == told
+    assert without_folders("/my models/a b/c.yaml: x", ["/my models/a b/c.yaml"]) == "c.yaml: x"
+    assert [name_of(name) for name in ("/data/m/Qwen3", "org/name", None)] == ["Qwen3", "org/name", None]
+
+
+def test_one_model_is_the_same_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.golden.configs import MIXTRAL
+
+    folder = tmp_path / "diff"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(MIXTRAL), encoding="utf-8")
+    monkeypatch.chdir(folder)
+    named = [moeplan.record(name, **DAY).model.id for name in (folder, ".", "./config.json", "config.json", "../diff")]
+    assert named == ["diff"] * 5
+    monkeypatch.chdir(tmp_path)
+    assert [moeplan.record(name, **DAY).model.id for name in ("diff", "./diff")] == ["diff"] * 2
+
+
+def test_the_model_of_a_run_is_named_without_its_place(tmp_path: Path) -> None:
+    run = written(tmp_path, "r.json", VLLM | {"model_id": "/data/models/Qwen3-30B-A3B"})
+    made = moeplan.record("qwen3-30b-a3b", **ASKED, measured=run)
+    assert made.measured.runs[0].model == "Qwen3-30B-A3B"
+    assert "measured-other-model" not in {note.code for note in made.notes}
+
+
+@pytest.mark.parametrize("options", [{"engine": "llamacpp", "gpu": "rtx-4090"}, {"gpu": None}, {"gpu": "16xh100"}])
+def test_the_load_is_recorded_also_where_no_speed_is_known(options: dict[str, Any]) -> None:
+    known, made = (moeplan.record("qwen3-30b-a3b", **ASKED | other) for other in ({}, options))
+    assert figure_of(made.estimates.figures, "ttft_mean_s") is None
+    assert made.workload == known.workload
+    assert made.workload is not None
+    assert (made.workload.input_tokens, made.workload.origins["input_tokens"]) == (2000, "stated")
+    bare = moeplan.record("qwen3-30b-a3b", gpu="h100", **DAY)
+    assert bare.workload is None
+    rated = moeplan.record("qwen3-30b-a3b", **DAY, engine="llamacpp", workload=EXAMPLES / "workload.yaml")
+    assert rated.workload is not None
+    assert len(rated.workload.classes) > 1
 
 
 def test_bytes_are_the_same_again_and_are_read_back(full: Record, tmp_path: Path) -> None:
@@ -185,6 +254,8 @@ def test_an_engine_log_tells_its_version_and_memory(tmp_path: Path) -> None:
         (["ttft_p95=1s", "ttft_p95_s=2s"], "given twice"),
         ({"ttft_p95_s": float("inf")}, "not a figure"),
         ({"ttft_p95_s": True}, "not a figure"),
+        (["failed=101%"], "more than all"),
+        ({"failed_fraction": 2}, "more than all"),
     ],
 )
 def test_figures_by_hand_are_strict(figures: Any, told: str) -> None:
@@ -231,6 +302,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path, full: Record) -> None:
         (text.replace('"moeplan.record/1"', '"moeplan.record/2"'), "this moeplan reads moeplan.record/1"),
         (text.replace('"date": "2026-11-22"', '"date": "2026-13-22"'), "`date`"),
         (text.replace('"ttft_mean_s"', '"ttft_mean"', 1), "no figure that moeplan knows"),
+        (text.replace('"value": 0.01,', '"value": 1.5,', 1), "failed_fraction above 1"),
         (text.replace('"fits": true', '"fits": true, "fits": true', 1), "given twice"),
         (text.replace('"fits": true', '"fits": 1', 1), "estimates.fits"),
         (text.replace('"tp": 2', '"tp": 0', 1), "degree below 1"),

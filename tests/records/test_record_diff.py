@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import moeplan
 from moeplan.core.errors import InputError
 from moeplan.core.record import Record
 from moeplan.records.result import Compared, RecordDiff
-from moeplan.report.record_diff_words import cause_words, verdict_words
+from moeplan.report.as_json import as_json
+from moeplan.report.record_diff_words import cause_words, change_words, verdict_words
 from tests.records.result_files import SGLANG, VLLM, written
 
 BASE: dict[str, Any] = {
@@ -70,6 +72,34 @@ def test_the_tolerance_is_a_share_of_what_was_before(after: int, tolerance: floa
     assert diff.passed is passed
 
 
+def test_a_change_of_just_the_tolerance_is_none() -> None:
+    """As floats 102 ms are a little more than 2 % above 100 ms."""
+    for before, after in ((100, 102), (50, 51), (1000, 1020)):
+        diff = compared(made(figures=[f"ttft_p95={before}ms"]), made(figures=[f"ttft_p95={after}ms"]))
+        assert figure(diff, "ttft_p95_s").verdict == "same", (before, after)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.0, 0.01), (5e-324, 1e15)])
+def test_what_was_nothing_before_has_no_share(before: float, after: float) -> None:
+    a, b = (
+        CACHED._replace(measured=CACHED.measured._replace(figures=(FIGURE._replace(value=value),)))
+        for value in (before, after)
+    )
+    for pair, told in (((a, b), ("worse", None)), ((b, a), ("better", -1.0))):
+        diff = compared(*pair)
+        found = figure(diff, "ttft_p95_s")
+        assert (found.verdict, found.change_fraction) == told
+        assert json.loads(as_json(diff))["passed"] is not found.fails
+
+
+def test_huge_changes_have_few_digits() -> None:
+    a, b = (
+        CACHED._replace(measured=CACHED.measured._replace(figures=(FIGURE._replace(value=value),)))
+        for value in (1e-9, 1e9)
+    )
+    assert change_words(figure(compared(a, b), "ttft_p95_s")) == "+1e+20 %"
+
+
 def test_quality_that_gets_worse_fails_in_its_own_direction() -> None:
     for before, after, passed in (
         ("mmlu=0.712", "mmlu=0.711", False), ("mmlu=0.712", "mmlu=0.713", True), ("ppl=6.1", "ppl=6.2", False),
@@ -103,7 +133,13 @@ def test_what_does_not_fit_any_more_fails() -> None:
 def test_estimates_gate_nothing() -> None:
     diff = compared(made(), made(kv_dtype="fp8"))
     assert diff.passed is True
-    assert verdict_words(diff).startswith("NOTHING FAILS")
+    assert verdict_words(diff).startswith("NOTHING FAILS: neither record")
+
+
+def test_nothing_is_held_to_where_only_b_has_tails() -> None:
+    diff = compared(made(), made(figures=["ttft_p95=180ms"]))
+    assert diff.passed is True
+    assert verdict_words(diff).startswith("NOTHING FAILS: A has no p95")
 
 
 # Noise --------------------------------------------------------------------------------------------------------
@@ -184,6 +220,50 @@ def test_drafts_are_one_setting_and_their_acceptance_only_an_estimate() -> None:
     other = compared(made(**asked, draft_tokens=1, acceptance=0.6), made(**asked, draft_tokens=1, acceptance=0.8))
     assert not other.settings
     assert [each.path for each in other.estimated_otherwise] == ["speculation.acceptance"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "settings", "follows"),
+    [
+        ({"gpu": "8xh100"}, {"gpu": "8xh100", "pp": 2}, ["layout.pp"], ["layout.tp", "layout.pp_layers"]),
+        ({"gpu": "8xh100", "tp": 8}, {"gpu": "8xh100", "tp": 4, "pp": 2}, ["layout.pp", "layout.tp"], ["layout.pp_layers"]),
+        (
+            {"gpu": "4xh100", "tp": 4}, {"gpu": "8xh100", "tp": 4, "dp": 2}, ["layout.dp"],
+            ["layout.dp_attention", "hardware.num_devices"],
+        ),
+        ({"gpu": "8xh100"}, {"gpu": "16xh100"}, ["layout.tp"], ["layout.num_nodes", "hardware.num_devices"]),
+        ({}, {"engine_args": "--cpu-offload-gb 4"}, ["engine.options.--cpu-offload-gb"], []),
+    ],
+)  # fmt: skip
+def test_degrees_and_loads_that_follow_are_no_settings(
+    before: dict[str, Any], after: dict[str, Any], settings: list[str], follows: list[str]
+) -> None:
+    """Also where nobody knows how fast one of the two is: 16 GPUs, weights in host memory."""
+    model = {"model": "qwen3-235b-a22b", "engine_version": "0.33.0"}
+    diff = compared(made(**model | before), made(**model | after))
+    assert [each.path for each in diff.settings] == settings
+    assert [each.path for each in diff.follows] == follows
+
+
+def test_a_figure_by_hand_is_not_held_against_a_run_under_another_load(tmp_path: Path) -> None:
+    by_hand = made(figures=["ttft_p95=180ms"])
+    same, other = (
+        made(measured=written(tmp_path, f"{users}.json", VLLM | {"max_concurrency": users})) for users in (16, 32)
+    )
+    assert figure(compared(by_hand, same), "ttft_p95_s").verdict == "same"
+    diff = compared(by_hand, other)
+    assert [each.path for each in diff.settings] == ["measured.runs.concurrency"]
+    assert diff.passed is None
+
+
+def test_costs_at_prices_of_other_kinds_are_not_compared() -> None:
+    listed, mine = (
+        made(figures=["output_tokens_per_s=1000"]),
+        made(figures=["output_tokens_per_s=1000", "usd_per_hour=4"]),
+    )
+    assert figure(compared(listed, listed), "usd_per_million_output_tokens").verdict == "same"
+    found = figure(compared(listed, mine), "usd_per_million_output_tokens")
+    assert (found.verdict, found.why) == ("not comparable", "cost at the list price -> at a price given by hand")
 
 
 def test_room_of_one_rank_is_not_held_against_that_of_several() -> None:

@@ -114,7 +114,7 @@ def test_the_screen_says_what_fails_and_why_in_words(pair: tuple[core.Record, co
     text = record_diff_table(moeplan.record_diff(*pair), width=100, color=False, unicode=True)
     assert "FAILS: mmlu: worse, 0.712 -> 0.7 (-1.7 %)" in text
     assert (
-        "time to first token, p95: worse, 180 ms -> 240 ms (+33.3 %), although the mean improves (-20.0 %)"
+        "p95 time to first token: worse, 180 ms -> 240 ms (+33.3 %), although the mean improves (-20.0 %)"
         in " ".join(text.split())
     )
     assert (
@@ -136,6 +136,30 @@ def test_tables_keep_their_width(pair: tuple[core.Record, core.Record], width: i
         assert max(map(len, text.splitlines())) <= width
     assert record_diff_table(diff, width=width, color=False, unicode=False).isascii()
     assert "\x1b[" in record_diff_table(diff, width=width, color=True, unicode=True)
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_narrow_page_cuts_labels_and_no_figure(pair: tuple[core.Record, core.Record], width: int) -> None:
+    diff = moeplan.record_diff(*pair)
+    for text in (
+        record_table(pair[1], width=width, color=False, unicode=True),
+        record_diff_table(diff, width=width, color=False, unicode=True),
+    ):
+        rows = [
+            line for line in text.splitlines() if line.startswith(("mean ", "p50 ", "p95 ", "p99 ", "weights", "USD"))
+        ]
+        assert len(rows) > 8
+        assert len({row[:16] for row in rows}) > 6  # what is cut is still told apart
+        for row in rows:
+            assert "…" not in row[max(row.find("…") + 1, 1) :], row
+            assert not row.endswith("…")
+
+
+def test_a_spread_stands_on_a_page_of_ascii(pair: tuple[core.Record, core.Record]) -> None:
+    score = pair[0].quality[0]._replace(spread=0.004)
+    text = record_table(pair[0]._replace(quality=(score,)), width=100, color=False, unicode=False)
+    assert "+- 0.004" in text
+    assert text.isascii()
 
 
 def test_hostile_names_move_nothing(pair: tuple[core.Record, core.Record]) -> None:

@@ -161,6 +161,7 @@ def test_runs_of_other_loads_are_no_repeats(other: dict[str, Any], told: str, tm
         ([*LLAMA, llama_test(0, 256, [90.0])], "several tests of a kind"),
         ([llama_test(512, 128, [90.0])], "several tests of a kind"),
         ([llama_test(0, 128, [0.0])], "no rate above 0"),
+        ([llama_test(0, 128, [5e-324])], "no rate above 0"),
     ],
 )
 def test_what_is_refused(content: Any, told: str, tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from moeplan.core.record import Run
 from moeplan.sources.bench_results.content import Content
 from moeplan.sources.bench_results.found import Found, above_zero, count, text
 
+LEAST_RATE = 1e-9
+"""A token in thirty years: what is slower is no rate."""
+
 
 def is_mine(objects: Sequence[Mapping[str, Any]]) -> bool:
     """True where every object is a test with its lengths and its rate."""
@@ -44,7 +47,7 @@ def read(content: Content) -> list[Found]:
     ):
         for test in tests:
             rate = above_zero(test, "avg_ts")
-            if rate is None:
+            if rate is None or rate < LEAST_RATE:
                 raise InputError(f"{content.where}: a test has no rate above 0", hint="run it again")
             figures[name] = rate
             lengths[length] = above_zero(test, length)
