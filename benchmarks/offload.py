@@ -5,7 +5,8 @@
 
 A row's `judge` in `benchmarks/data/offload.csv`: `best` is the best that was published of its machine and setting, whose bound is
 not below it and at most twice as high; under `second` (another implementation, or placement, on the same machine), `at least` (a
-figure that is a lower limit) and `no host` (nothing is in host memory) the bound is not below it. `constant` rows are constants of
+figure that is a lower limit), `open` (something that it depends on is not stated) and `no host` (nothing is in host memory) the
+bound is not below it. `constant` rows are constants of
 `profiles/host/offload.yaml` themselves. The others are not predicted, and say why.
 
 Shares of the host's bandwidth are worked out of the decode rows, none of which is fitted to moeplan's own measurements.
@@ -29,13 +30,15 @@ from moeplan.core.expert_use import LIGHT, LIGHT_SKEW, StepTokens  # noqa: E402
 from moeplan.core.hardware import usable  # noqa: E402
 from moeplan.core.layout import AskedLayout  # noqa: E402
 from moeplan.core.model import Ffn, MoeFfn  # noqa: E402
-from moeplan.core.offload import Ends, OnDevice, bytes_at, on_device, seconds_of, steps  # noqa: E402
+from moeplan.core.offload import Ends, OnDevice, bytes_at, micro_batches, on_device, seconds_of, steps  # noqa: E402
+from moeplan.engines.llamacpp.settings import UBATCH_TOKENS  # noqa: E402
 from moeplan.estimate.workload import make_workload  # noqa: E402
 from moeplan.offload.host import read_host  # noqa: E402
+from moeplan.offload.least_use import least_use  # noqa: E402
 from moeplan.offload.others import KT, kt_reads  # noqa: E402
 from moeplan.offload.questions import Machine, Questions, with_settings  # noqa: E402
 from moeplan.offload.search import first_layers, placed  # noqa: E402
-from moeplan.offload.timing import Timing, device_rate, prompt_seconds, rate_of, reads  # noqa: E402
+from moeplan.offload.timing import Timing, device_rate, rate_of, read_seconds, reads, wait_ends  # noqa: E402
 from moeplan.sources.hardware_profiles import find_hardware  # noqa: E402
 from moeplan.sources.host_constants import host_constants  # noqa: E402
 from moeplan.sources.loaded import Asked  # noqa: E402
@@ -43,12 +46,14 @@ from moeplan.sources.models import find_model  # noqa: E402
 
 DATA = ROOT / "benchmarks" / "data" / "offload.csv"
 PAGE = ROOT / "docs" / "offload.md"
-PREDICTED = ("best", "second", "at least", "no host")
+PREDICTED = ("best", "second", "at least", "open", "no host")
 FACTOR = 2.0
 """How far a bound may lie above the best that was published."""
 UNSTATED = {"oss-ncmoe24-tg": 76_800_000_000, "oss-ncmoe36-tg": 76_800_000_000}
 """Bytes per second of the slowest memory that a machine may have whose source does not state it: two channels of DDR5-4800."""
-INPUT_TOKENS, PROMPT_TOKENS = 512, 2048
+INPUT_TOKENS = 512
+PROMPT_TOKENS = {"llamacpp-dsv32-pp": 512}
+"""Of a prompt whose speed was published; of others 2,048."""
 
 
 class Row(NamedTuple):
@@ -134,12 +139,20 @@ def questions_of(row: Row) -> tuple[Questions, Timing]:
     hardware, count = find_hardware(row.gpu)
     memory = usable(hardware)
     assert memory is not None
-    prompt = PROMPT_TOKENS if row.quantity == "prompt" else INPUT_TOKENS
+    prompt = prompt_tokens(row) if row.quantity == "prompt" else INPUT_TOKENS
     workload = make_workload(loaded.spec, [], context=4096, input=prompt, output=128)
+    bandwidth = row.host if row.host.endswith("/s") else None
     host = read_host(
-        hardware, host_constants(), [], ram="2TiB", host=row.host, bandwidth=None, sockets=int(row.sockets), folders=()
-    )
-    return Questions(loaded, workload, None, Machine(hardware, memory, count or 1)), Timing(host, workload, LIGHT)
+        hardware, host_constants(), ram="2TiB", host=None if bandwidth else row.host, bandwidth=bandwidth,
+        sockets=int(row.sockets), folders=(),
+    )  # fmt: skip
+    timing = Timing(host, workload, LIGHT, least_use(LIGHT))
+    return Questions(loaded, workload, None, Machine(hardware, memory, count or 1)), timing
+
+
+def prompt_tokens(row: Row) -> int:
+    """Of the row's prompt."""
+    return PROMPT_TOKENS.get(row.id, 2048)
 
 
 def _quant(name: str) -> str | None:
@@ -195,13 +208,12 @@ def outcome(row: Row) -> Outcome:
     if row.quantity == "prompt":
         questions, timing = questions_of(row)
         question = questions.question("llamacpp", _quant(row.host_format))
-        seconds = prompt_seconds(placed(question, first_layers(question, int(row.host_layers))), timing, pinned=False)
+        seconds = read_seconds(placed(question, first_layers(question, int(row.host_layers))), timing)
         assert seconds is not None
-        return Outcome(row, *(PROMPT_TOKENS / each for each in seconds))
+        return Outcome(row, *(prompt_tokens(row) / each for each in seconds))
     mine = parts(row)
-    wait = mine.timing.host.constants["host_layer_s"]
-    waits = Ends(wait.high, wait.value, wait.low)
-    rate = rate_of(steps(mine.device_s, mine.host_bytes, mine.timing.host.rate(), mine.waits, waits), 1)
+    host_s = seconds_of(mine.host_bytes, mine.timing.host.rate())
+    rate = rate_of(steps(mine.device_s, host_s, mine.waits, wait_ends(mine.timing)), 1)
     return Outcome(row, rate.low, rate.value, rate.high)
 
 
@@ -289,13 +301,15 @@ def _least_squares(table: Sequence[tuple[tuple[float, float, float], float]]) ->
     return [matrix[i][3] / matrix[i][i] / scale[i] for i in range(3)]
 
 
-def pageable_share() -> float:
-    """Share of the link that the prompt row's copies reached, were they all that it waited for."""
-    row = next(row for row in predicted() if row.quantity == "prompt")
-    _, timing = questions_of(row)
-    assert timing.host.pageable is not None
-    at_link = outcome(row).bound / timing.host.constants["pageable_copy_fraction"].high
-    return row.published / at_link
+def pageable_rate() -> float:
+    """Bytes per second of the copies of the desktop's prompt, were they all that it waited for, and of every expert."""
+    row = next(row for row in predicted() if row.id == "oss-prefill-ub512")
+    questions, timing = questions_of(row)
+    question = questions.question("llamacpp", _quant(row.host_format))
+    found = placed(question, first_layers(question, int(row.host_layers)))
+    whole = sum(holding.num_bytes for holding in reads(question, found.found.settings, timing)[0].host)
+    batches = len(micro_batches(prompt_tokens(row), UBATCH_TOKENS))
+    return whole * batches / (prompt_tokens(row) / row.published)
 
 
 # The page ----------------------------------------------------------------------------------------------------------
@@ -362,7 +376,7 @@ def main(arguments: Sequence[str]) -> int:
         PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
         return 0
     print(table(), constants_table(), unpredicted_table(), sep="\n\n")
-    print(f"\nwait per layer: {wait_seconds() * 1e6:.0f} us; pageable copies: {pageable_share():.2f} of the link")
+    print(f"\nwait per layer: {wait_seconds() * 1e6:.0f} us; pageable copies: {pageable_rate() / 1e9:.1f} GB/s")
     broken = [each.row.id for each in outcomes() if not each.holds]
     if broken:
         print("\nbounds that do not hold: " + ", ".join(broken))

@@ -127,7 +127,8 @@ def plan(
     how = showing(format, json=json, output=path, quiet=quiet, color=color, also=(PAGE,))
     if ram is not None:
         _refuse(
-            ("--engine", engine if {*_listed(engine)} - LLAMACPP else None), ("--max-gpus", max_gpus if max_gpus != 64 else None),
+            ("--engine", engine if {name.lower() for name in _listed(engine)} - LLAMACPP else None),
+            ("--max-gpus", max_gpus if max_gpus != 64 else None),
             ("--rank", rank if rank != "cost" else None), ("--pools", pools if pools != "both" else None), ("--ttft", ttft),
             ("--tpot", tpot), ("--arrival", arrival), ("--workload", workload), ("--fallback", fallback), ("--dense", dense),
             ("--emit", emit),

@@ -2,7 +2,8 @@
 
     computed on the host    t = device bytes / device rate + host bytes / host rate + layers on the host x wait
     read over the link      t = device bytes / device rate + host bytes / link rate
-    a prompt                t = for each micro-batch the longest of: host bytes / link rate, device bytes / device rate, compute
+    a prompt                t = for each micro-batch: host bytes / link rate + device bytes / device rate + compute, one after the other;
+                            as a bound the longest of them
 
 Bytes are those of `core/step_bytes`: dense weights once, of experts the distinct ones that the step touches
 (`core/expert_use`). A rate is a share of the nominal one, between low and high ends; the step at all the high ends is a
@@ -32,6 +33,14 @@ class Ends(NamedTuple):
     def times(self, factor: float) -> Ends:
         """All three."""
         return Ends(*(end * factor for end in self))
+
+    def plus(self, other: Ends) -> Ends:
+        """End by end."""
+        return Ends(*(mine + more for mine, more in zip(self, other, strict=True)))
+
+    def at_most(self, limit: float) -> Ends:
+        """None above the limit."""
+        return Ends(*(min(end, limit) for end in self))
 
 
 def rate(nominal: float, share: Constant) -> Ends:
@@ -120,12 +129,12 @@ class Steps(NamedTuple):
     best: OffloadedStep
 
 
-def steps(device_s: Ends, host_bytes: float, host_rate: Ends, waits: float, wait_s: Ends) -> Steps:
-    """`device_s` are seconds, slowest first; `waits` is how often the device waits for the host, and each wait costs `wait_s`."""
+def steps(device_s: Ends, host_s: Ends, waits: float, wait_s: Ends) -> Steps:
+    """Seconds, slowest first; `waits` is how often the device waits for the host, and each wait costs `wait_s`."""
     return Steps(
         *(
-            OffloadedStep(device, host_bytes / speed if host_bytes else 0.0, waits * wait)
-            for device, speed, wait in zip(device_s, host_rate, wait_s, strict=True)
+            OffloadedStep(device, host, waits * wait)
+            for device, host, wait in zip(device_s, host_s, wait_s, strict=True)
         )
     )
 
@@ -133,6 +142,21 @@ def steps(device_s: Ends, host_bytes: float, host_rate: Ends, waits: float, wait
 def seconds_of(num_bytes: float, speed: Ends) -> Ends:
     """How long reading takes at each end."""
     return Ends(*(num_bytes / each for each in speed))
+
+
+def prompt_seconds(parts: Iterable[Ends]) -> Ends:
+    """Of one micro-batch, from seconds of copies, of reading on the device and of computing there.
+
+    llama.cpp copies a layer's experts, waits, and computes (llama.cpp issue 25859): they add up. Were they all done side by
+    side, the longest would be left: that is the bound.
+    """
+    slow, likely, best = zip(*parts, strict=True)
+    return Ends(sum(slow), sum(likely), max(best))
+
+
+def pipelined(seconds: Ends, batches: int, stages: int) -> Ends:
+    """Micro-batches of that many seconds together, through stages that work on several at once, each on its own share."""
+    return seconds.times((batches + stages - 1) / (batches * stages))
 
 
 def micro_batches(prompt_tokens: float, most_tokens: int) -> list[float]:

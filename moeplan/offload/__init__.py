@@ -5,9 +5,12 @@ questions    one model on the cards, as `estimate` asks
 formats      what llama.cpp may run it in
 search       the fewest layers in host memory
 timing       tokens per second and prompts, as a bound with a band
+least_use    the fewest experts that tokens may touch, which bounds take
 others       other engines' own ways
 hot_experts  placement by frequency, from a routing profile
 helps        what would make it faster
+missing      what is missing where nothing fits, and a way out
+remarks      what has to be said of an answer
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from moeplan.core.hardware import pcie_bytes_per_s, usable
 from moeplan.core.launch import Launch
 from moeplan.core.model import MoeFfn, Remark
 from moeplan.core.quant import BY_DTYPE
-from moeplan.core.units import GB, MIB, gib, per_second
+from moeplan.core.units import MIB
 from moeplan.core.weights import inventory, parameters
 from moeplan.core.workload import Workload
 from moeplan.engines.command_line.writing import launch_words
@@ -32,8 +35,11 @@ from moeplan.offload.formats import STORED, Tried, formats
 from moeplan.offload.helps import helps
 from moeplan.offload.host import Host, read_host
 from moeplan.offload.hot_experts import hot_experts
+from moeplan.offload.least_use import least_use
+from moeplan.offload.missing import missing_words
 from moeplan.offload.others import other_ways
 from moeplan.offload.questions import Machine, Questions
+from moeplan.offload.remarks import remarks
 from moeplan.offload.result import (
     SCHEMA,
     Help,
@@ -55,8 +61,6 @@ from moeplan.sources.models import find_model
 __all__ = ["Offload", "offload"]
 
 CURVE_POINTS = 6
-TIGHT_FRACTION = 0.9
-"""Share of host memory beyond which pages of a mapped file are soon taken back: decoding then waits for the disk."""
 
 
 def offload(
@@ -96,7 +100,6 @@ def offload(
     around = read_host(
         machine.hardware,
         constants,
-        notes,
         ram=ram,
         host=host,
         bandwidth=ram_bandwidth,
@@ -109,12 +112,12 @@ def offload(
     use = read_use(loaded.spec, routing, skew, notes, model=loaded.id, folders=folders)
     kv = read_kv_dtype(kv_dtype)
     questions = Questions(loaded, asked, kv, machine)
-    timing = Timing(around, asked, use)
+    timing = Timing(around, asked, use, least_use(use))
     tried = [(form, _fitted(form, around)) for form in formats(questions, tuple(quants) or None)]
     shown = [_offloaded(form, found, timing, questions, model) for form, found in tried]
     chosen = _chosen(tried, shown)
-    notes += _notes(around, timing, chosen)
-    missing, way_out = (None, None) if chosen else _missing(shown, around)
+    notes += remarks(timing, machine, chosen)
+    missing, way_out = (None, None) if chosen else missing_words(tried, shown, timing, quants)
     origins: dict[str, Origin] = {
         "formats": "stated" if quants else "default",
         "host": "default" if around.used.basis in ("assumed", "measured") else "stated",
@@ -194,6 +197,12 @@ def _machine(gpu: str | Sequence[str], folders: Sequence[Path], notes: list[Rema
             f"{hardware.name} has one memory for processor and graphics: there is no other to move experts to",
             hint="leave --ram out: `moeplan plan` and `moeplan estimate` count all of its memory",
         )
+    most = max(hardware.node_sizes, default=count or 1)
+    if (count or 1) > most:
+        raise InputError(
+            f"{names[0]}: --ram plans for one machine, which takes {most} of these at most",
+            hint=f"name {most} or fewer",
+        )
     memory = usable(hardware)
     if memory is None or hardware.memory_bandwidth_bytes_per_s is None:
         raise InputError(
@@ -227,6 +236,7 @@ def _offloaded(form: Tried, found: Placed, timing: Timing, questions: Questions,
         sort=sort_of(form.question.spec),
         host_layers=len(found.host_layers),
         of_layers=len(movable_layers(form.question.spec)),
+        flag_layers=found.flag_layers,
         fits=fits,
         certain=told.certain and (low >= 0 or free < 0),
         device_bytes=found.device_bytes,
@@ -272,69 +282,6 @@ def _layers(best: Placed, timing: Timing) -> tuple[LayerPoint, ...]:
             LayerPoint(count, fits, found.verdict.headroom_bytes or 0, found.host_bytes, decode_rate(found, timing))
         )
     return tuple(points)
-
-
-def _missing(shown: Sequence[Offloaded], around: Host) -> tuple[str, str]:
-    """What is missing in the format that comes nearest, and a way out."""
-    possible = [each for each in shown if each.refused is None]
-    if not possible:
-        return (
-            f"llama.cpp would not start: {shown[-1].refused}",
-            "leave --ram out: `moeplan plan` looks at other engines",
-        )
-    near = min(possible, key=lambda each: each.missing_host_bytes + each.missing_device_bytes)
-    what = "experts" if near.sort == "experts" else "feed-forwards"
-    if near.missing_device_bytes:
-        told = f"{gib(near.missing_device_bytes)} of GPU memory are missing in {near.format}, with the {what} of all layers in host memory"
-        return told, "say a shorter --context, fewer --concurrency, --kv-dtype q8_0, or another --gpu"
-    used = around.used
-    told = (
-        f"{gib(near.missing_host_bytes)} of host memory are missing in {near.format}: {gib(near.host_bytes)} stay there, and of "
-        f"{gib(used.ram_bytes)} the system keeps some {gib(used.system_bytes)}"
-    )
-    needed = near.host_bytes + used.system_bytes
-    return told, f"say --ram {-(-needed // 2**30)}GiB or more, more cards, or a smaller --quant"
-
-
-def _notes(around: Host, timing: Timing, chosen: tuple[Tried, Placed, Offloaded] | None) -> list[Remark]:
-    used, notes = around.used, []
-    if used.basis == "assumed":
-        told = f"host memory of {used.bandwidth_bytes_per_s / GB:,.1f} GB/s is assumed: {used.source}"
-        if chosen is not None and chosen[2].speed is not None and chosen[1].host_layers:
-            ends = (used.bandwidth_low_bytes_per_s, used.bandwidth_high_bytes_per_s)
-            rates = [decode_rate(chosen[1], timing, end / used.bandwidth_bytes_per_s).high for end in ends]
-            told += (
-                f"; at {ends[0] / GB:,.1f} to {ends[1] / GB:,.1f} GB/s the bound is {per_second(rates[0])} to {per_second(rates[1])} "
-                "tokens/s"
-            )
-        notes.append(Remark("host-assumed", "warning", f"{told}; --host or --ram-bandwidth says what it is"))
-    if used.sockets > 1:
-        told = "a second socket adds nothing unless each has its own slices of the experts; 63 % more is the most that was published"
-        notes.append(Remark("sockets", "info", told))
-    if chosen is None:
-        return notes
-    _, found, row = chosen
-    if row.host_bytes + used.system_bytes > TIGHT_FRACTION * used.ram_bytes and row.host_layers:
-        told = (
-            "host memory is nearly full: where the system takes pages of the mapped file back, decoding waits for the disk; close "
-            "other programs, or say --quant with a smaller format"
-        )
-        notes.append(Remark("host-tight", "warning", told))
-    if KEEPS_PROMPTS in found.settings:
-        told = (
-            f"{KEEPS_PROMPTS} limits the prompts that the server keeps, for which there is no room beside the weights"
-        )
-        notes.append(Remark("prompts-limited", "info", told))
-    if not row.certain and row.headroom_low_bytes < 0:
-        notes.append(
-            Remark(
-                "margin", "warning", "the card may be too small by what is guessed: plan with fewer tokens of context"
-            )
-        )
-    if row.sort == "feed_forwards" and row.host_layers:
-        told = "a dense model reads all of its weights for every token, those in host memory too"
-        notes.append(Remark("dense-offload", "info", told))
-    return notes
 
 
 def _model(loaded: LoadedModel) -> OffloadModel:

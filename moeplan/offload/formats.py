@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from moeplan.core.deployment import Refusal
 from moeplan.core.errors import InputError
+from moeplan.core.model import Remark
 from moeplan.core.quant import fold_bytes
 from moeplan.estimate.question import Question
 from moeplan.offload.questions import Questions
@@ -29,6 +30,8 @@ class Tried(NamedTuple):
     question: Question
     num_bytes: int
     """Of all weights."""
+    notes: tuple[Remark, ...]
+    """On how it was worked out."""
 
 
 def formats(questions: Questions, asked: Sequence[str] | None) -> tuple[Tried, ...]:
@@ -70,8 +73,9 @@ def formats(questions: Questions, asked: Sequence[str] | None) -> tuple[Tried, .
 
 
 def _tried(questions: Questions, name: str, quant: str | None) -> Tried:
-    question = questions.question("llamacpp", quant)
-    return Tried(name, quant, question, fold_bytes(question.held).total_bytes)
+    notes: list[Remark] = []
+    question = questions.question("llamacpp", quant, notes=notes)
+    return Tried(name, quant, question, fold_bytes(question.held).total_bytes, tuple(notes))
 
 
 def _refusals(question: Question) -> tuple[Refusal, ...]:

@@ -10,14 +10,18 @@ from moeplan.core.units import GB
 from moeplan.offload.formats import Tried
 from moeplan.offload.questions import Machine, Questions
 from moeplan.offload.result import Help
-from moeplan.offload.search import Placed, fewest
-from moeplan.offload.timing import Timing, decode_rate, prompt_seconds
+from moeplan.offload.search import NO_MMAP, Placed, fewest, placed
+from moeplan.offload.timing import Timing, copies, decode_rate, read_seconds
 
 LARGER_BATCHES = 2048
 """`--ubatch-size`: as many tokens as llama.cpp's `--batch-size` has."""
+NO_COPIES = "--no-op-offload"
 MORE_MEMORY = 2.0
 WORTH = 1.02
 """What helps less is not told."""
+
+Gain = tuple[str, float | None, float | None]
+"""A change, and what it gives: tokens per second, and of prompts."""
 
 
 def helps(
@@ -30,16 +34,17 @@ def helps(
 ) -> tuple[Help, ...]:
     """The changes that help, the most tokens per second first, then those that prompts gain from.
 
-    `smaller` is the next smaller format, placed; `with_machine` asks the same of other cards.
+    `smaller` is the next smaller format, placed; `with_machine` asks the same of other cards. Nothing helps a model that is on
+    its cards altogether.
     """
-    now = decode_rate(best, timing).high
-    prompt = prompt_seconds(best, timing, pinned=False)
-    read_now = None if prompt is None else timing.workload.mean_input_tokens / prompt.best
-    found = []
+    if not best.host_layers:
+        return ()
+    now, read_now = decode_rate(best, timing).high, _read(best, timing)
     changes = list(_changes(best, form, questions, timing, with_machine))
-    if smaller is not None and best.host_layers:
+    if smaller is not None:
         told = f"a file in {smaller[0].name}, the next smaller format"
         changes.append((told, decode_rate(smaller[1], timing).high, _read(smaller[1], timing)))
+    found = []
     for change, tokens, read in changes:
         gains = tokens if tokens is not None and tokens > WORTH * now else None
         reads = read if read is not None and read_now is not None and read > WORTH * read_now else None
@@ -50,17 +55,23 @@ def helps(
 
 def _changes(
     best: Placed, form: Tried, questions: Questions, timing: Timing, with_machine: Callable[[Machine], Questions]
-) -> Iterator[tuple[str, float | None, float | None]]:
-    if not best.host_layers:
-        return
+) -> Iterator[Gain]:
     rate = timing.host.used.bandwidth_bytes_per_s
     told = f"host memory twice as fast, {MORE_MEMORY * rate / GB:,.1f} GB/s (more channels)"
-    yield told, decode_rate(best, timing, MORE_MEMORY).high, None
+    yield told, decode_rate(best, timing, MORE_MEMORY).high, _read(best, timing, MORE_MEMORY)
     machine = questions.machine
-    more = machine._replace(num_devices=machine.num_devices + 1)
-    told = "a second card of the kind" if machine.num_devices == 1 else f"{more.num_devices} cards of the kind"
-    yield (told, *_other(lambda: fewest(with_machine(more).question("llamacpp", form.quant)), timing))
-    yield "--no-mmap: experts in pinned memory, for prompts", None, _read(best, timing, pinned=True)
+    if not machine.hardware.slice:  # slices of a card form no group
+        more = machine._replace(num_devices=machine.num_devices + 1)
+        told = "a second card of the kind" if machine.num_devices == 1 else f"{more.num_devices} cards of the kind"
+        yield (told, *_other(lambda: fewest(with_machine(more).question("llamacpp", form.quant)), timing))
+    copied = copies(best.found.settings, timing.sequences)
+    if copied:
+        told = f"{NO_COPIES}: the host computes with its experts itself, also when prompts are read"
+        without = _other(lambda: fewest(best.question, {NO_COPIES: True}), timing)[0]
+        yield told, without, None
+    whose = "" if copied else ", for prompts"
+    pinned = placed(best.question, best.host_layers, {**best.settings, NO_MMAP: True})
+    yield f"{NO_MMAP}: experts in pinned memory{whose}", decode_rate(pinned, timing).high, _read(pinned, timing)
     settings: Mapping[str, Value] = {"--ubatch-size": LARGER_BATCHES}
     larger = fewest(best.question, settings)
     if larger.verdict.fits and larger.host_bytes <= timing.host.room_bytes:
@@ -83,6 +94,7 @@ def _other(make: Callable[[], Placed], timing: Timing) -> tuple[float | None, fl
     return decode_rate(found, timing).high, _read(found, timing)
 
 
-def _read(found: Placed, timing: Timing, *, pinned: bool = False) -> float | None:
-    seconds = prompt_seconds(found, timing, pinned=pinned)
-    return None if seconds is None else timing.workload.mean_input_tokens / seconds.best
+def _read(found: Placed, timing: Timing, memory_factor: float = 1.0) -> float | None:
+    """Tokens per second of a prompt, the bound; None where it is not known, or has none."""
+    seconds = read_seconds(found, timing, memory_factor)
+    return timing.workload.mean_input_tokens / seconds.best if seconds is not None and seconds.best else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,12 +10,11 @@ from typing import NamedTuple
 from moeplan.core.deployment import Constant
 from moeplan.core.errors import InputError
 from moeplan.core.hardware import Hardware, pcie_bytes_per_s
-from moeplan.core.model import Remark
 from moeplan.core.offload import Ends, rate
-from moeplan.core.profiled_figures import newest_figures
+from moeplan.core.profiled_figures import NewestFigure, newest_figures
 from moeplan.core.units import GB, GIB, gib, parse_bytes
 from moeplan.offload.result import HostBasis, HostUsed
-from moeplan.sources.hardware_profiles import find_hardware
+from moeplan.sources.hardware_profiles import MOST_CHARACTERS, find_hardware
 
 DESKTOP, SERVER = "cpu-2ch-ddr5-5600", "cpu-8ch-ddr5-4800"
 """What is assumed where nobody says: a desktop up to what desktop boards take, a server beyond it."""
@@ -22,6 +22,8 @@ DESKTOP_BYTES = 256 * GIB
 """Four modules of 64 GiB, the most that boards of two channels take."""
 BANDS = {DESKTOP: (51_200_000_000, 102_400_000_000), SERVER: (204_800_000_000, 576_000_000_000)}
 """Two channels of DDR4-3200 to DDR5-6400; eight of DDR4-3200 to twelve of DDR5-6000."""
+LEAST_RAM_BYTES = GIB
+"""A machine has no less: --ram 64 forgot its unit."""
 MOST_RAM_BYTES = 64 * 2**40
 MOST_BYTES_PER_S = 10**13
 MOST_SOCKETS = 8
@@ -33,8 +35,9 @@ class Host(NamedTuple):
     used: HostUsed
     constants: Mapping[str, Constant]
     pinned: Ends | None
-    """Bytes per second of copies to a card; None where its link is not known."""
+    """Bytes per second that the link to a card takes; None where it is not known."""
     pageable: Ends | None
+    """The same from memory that is not pinned."""
 
     @property
     def room_bytes(self) -> int:
@@ -54,11 +57,16 @@ class Host(NamedTuple):
         sockets = [1 + each * (self.used.sockets - 1) for each in (more.low, more.value, more.high)]
         return Ends(*(end * gain for end, gain in zip(rate(nominal, share), sockets, strict=True)))
 
+    def copies(self, factor: float = 1.0, *, pinned: bool) -> Ends | None:
+        """Bytes per second of copies to a card, which are read from a memory `factor` times as fast; None where the link is not
+        known."""
+        link = self.pinned if pinned else self.pageable
+        return None if link is None else link.at_most(factor * self.used.bandwidth_bytes_per_s)
+
 
 def read_host(
     hardware: Hardware,
     constants: Mapping[str, Constant],
-    notes: list[Remark],
     *,
     ram: int | str,
     host: str | None,
@@ -66,7 +74,7 @@ def read_host(
     sockets: int,
     folders: Sequence[Path],
 ) -> Host:
-    """What `--ram`, `--host`, `--ram-bandwidth` and `--sockets` say, the rest measured or assumed with a remark.
+    """What `--ram`, `--host`, `--ram-bandwidth` and `--sockets` say, the rest measured or assumed.
 
     Raises InputError for values that are none, and for a host that is no host.
     """
@@ -103,60 +111,62 @@ def read_host(
     used = HostUsed(
         name, ram_bytes, round(system.value), round(system.low), round(system.high), sockets, value, low, high, basis, source
     )  # fmt: skip
-    return Host(used, constants, *_copies(hardware, figures, constants, notes))
+    return Host(used, constants, *_copies(hardware, figures, constants))
 
 
 def _copies(
-    hardware: Hardware, figures: Mapping[str, object], constants: Mapping[str, Constant], notes: list[Remark]
+    hardware: Hardware, figures: Mapping[str, NewestFigure], constants: Mapping[str, Constant]
 ) -> tuple[Ends | None, Ends | None]:
-    """Pinned and pageable copies to the card: as measured on it, else shares of its link."""
-    found: list[Ends | None] = []
+    """Pinned and pageable copies to the card: as measured on it, else a share of its link, and no more than a buffer gives."""
     nominal = None if hardware.pcie is None else pcie_bytes_per_s(hardware.pcie)
-    for kind in ("pinned", "pageable"):
-        figure = figures.get(f"host_to_device_{kind}_bytes_per_s")
-        if figure is not None:
-            found.append(Ends(figure.low, figure.value, figure.high))  # type: ignore[attr-defined]
-        else:
-            found.append(None if nominal is None else rate(nominal, constants[f"{kind}_copy_fraction"]))
-    if found[0] is None:
-        told = f"the profile {hardware.profile} does not tell its link to the host (links.pcie): times of prompts are not known"
-        notes.append(Remark("link-unknown", "warning", told))
-    return found[0], found[1]
+    pinned = _measured(figures, "pinned")
+    if pinned is None and nominal is not None:
+        pinned = rate(nominal, constants["pinned_copy_fraction"])
+    pageable = _measured(figures, "pageable")
+    if pageable is None and pinned is not None:
+        buffer = constants["pageable_copy_bytes_per_s"]
+        pageable = Ends(*map(min, pinned, (buffer.low, buffer.value, buffer.high)))
+    return pinned, pageable
+
+
+def _measured(figures: Mapping[str, NewestFigure], kind: str) -> Ends | None:
+    figure = figures.get(f"host_to_device_{kind}_bytes_per_s")
+    return None if figure is None else Ends(figure.low, figure.value, figure.high)
 
 
 def _ram(ram: int | str) -> int:
     size = parse_bytes(str(ram), "--ram")
-    if not 0 < size <= MOST_RAM_BYTES:
+    if not LEAST_RAM_BYTES <= size <= MOST_RAM_BYTES:
         raise InputError(
-            f"--ram {ram} must be above 0 and at most {gib(MOST_RAM_BYTES, 0)}",
+            f"--ram {ram} is {gib(size)}, and must be from {gib(LEAST_RAM_BYTES, 0)} to {gib(MOST_RAM_BYTES, 0)}",
             hint="say how much memory the machine has, for instance --ram 64GiB; without --ram nothing stays in host memory",
         )
     return size
 
 
 def _bandwidth(text: float | str) -> int:
-    size = str(text).strip()
-    value = parse_bytes(size.removesuffix("/s").removesuffix("ps"), "--ram-bandwidth")
+    example = "for instance --ram-bandwidth 80GB/s"
+    found = re.fullmatch(r"\s*(.*?)\s*(?:/\s*s|ps)?\s*", str(text), re.IGNORECASE)
+    size = found[1] if found else ""
+    if re.search(r"\d\s*[kMGT]i?b$", size):
+        raise InputError(
+            f"--ram-bandwidth {text!r} says bits: a small b", hint=f"memory is told in bytes, with a large B, {example}"
+        )
+    try:
+        value = parse_bytes(size, "--ram-bandwidth")
+    except InputError:
+        raise InputError(f"--ram-bandwidth {text!r} is no rate", hint=example) from None
     if not GB // 10 <= value <= MOST_BYTES_PER_S:
         raise InputError(
             f"--ram-bandwidth {text} must be from 0.1 to {MOST_BYTES_PER_S // GB:,} GB/s",
-            hint="for instance --ram-bandwidth 80GB/s",
+            hint=example,
         )
     return value
 
 
 def _profile(text: str, folders: Sequence[Path]) -> tuple[str, int]:
     """A host profile by its name, with or without `cpu-` in front."""
-    try:
-        found, count = find_hardware(
-            text if text.startswith("cpu-") or text.endswith((".yaml", ".yml")) else f"cpu-{text}", folders
-        )
-    except InputError:
-        known = "2ch-ddr5-5600, 8ch-ddr5-4800, 12ch-ddr5-6000"
-        raise InputError(
-            f"unknown host {text!r}",
-            hint=f"--host takes {known}, or a profile of your own; or say --ram-bandwidth 80GB/s",
-        ) from None
+    found, count = _find(text, folders)
     if found.vendor != "cpu" or count is not None:
         raise InputError(
             f"--host {text} is no profile of a host", hint="say --gpu for cards, and --sockets for several sockets"
@@ -164,3 +174,19 @@ def _profile(text: str, folders: Sequence[Path]) -> tuple[str, int]:
     if found.memory_bandwidth_bytes_per_s is None:
         raise InputError(f"--host {text}: its profile tells no bandwidth", hint="say --ram-bandwidth 80GB/s")
     return found.profile, found.memory_bandwidth_bytes_per_s
+
+
+def _find(text: str, folders: Sequence[Path]) -> tuple[Hardware, int | None]:
+    for name in (f"cpu-{text.strip()}", text, re.sub(r"^\s*(\d+)\s*x\s*", r"\1xcpu-", text)):
+        if len(name) > MOST_CHARACTERS:
+            continue
+        try:
+            return find_hardware(name, folders)
+        except InputError:
+            if name.endswith((".yaml", ".yml")) and Path(name).is_file():
+                raise
+    known = "2ch-ddr5-5600, 8ch-ddr5-4800, 12ch-ddr5-6000"
+    raise InputError(
+        f"unknown host {text[:MOST_CHARACTERS]!r}",
+        hint=f"--host takes {known}, or a profile of your own; or say --ram-bandwidth 80GB/s",
+    )

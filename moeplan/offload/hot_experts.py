@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from moeplan.core.expert_use import MeasuredUse, StepTokens
 from moeplan.core.model import MoeFfn
-from moeplan.core.offload import Ends, bytes_at, on_device, seconds_of, steps
+from moeplan.core.offload import bytes_at, on_device, seconds_of, steps
 from moeplan.estimate.speed_result import Rate
 from moeplan.offload.result import HotExperts, HotPoint
 from moeplan.offload.search import Placed, movable_layers
-from moeplan.offload.timing import Timing, device_rate, rate_of, reads
+from moeplan.offload.timing import Timing, device_rate, rate_of, reads, wait_ends
 
 FRACTIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Shares of all experts on the cards, as KTransformers' own table has them."""
@@ -63,14 +63,11 @@ def _point(
 
 
 def _rate(best: Placed, timing: Timing, traffic: float, waits: float) -> Rate:
-    """With so much of the experts' traffic on the cards; everything else as it is."""
+    """With so much of the experts' traffic on the cards, the rest computed on the host; everything else as it is."""
     _, mine = reads(best.question, best.found.settings, timing)
     tokens = StepTokens(timing.sequences)
     rest = bytes_at(mine.device._replace(experts=()), tokens, timing.use)
     experts = bytes_at(mine.device, tokens, timing.use) - rest + bytes_at(mine.host, tokens, timing.use)
     device_s = seconds_of(rest + traffic * experts, device_rate(best.question, timing))
-    wait = timing.host.constants["host_layer_s"]
-    found = steps(
-        device_s, (1 - traffic) * experts, timing.host.rate(), waits, Ends(wait.high, wait.value, wait.low)
-    )  # fmt: skip
-    return rate_of(found, timing.sequences)
+    on_host = seconds_of((1 - traffic) * experts, timing.host.rate())
+    return rate_of(steps(device_s, on_host, waits, wait_ends(timing)), timing.sequences)

@@ -16,7 +16,7 @@ from moeplan.core.errors import MoeplanError
 from moeplan.core.expert_use import StepTokens
 from moeplan.core.ledger import total_bytes
 from moeplan.core.model import MoeFfn
-from moeplan.core.offload import Ends, bytes_at, parted, reads_of, seconds_of, steps
+from moeplan.core.offload import Ends, Steps, bytes_at, parted, reads_of, seconds_of, steps
 from moeplan.core.step_bytes import StepBytes, cache_reads
 from moeplan.core.step_time import StepLoad, floor_of, step_time
 from moeplan.core.units import GIB
@@ -27,7 +27,7 @@ from moeplan.estimate.result import MEMORY_REASONS, Verdict
 from moeplan.estimate.speed_result import Rate
 from moeplan.offload.questions import Questions, with_settings
 from moeplan.offload.result import OtherWay, Way
-from moeplan.offload.timing import Timing, device_rate, rate_of
+from moeplan.offload.timing import Timing, device_rate, rate_of, wait_ends
 from moeplan.sources.step_models import served_stages
 
 REACH = ("nvidia", "amd")
@@ -48,6 +48,14 @@ def other_ways(questions: Questions, timing: Timing) -> Iterator[OtherWay]:
         found = _kt(question, timing) if way == "computed_on_host" else _offloaded(question, timing, way)  # type: ignore[arg-type]
         if found is not None:
             yield found
+
+
+def kt_steps(question: Question, timing: Timing) -> Steps:
+    """A step of what KTransformers computes on the host, each of its layers waited for."""
+    device_s, on_host = kt_reads(question, timing)
+    layers = sum(any(isinstance(ffn, MoeFfn) for ffn in layer.ffns) for layer in question.spec.layers)
+    step = steps(device_s, seconds_of(on_host, timing.host.rate()), layers, wait_ends(timing))
+    return step if timing.at_best is None else step._replace(best=kt_steps(question, timing.at_best).best)
 
 
 def kt_reads(question: Question, timing: Timing, traffic_fraction: float | None = None) -> tuple[Ends, float]:
@@ -114,14 +122,8 @@ def _kt(question: Question, timing: Timing) -> OtherWay | None:
     count = largest(fits, every - 1, near=every // 2)
     found, told = _judged(question, asked(count))
     settled = with_settings(question, asked(count))
-    device_s, on_host = kt_reads(settled, timing)
-    wait = timing.host.constants["host_layer_s"]
-    layers = sum(any(isinstance(ffn, MoeFfn) for ffn in layer.ffns) for layer in question.spec.layers)
-    step = steps(device_s, on_host, timing.host.rate(), layers, Ends(wait.high, wait.value, wait.low))
-    setting = f"{KT} {count}"
-    return _row(
-        settled, found, told, timing, "computed_on_host", setting, rate_of(step, timing.sequences), "host memory"
-    )
+    setting, found_rate = f"{KT} {count}", rate_of(kt_steps(settled, timing), timing.sequences)
+    return _row(settled, found, told, timing, "computed_on_host", setting, found_rate, "host memory")
 
 
 def _offloaded(question: Question, timing: Timing, way: Way) -> OtherWay | None:
@@ -132,28 +134,33 @@ def _offloaded(question: Question, timing: Timing, way: Way) -> OtherWay | None:
     def asked(size_gib: int) -> dict[str, Value]:
         return {OFFLOAD: size_gib * GIB}
 
-    most = -(-timing.host.used.ram_bytes // GIB)
+    # What layers hold on one card: more than that moves nothing, however much memory the host has.
+    most = -(-sum(holding.num_bytes for holding in question.held) // GIB) + 1
     size = most - largest(lambda spared: _holds(question, asked(most - spared)), most, near=max(1, most // 2))
     found, told = _judged(question, asked(size))
     settled = with_settings(question, asked(size))
-    link, ranks = timing.host.pinned, question.deployment.layout.num_gpus
-    parts = parted(question.held, None)
+    link = timing.host.copies(pinned=True)
+    rate = None if link is None else rate_of(_link_steps(settled, timing, way, size, link), timing.sequences)
+    return _row(settled, found, told, timing, way, f"{OFFLOAD} {size}", rate, "the link to the host")
+
+
+def _link_steps(question: Question, timing: Timing, way: Way, size_gib: int, link: Ends) -> Steps:
+    """A step of which weights are read or copied over the link, on all cards at once."""
+    ranks = question.deployment.layout.num_gpus
     context = max(1, min(round(timing.context_tokens), question.deployment.context_tokens))
-    mine = reads_of(
-        question.spec, parts, cache_reads(question.spec, question.rules, context, question.deployment.encoder_tokens)
-    )
+    cached = cache_reads(question.spec, question.rules, context, question.deployment.encoder_tokens)
+    mine = reads_of(question.spec, parted(question.held, None), cached)
     tokens = StepTokens(timing.sequences)
     whole = bytes_at(mine.device, tokens, timing.use)
     movable = sum(holding.num_bytes for holding in question.held if holding.layers and holding.part == "text")
-    moved = min(1.0, size * GIB * ranks / movable) if movable else 0.0
+    moved = min(1.0, size_gib * GIB * ranks / movable) if movable else 0.0
     read = moved * (whole - mine.device.cache_bytes * tokens.decoding)
-    over = read if way == "read_over_link" else size * GIB * ranks
-    rate = None
-    if link is not None:
-        device_s = device_seconds(settled, timing, whole - read, experts=True)
-        step = steps(device_s, over / ranks, link, 0, Ends(0.0, 0.0, 0.0))
-        rate = rate_of(step, timing.sequences)
-    return _row(settled, found, told, timing, way, f"{OFFLOAD} {size}", rate, "the link to the host")
+    over = read if way == "read_over_link" else min(movable, size_gib * GIB * ranks)
+    device_s = device_seconds(question, timing, whole - read, experts=True)
+    step = steps(device_s, seconds_of(over / ranks, link), 0, Ends(0.0, 0.0, 0.0))
+    if timing.at_best is None:
+        return step
+    return step._replace(best=_link_steps(question, timing.at_best, way, size_gib, link).best)
 
 
 def _holds(question: Question, stated: dict[str, Value]) -> bool:
@@ -181,9 +188,9 @@ def _row(
     bound_by: str,
 ) -> OtherWay:
     host_bytes = total_bytes(entry for entry in host_lines(question, found.settings) if entry.code != "host.loading")
-    short = max(0, -(told.headroom_bytes or 0), host_bytes - timing.host.room_bytes)
+    on_card, on_host = max(0, -(told.headroom_bytes or 0)), max(0, host_bytes - timing.host.room_bytes)
     refused = next((each.message for each in told.reasons if each.code not in MEMORY_REASONS), None)
-    fits = not short and refused is None
+    fits = not on_card and not on_host and refused is None
     return OtherWay(
         question.deployment.engine,
         question.serving.constants.version,
@@ -192,7 +199,8 @@ def _row(
         setting,
         fits,
         host_bytes,
-        short,
+        on_card,
+        on_host,
         refused,
         rate if fits else None,
         bound_by,

@@ -43,9 +43,13 @@ class Questions:
         quant: str | None,
         stated: Mapping[str, Value] | None = None,
         asked: AskedLayout = AskedLayout(),  # noqa: B008
+        notes: list[Remark] | None = None,
     ) -> Question:
-        """All cards under an engine in a format, None as it is stored. Raises InputError for what does not go together."""
-        notes: list[Remark] = []
+        """All cards under an engine in a format, None as it is stored; `notes` takes remarks on that format.
+
+        Raises InputError for what does not go together.
+        """
+        notes = [] if notes is None else notes
         loaded, machine = self.loaded, self.machine
         spec, resident, checkpoint = read_formats(loaded, engine, machine.hardware, None, quant, notes)
         if spec not in self._owned:

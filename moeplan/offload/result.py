@@ -98,11 +98,14 @@ class OffloadSpeed(NamedTuple):
     """Of all sequences together."""
     tokens_per_s_per_user: Rate
     prompt_tokens_per_s: Rate | None
-    """While a prompt is read; None where the link is not known."""
+    """While one prompt alone is read; None where a link or a matrix rate is needed that is not known."""
     ttft: Time | None
+    """Of that prompt."""
     device_read_bytes: int
     """Of a decode step, all devices together."""
     host_read_bytes: int
+    host_copied: bool
+    """Whether decoding copies what it needs of host memory to the card, and computes there: in batches of 32 sequences and more."""
     likely: OffloadStep
     bound: OffloadStep
     binding: str
@@ -117,6 +120,9 @@ class Offloaded(NamedTuple):
     sort: Sort
     host_layers: int
     of_layers: int
+    flag_layers: int | None
+    """What the command's `--n-cpu-moe` or `--n-cpu-ffn` says: the first layers, with those among them that have nothing to move;
+    None where none is moved, or where layers are named one by one."""
     fits: bool
     certain: bool
     """False where guesses decide whether it fits."""
@@ -161,8 +167,9 @@ class OtherWay(NamedTuple):
     """The engine's own flag with its value."""
     fits: bool
     host_bytes: int
-    missing_bytes: int
-    """On a card or in host memory, where it does not fit."""
+    missing_device_bytes: int
+    """On the fullest card, with as much in host memory as the engine takes there."""
+    missing_host_bytes: int
     refused: str | None
     tokens_per_s: Rate | None
     """None where it does not fit, or where a rate is not known."""
@@ -202,6 +209,7 @@ class Help(NamedTuple):
     tokens_per_s: float | None
     """The bound; None where the change does nothing for it."""
     prompt_tokens_per_s: float | None
+    """Likewise."""
 
 
 class Offload(NamedTuple):

@@ -25,7 +25,9 @@ from moeplan.offload.result import Sort
 MARGIN_BYTES = GIB
 """What is left free on every card where that can be: as llama.cpp's own `--fit-target` leaves (common/common.h), since a card
 that is filled beyond its memory decodes at a third of its speed."""
-KEEPS_PROMPTS = "--cache-ram"
+KEEPS_PROMPTS, NO_MMAP = "--cache-ram", "--no-mmap"
+COUNTING = ("--n-cpu-moe", "--n-cpu-ffn")
+"""Flags that keep experts, or dense feed-forwards, of the first layers of the model in host memory."""
 
 
 class Placed(NamedTuple):
@@ -53,6 +55,12 @@ class Placed(NamedTuple):
     def device_bytes(self) -> int:
         """On the fullest card."""
         return total_bytes(self.found.worst.lines)
+
+    @property
+    def flag_layers(self) -> int | None:
+        """What the flag says that counts layers from the first; None where there is none."""
+        counts = (self.settings.get(flag) for flag in COUNTING)
+        return next((count for count in counts if isinstance(count, int)), None)
 
     @property
     def refused(self) -> str | None:
@@ -83,7 +91,8 @@ def settings_of(question: Question, host_layers: Sequence[int]) -> dict[str, Val
     experts = sort_of(question.spec) == "experts"
     movable = movable_layers(question.spec)
     if question.deployment.layout.pp == 1 and tuple(host_layers) == movable[: len(host_layers)]:
-        return {"--n-cpu-moe" if experts else "--n-cpu-ffn": host_layers[-1] + 1}
+        return {COUNTING[0] if experts else COUNTING[1]: host_layers[-1] + 1}
+    # Stages of several cards each give some: their layers have to be named.
     numbers = "|".join(map(str, host_layers))
     return {"--override-tensor": rf"blk\.({numbers}){EXPERTS if experts else DENSE}=CPU"}
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from moeplan.offload.result import Offload
 from moeplan.report.markdown import code, columns_table, escaped, quoted_notes
 from moeplan.report.offload_words import (
+    FORMATS,
+    HELPS,
+    HOT,
+    LAYERS,
+    OTHERS,
     asked_words,
     detail_words,
     format_columns,
@@ -35,16 +40,16 @@ def offload_markdown(result: Offload) -> str:
     blocks += ["\n".join(details)] if details else []
     launch = launch_words(result)
     blocks += [] if launch is None else [f"{escaped(launch[0])}: {code(launch[1])}"]
-    blocks += _listed("What would help most", list(help_rows(result)))
+    blocks += _listed(HELPS, list(help_rows(result)))
     if len(result.layers) > 1:
-        blocks += ["### Layers in host memory: each one more is slower", columns_table(layer_columns(result))]
+        blocks += [f"### {LAYERS}", columns_table(layer_columns(result))]
     if len(result.formats) > 1:
-        title = "### Formats (what they do to quality is not known here)"
+        title = f"### {FORMATS}"
         blocks += [title, columns_table(format_columns(result))]
     if result.hot_experts is not None:
         hot = result.hot_experts
-        blocks += ["### Placed by frequency", escaped(hot_words(hot)), columns_table(hot_columns(hot))]
-    blocks += _listed("Other engines' own ways, as stored", list(other_rows(result)))
+        blocks += [f"### {HOT}", escaped(hot_words(hot)), columns_table(hot_columns(hot))]
+    blocks += _listed(OTHERS, list(other_rows(result)))
     blocks += quoted_notes(result.notes)
     return "\n\n".join(blocks) + "\n"
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from moeplan.offload.result import Offload
 from moeplan.report.offload_words import (
+    FORMATS,
+    HELPS,
+    HOT,
+    LAYERS,
+    OTHERS,
     asked_words,
     detail_words,
     format_columns,
@@ -46,22 +51,22 @@ def offload_table(result: Offload, *, width: int, color: bool, unicode: bool) ->
         page.print(f"    {launch[1]}", soft_wrap=True)
     helps = list(help_rows(result))
     if helps:
-        title("What would help most")
+        title(HELPS)
         for lead, text in helps:
             print_prose(page, f"{lead}{text}", "  ")
     if len(result.layers) > 1:
-        title("Layers in host memory: each one more is slower")
+        title(LAYERS)
         print_listing(page, layer_columns(result))
     if len(result.formats) > 1:
-        title("Formats (what they do to quality is not known here)")
+        title(FORMATS)
         print_listing(page, format_columns(result))
     if result.hot_experts is not None:
-        title("Placed by frequency")
+        title(HOT)
         print_prose(page, hot_words(result.hot_experts))
         print_listing(page, hot_columns(result.hot_experts))
     others = list(other_rows(result))
     if others:
-        title("Other engines' own ways, as stored")
+        title(OTHERS)
         for lead, text in others:
             print_prose(page, f"{lead}{text}", "  ")
     print_notes(page, result.notes)

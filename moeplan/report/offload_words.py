@@ -6,11 +6,17 @@ import shlex
 from collections.abc import Iterator
 
 from moeplan.core.units import GB, duration, gib, gib_floor, params, per_second
+from moeplan.engines.llamacpp.buffers import OFFLOADED_FROM_TOKENS as COPIED_FROM_TOKENS
 from moeplan.estimate.speed_result import Rate
-from moeplan.offload.result import HotExperts, HotPoint, Offload, Offloaded, OtherWay, Sort
+from moeplan.offload.result import HotExperts, HotPoint, Offload, Offloaded, OffloadSpeed, OtherWay, Sort
 from moeplan.report.page import UNKNOWN, Column
 
 WHAT: dict[Sort, str] = {"experts": "experts", "feed_forwards": "feed-forwards"}
+HELPS = "What would help most, in the same format unless one is named"
+LAYERS = "Layers in host memory: each one more is slower"
+FORMATS = "Formats (what they do to quality is not known here)"
+OTHERS = "Other engines' own ways, as stored"
+HOT = "Placed by frequency"
 WAYS = {
     "computed_on_host": "computes experts on the host",
     "read_over_link": "reads what a step needs over the link",
@@ -87,26 +93,48 @@ def detail_words(result: Offload) -> Iterator[tuple[str, str]]:
     rate = speed.tokens_per_s
     yield (
         "decode: ",
-        f"at most {per_second(rate.high)} tokens/s{users}; likely {per_second(rate.value)}, at worst {per_second(rate.low)}",
+        f"at most {per_second(rate.high)} tokens/s{users}; likely {per_second(rate.value)}, perhaps as few as {per_second(rate.low)}",
     )
-    if speed.prompt_tokens_per_s is None or speed.ttft is None:
-        yield "prompt: ", "not known: the link to the host is not"
-    else:
-        prompt, first = speed.prompt_tokens_per_s, speed.ttft
-        reach = f"at most {per_second(prompt.high)} tokens/s, likely {per_second(prompt.value)}"
-        how = ", with experts copied to the GPU" if best.host_layers and best.sort == "experts" else ""
-        yield "prompt: ", f"{reach}{how}; first token after {duration(first.low_s)} at the earliest"
-    step = speed.likely
-    parts = (
-        f"{duration(step.device_s)} on the GPU",
-        f"{duration(step.host_s)} reading {_decimal(speed.host_read_bytes)} of host memory",
-        f"{duration(step.wait_s)} handing over",
-    )
-    yield "binds: ", f"{speed.binding}; of {duration(step.seconds)} for a likely token {', '.join(parts)}"
+    yield "prompt: ", prompt_words(result, speed)
+    yield "binds: ", binding_words(best, speed)
+    if best.flag_layers is not None and best.flag_layers > best.host_layers:
+        others = best.flag_layers - best.host_layers
+        first = f"the first {best.flag_layers} layers"
+        yield (
+            "layers: ",
+            f"the command names {first}, of which {others} {'has' if others == 1 else 'have'} no experts: {best.host_layers} with",
+        )
     free = f"{gib_floor(best.headroom_bytes)} free ({_at_least(best.headroom_low_bytes)})"
     yield "GPU: ", f"{gib(best.device_bytes)} on {_fullest(result)}, {free}"
     free = f"{gib_floor(best.host_free_bytes)} free beside {gib(result.host.system_bytes)} for the system"
     yield "host: ", f"{gib(best.host_bytes)} stay there, {free}"
+
+
+def prompt_words(result: Offload, speed: OffloadSpeed) -> str:
+    """How fast one prompt is read."""
+    best, prompt, first = result.best, speed.prompt_tokens_per_s, speed.ttft
+    if prompt is None or first is None:
+        there = best is not None and best.host_layers
+        return f"not known: {'the link to the host' if there else 'the matrix rate of the GPU'} is not"
+    alone = "" if (result.workload.concurrency or 1) == 1 else ", one at a time"
+    reach = f"at most {per_second(prompt.high)} tokens/s{alone}; likely {per_second(prompt.value)}"
+    copied = best is not None and best.host_layers and result.workload.input_tokens >= COPIED_FROM_TOKENS
+    how = f", with {WHAT[best.sort]} copied to the GPU" if copied and best is not None else ""
+    return f"{reach}{how}; first token after {duration(first.low_s)} at the earliest"
+
+
+def binding_words(best: Offloaded, speed: OffloadSpeed) -> str:
+    """What a likely token waits for longest, and where its time goes."""
+    step = speed.likely
+    parts = [f"{duration(step.device_s)} on the GPU"]
+    if best.host_layers:
+        verb = "copying" if speed.host_copied else "reading"
+        parts += [
+            f"{duration(step.host_s)} {verb} {_decimal(speed.host_read_bytes)} of host memory",
+            f"{duration(step.wait_s)} handing over",
+        ]
+    whole = "token" if speed.tokens_per_s == speed.tokens_per_s_per_user else "step of all"
+    return f"{speed.binding}; of {duration(step.seconds)} for a likely {whole} {', '.join(parts)}"
 
 
 def launch_words(result: Offload) -> tuple[str, str] | None:
@@ -203,8 +231,10 @@ def _other(row: OtherWay) -> str:
     told = f"{WAYS[row.way]}, {row.format}"
     if row.refused is not None:
         return f"{told}: would not start ({row.refused})"
-    if not row.fits:
-        return f"{told}: {gib(row.missing_bytes)} missing"
+    missing = ((row.missing_device_bytes, "GPU memory"), (row.missing_host_bytes, "host memory"))
+    short = [f"{gib(size)} of {where}" for size, where in missing if size]
+    if short:
+        return f"{told}: {' and '.join(short)} missing"
     if row.tokens_per_s is None:
         return f"{told}: speed not known"
     return f"{told}: at most {per_second(row.tokens_per_s.high)} tokens/s, {gib(row.host_bytes)} in host memory"

@@ -17,7 +17,8 @@ NAMES = (
     "host_layer_s",
     "device_bandwidth_fraction",
     "pinned_copy_fraction",
-    "pageable_copy_fraction",
+    "pageable_copy_bytes_per_s",
+    "device_matrix_fraction",
     "system_bytes",
 )
 

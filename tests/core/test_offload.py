@@ -17,6 +17,8 @@ from moeplan.core.offload import (
     micro_batches,
     on_device,
     parted,
+    pipelined,
+    prompt_seconds,
     rate,
     reads_of,
     seconds_of,
@@ -74,11 +76,21 @@ def test_a_step_is_the_sum_of_its_parts_at_each_end() -> None:
     assert rate(100.0, share) == Ends(25.0, 50.0, 100.0)
     device_s = seconds_of(10.0, rate(100.0, share))
     assert device_s == Ends(0.4, 0.2, 0.1)
-    found = steps(device_s, 30.0, rate(60.0, share), 4, Ends(0.02, 0.01, 0.0))
+    found = steps(device_s, seconds_of(30.0, rate(60.0, share)), 4, Ends(0.02, 0.01, 0.0))
     assert [step.seconds for step in found] == pytest.approx([0.4 + 2.0 + 0.08, 0.2 + 1.0 + 0.04, 0.1 + 0.5])
     assert found.best.wait_s == 0
-    nothing = steps(device_s, 0.0, rate(60.0, share), 0, Ends(0.02, 0.01, 0.0))
+    nothing = steps(device_s, seconds_of(0.0, rate(60.0, share)), 0, Ends(0.02, 0.01, 0.0))
     assert [step.seconds for step in nothing] == list(device_s)
+
+
+def test_parts_of_a_prompt_follow_each_other_and_none_hides_the_longest() -> None:
+    """Copies, reading and computing of one micro-batch; several of them on stages that work at once."""
+    parts = [Ends(4.0, 2.0, 1.0), Ends(0.5, 0.3, 0.2), Ends(1.0, 0.5, 0.0)]
+    found = prompt_seconds(parts)
+    assert found == pytest.approx((5.5, 2.8, 1.0))
+    assert pipelined(found, 1, 1) == found
+    assert pipelined(found, 1, 4) == pytest.approx(found)
+    assert pipelined(found.times(6.0), 6, 2) == pytest.approx(found.times(3.5))
 
 
 @pytest.mark.parametrize(

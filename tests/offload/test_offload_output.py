@@ -20,7 +20,7 @@ from moeplan.offload import result
 from moeplan.report.as_json import as_json
 from moeplan.report.offload_markdown import offload_markdown
 from moeplan.report.offload_table import offload_table
-from moeplan.report.offload_words import WAYS, WHAT
+from moeplan.report.offload_words import HELPS, WAYS, WHAT
 from moeplan.sources.routing_files import write_profile
 from tests.golden.configs import MIXTRAL
 from tests.report.schemas import Schema, changed, without
@@ -85,7 +85,7 @@ def test_the_first_lines_say_what_a_reader_asks(answers: dict[str, result.Offloa
     assert f"at most {answer.best.speed.tokens_per_s.high:.1f} tokens/s" in head
     assert "binds: bandwidth of host memory" in head
     assert "llama-server --hf-repo openai/gpt-oss-120b" in head
-    assert "What would help most" in lines
+    assert HELPS in lines
 
 
 def test_a_model_that_fits_nowhere_says_by_how_much_and_what_to_do(answers: dict[str, result.Offload]) -> None:
@@ -108,7 +108,9 @@ def test_what_is_not_known_is_not_guessed(answers: dict[str, result.Offload]) ->
     assert answer.best.speed.prompt_tokens_per_s is None
     assert answer.best.speed.ttft is None
     assert "link-unknown" in {note.code for note in answer.notes}
-    assert "prompt: not known" in offload_table(answer, width=80, color=False, unicode=True)
+    assert "prompt: not known: the link to the host is not" in offload_table(
+        answer, width=80, color=False, unicode=True
+    )
     refused = answers["no engine"]
     assert refused.best is None
     assert refused.missing is not None
@@ -256,6 +258,7 @@ def test_exit_codes_and_formats(run: Go) -> None:
     ("words", "message", "hint"),
     [
         (("--gpu", "rtx-4090", "--ram", "0"), "--ram 0", "--ram 64GiB"),
+        (("--gpu", "rtx-4090", "--ram", "64"), "--ram 64 is 64 B", "--ram 64GiB"),
         (("--gpu", "rtx-4090", "--ram", "lots"), "lots", "40GiB"),
         (("--gpu", "rtx-4090", "--ram", "-3GiB"), "-3GiB", "40GiB"),
         (("--gpu", "rtx-4090", "--ram", "100PiB"), "100PiB", "40GiB"),
@@ -268,7 +271,15 @@ def test_exit_codes_and_formats(run: Go) -> None:
         (("--gpu", "dgx-spark", "--ram", "64GiB"), "one memory", "leave --ram out"),
         (("--gpu", "rtx-4090", "--ram", "64GiB", "--host", "9ch-ddr9"), "9ch-ddr9", "8ch-ddr5-4800"),
         (("--gpu", "rtx-4090", "--ram", "64GiB", "--host", "2ch-ddr5-5600", "--ram-bandwidth", "80GB/s"), "both", "leave one"),
-        (("--gpu", "rtx-4090", "--ram", "64GiB", "--ram-bandwidth", "fast"), "fast", "--ram-bandwidth"),
+        (("--gpu", "rtx-4090", "--ram", "64GiB", "--host", "rtx-3090"), "--host rtx-3090 is no profile of a host", "--gpu"),
+        (("--gpu", "rtx-4090", "--ram", "64GiB", "--host", "2x8ch-ddr5-4800"), "2x8ch-ddr5-4800", "--sockets"),
+        (("--gpu", "rtx-4090", "--ram", "64GiB", "--host", "a" * 999), "aaa", "8ch-ddr5-4800"),
+        (("--gpu", "9xrtx-4090", "--ram", "64GiB"), "9xrtx-4090: --ram plans for one machine", "name 8 or fewer"),
+        (("--gpu", "rtx-4090", "--ram", "64GiB", "--ram-bandwidth", "fast"), "'fast' is no rate", "80GB/s"),
+        (("--gpu", "rtx-4090", "--ram", "64GiB", "--ram-bandwidth", "-80GB/s"), "'-80GB/s' is no rate", "80GB/s"),
+        (("--gpu", "rtx-4090", "--ram", "64GiB", "--ram-bandwidth", "640Gb/s"), "says bits", "large B"),
+        (("--gpu", "rtx-4090", "--ram", "64GiB", "--ram-bandwidth", "640Gbps"), "says bits", "large B"),
+        (("--gpu", "rtx-4090", "--ram", "64GiB", "--ram-bandwidth", "nan"), "'nan' is no rate", "80GB/s"),
         (("--gpu", "rtx-4090", "--ram", "64GiB", "--ram-bandwidth", "0"), "--ram-bandwidth 0", "80GB/s"),
         (("--gpu", "rtx-4090", "--ram", "64GiB", "--sockets", "0"), "--sockets 0", "--sockets 2"),
         (("--gpu", "rtx-4090", "--ram", "64GiB", "--quant", "q4"), "q4", "q4_k_m"),
