@@ -1,6 +1,8 @@
 """`moeplan record`: one run in a file, and two of them side by side. `moeplan record MODEL` is short for `record make MODEL`."""
 
 import inspect
+import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -101,6 +103,7 @@ def make(
     if model is None and not words:
         raise InputError("moeplan record needs MODEL", hint=f"MODEL: {MODEL_HELP[:1].lower()}{MODEL_HELP[1:]}")
     asked["output"], file = tokens_and_file(asked["output"], asked.pop("output_file"))
+    _not_over(file, *(measured or ()), log, asked.get("workload"), asked.get("routing"))
     to_screen = file is None or str(file) in STDOUT
     how = showing(
         "json" if file is not None and to_screen else format, json=json, output=None, quiet=quiet, color=color
@@ -184,6 +187,7 @@ def diff(
         0.0 if _is_nothing(text) else parse_share(text, option, "2%")
         for text, option in ((tolerance, "--tolerance"), (quality_tolerance, "--quality-tolerance"))
     ]
+    _not_over(output, a, b)
     from moeplan.records import record_diff as verb
 
     result = verb(a, b, tolerance=shares[0], quality_tolerance=shares[1])
@@ -191,6 +195,13 @@ def diff(
     if result.passed is None:
         return EXIT_UNKNOWN
     return EXIT_DONE if result.passed else EXIT_FINDINGS
+
+
+def _not_over(output: Path | None, *read: str | None) -> None:
+    """Raise InputError where a file that is read would be written over."""
+    for each in read:
+        if output is not None and each is not None and os.path.realpath(output) == os.path.realpath(each):
+            raise InputError(f"-o {output} would write over a file that is read", hint="name another file to write to")
 
 
 def _is_nothing(text: str) -> bool:
@@ -214,6 +225,7 @@ def show_(
     $ moeplan record show before.json
     """  # noqa: D301 - typer reads the character, not the escape
     how = showing(format, json=json, output=output, quiet=quiet, color=color)
+    _not_over(output, file)
     from moeplan.sources.records import read_record
 
     show(read_record(file), "record", how)

@@ -109,6 +109,20 @@ def test_a_tolerance_of_nothing_is_one(run: Run, folder: Path) -> None:
         said(run("record", "diff", "a.json", "b.json", "--tolerance", none))
 
 
+def test_what_is_read_is_not_written_over(run: Run, folder: Path) -> None:
+    result = written(folder, "result.json", VLLM)
+    before = result.read_text(encoding="utf-8")
+    (folder / "link.json").symlink_to(result)
+    for output in ("result.json", "./result.json", str(result), "link.json"):
+        what, _ = said(run("record", *ASKED, "--measured", "result.json", "-o", output))
+        assert "would write over a file that is read" in what
+    assert result.read_text(encoding="utf-8") == before
+    run("record", *ASKED, "-o", "a.json", "--quiet")
+    said(run("record", "diff", "a.json", "a.json", "-o", "a.json"))
+    said(run("record", "show", "a.json", "-o", "a.json"))
+    assert run("record", "show", "a.json").code == 0
+
+
 def test_a_model_that_is_called_like_a_command(run: Run, folder: Path) -> None:
     from tests.golden.configs import MIXTRAL
 
