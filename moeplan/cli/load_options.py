@@ -42,12 +42,17 @@ Skew = Annotated[
 DraftTokens = Annotated[
     int | None,
     typer.Option(
-        "--draft-tokens", metavar="N", help="Tokens drafted a step: by the model's own draft layers if it has some."
+        "--draft-tokens",
+        metavar="N",
+        help="Tokens drafted a step (MTP, speculation): by the model's own draft layers, else looked up in the text.",
     ),
 ]
 Acceptance = Annotated[
     float | None,
-    typer.Option("--acceptance", help="Share of drafted tokens taken where all before them were, 0 to 1."),
+    typer.Option(
+        "--acceptance",
+        help="Share of drafted tokens taken where all before them were, 0 to 1; else from which on drafts pay is told.",
+    ),
 ]
 AcceptLength = Annotated[
     float | None,

@@ -96,8 +96,9 @@ def make(
 
     \b
     $ moeplan record qwen3-30b-a3b --gpu h100 --concurrency 16 --input 2k --output 500 -o before.json
-    $ moeplan record qwen3-30b-a3b --gpu h100 --kv-dtype fp8 --measured result.json --quality mmlu=0.712 -o after.json
+    $ moeplan record qwen3-30b-a3b --gpu h100 --concurrency 16 --input 2k --output 500 --kv-dtype fp8 -o after.json
     $ moeplan record diff before.json after.json
+    $ moeplan record qwen3-30b-a3b --gpu h100 --concurrency 16 --measured result.json --quality mmlu=0.712 -o run.json
     """  # noqa: D301 - typer reads the character, not the escape
     words = context_of_call.obj or ()
     if model is None and not words:
