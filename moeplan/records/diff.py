@@ -145,6 +145,8 @@ def _notes(a: Record, b: Record, found: Changes, figures: tuple[Compared, ...]) 
     absent = [
         label for label, get in (("driver", 0), ("torch", 1)) if a.software[get] is None and b.software[get] is None
     ]
+    if a.engine.version_origin == b.engine.version_origin == "default":
+        absent.append("engine's version")  # the one that stands there is what estimates go by
     if absent and single:
         message = f"neither record tells the {' nor the '.join(absent)}: it may have changed unseen"
         notes.append(Remark("not-recorded", "info", message))

@@ -169,6 +169,16 @@ def test_single_runs_say_that_noise_is_not_excluded(tmp_path: Path) -> None:
     assert "one-run" in {note.code for note in diff.notes}
 
 
+def test_what_neither_tells_may_have_changed_unseen() -> None:
+    def told(**known: Any) -> list[str]:
+        a, b = made(figures=["ttft_p95=1s"], **known), made(figures=["ttft_p95=2s"], **known)
+        return [note.message for note in compared(a, b).notes if note.code == "not-recorded"]
+
+    assert told(engine_version="0.33.0") == []
+    assert told() == ["neither record tells the engine's version: it may have changed unseen"]
+    assert told(torch=None) == ["neither record tells the torch nor the engine's version: it may have changed unseen"]
+
+
 # Causes -------------------------------------------------------------------------------------------------------
 
 
