@@ -51,7 +51,10 @@ def plan(
     ] = None,
     quant: Annotated[
         list[str] | None,
-        typer.Option("--quant", help="Formats: stored (the checkpoint's own), fp8, nvfp4, int4, ... Default: all."),
+        typer.Option(
+            "--quant",
+            help="Formats: stored (the checkpoint's own), fp8, nvfp4, int4, ...; with --ram q8_0, q4_k_m, ... Default: all.",
+        ),
     ] = None,
     kv_dtype: Annotated[str | None, typer.Option("--kv-dtype", help="Cache dtype: auto, fp8, bfloat16.")] = None,
     context: Context = None,
@@ -71,15 +74,17 @@ def plan(
     ram: Annotated[
         str | None,
         typer.Option(
-            "--ram", metavar="SIZE", help="Host memory for what the card is too small for: 128GiB, with llama.cpp."
+            "--ram", metavar="SIZE", help="Host memory of the machine around the card: 128GiB. Plans with llama.cpp."
         ),
     ] = None,
     host: Annotated[
-        str | None, typer.Option("--host", help="With --ram, its host: 2ch-ddr5-5600, 8ch-ddr5-4800, a profile.")
+        str | None, typer.Option("--host", help="With --ram, how fast it is: 2ch-ddr5-5600, 8ch-ddr5-4800, a profile.")
     ] = None,
     ram_bandwidth: Annotated[
         str | None,
-        typer.Option("--ram-bandwidth", metavar="RATE", help="With --ram, in place of --host: 80GB/s a socket."),
+        typer.Option(
+            "--ram-bandwidth", metavar="RATE", help="With --ram, in place of --host: 80GB/s, nominal, of one socket."
+        ),
     ] = None,
     sockets: Annotated[int | None, typer.Option("--sockets", help="With --ram, sockets with that memory each.")] = None,
     routing: Routing = None,
@@ -114,6 +119,9 @@ def plan(
     color: Color = "auto",
 ) -> int:
     """Which hardware and layout for a workload, ranked, and what to fall back on.
+
+    With --ram: what of a model stays in host memory where one card, or several of a kind, are too small for it, with the command and how
+    fast at most.
 
     Exit codes: 0 a plan, 1 none does all that is asked, 3 some fit and their speed is not known.
 

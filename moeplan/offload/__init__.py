@@ -23,6 +23,7 @@ from moeplan.core.errors import InputError
 from moeplan.core.expert_use import MeasuredUse
 from moeplan.core.hardware import pcie_bytes_per_s, usable
 from moeplan.core.launch import Launch
+from moeplan.core.ledger import Why, line
 from moeplan.core.model import MoeFfn, Remark
 from moeplan.core.quant import BY_DTYPE
 from moeplan.core.units import MIB
@@ -44,6 +45,7 @@ from moeplan.offload.result import (
     SCHEMA,
     Help,
     LayerPoint,
+    Memory,
     Offload,
     Offloaded,
     OffloadHardware,
@@ -61,6 +63,7 @@ from moeplan.sources.models import find_model
 __all__ = ["Offload", "offload"]
 
 CURVE_POINTS = 6
+PLACEHOLDER = "MODEL.gguf"
 
 
 def offload(
@@ -117,7 +120,7 @@ def offload(
     shown = [_offloaded(form, found, timing, questions, model) for form, found in tried]
     chosen = _chosen(tried, shown)
     notes += remarks(timing, machine, chosen)
-    missing, way_out = (None, None) if chosen else missing_words(tried, shown, timing, quants)
+    missing, way_out = (None, None) if chosen else missing_words(tried, shown, timing, machine, quants)
     origins: dict[str, Origin] = {
         "formats": "stated" if quants else "default",
         "host": "default" if around.used.basis in ("assumed", "measured") else "stated",
@@ -142,6 +145,7 @@ def offload(
         missing=missing,
         way_out=way_out,
         formats=tuple(shown),
+        memory=() if chosen is None else _memory(chosen, timing),
         layers=() if chosen is None else _layers(chosen[1], timing),
         others=tuple(other_ways(questions, timing)) if loaded.source_kind != "gguf" else (),
         hot_experts=hot_experts(chosen[1], timing, use) if chosen is not None and isinstance(use, MeasuredUse) else None,
@@ -255,10 +259,12 @@ def _offloaded(form: Tried, found: Placed, timing: Timing, questions: Questions,
 
 
 def _launch(found: Placed, questions: Questions, model: str | Path) -> tuple[str, ...]:
-    """The words of `llama-server`; a GGUF file by its own path."""
+    """The words of `llama-server`; a GGUF file by its own path, and a name that no command can hold as `PLACEHOLDER`."""
     loaded, asked = questions.loaded, found.question.deployment
     local = loaded.source_kind == "gguf" and str(model).endswith(".gguf") and Path(model).exists()
     name = str(model) if local else loaded.id
+    if loaded.source_kind != "gguf" and not name.isprintable():
+        name = PLACEHOLDER  # such a model wants a file in its place anyway
     settings: dict[str, Value] = dict(found.settings)
     return launch_words(
         Launch(
@@ -266,6 +272,20 @@ def _launch(found: Placed, questions: Questions, model: str | Path) -> tuple[str
             engine_version=found.question.serving.constants.version, kv_dtype=questions.kv_dtype, settings=settings,
         )
     )  # fmt: skip
+
+
+def _memory(chosen: tuple[Tried, Placed, Offloaded], timing: Timing) -> tuple[Memory, ...]:
+    """The ledger of the fullest card, and of the host with what its system keeps."""
+    _, found, row = chosen
+    used, source = timing.host.used, timing.host.constants["system_bytes"].source
+    system = line(
+        "host.system", "operating system", used.system_bytes, "assumed", Why("a constant", {}, source),
+        low_bytes=used.system_low_bytes, high_bytes=used.system_high_bytes,
+    )  # fmt: skip
+    return (
+        Memory("gpu", tuple(found.found.worst.lines), row.headroom_bytes),
+        Memory("host", (*found.lines, system), row.host_free_bytes),
+    )
 
 
 def _layers(best: Placed, timing: Timing) -> tuple[LayerPoint, ...]:

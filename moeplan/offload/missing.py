@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from moeplan.core.units import GIB, gib
 from moeplan.offload.formats import Tried
+from moeplan.offload.questions import Machine
 from moeplan.offload.result import Offloaded
 from moeplan.offload.search import Placed, movable_layers, placed
 from moeplan.offload.timing import Timing
@@ -19,7 +20,11 @@ WHAT = {"experts": "experts", "feed_forwards": "feed-forwards"}
 
 
 def missing_words(
-    tried: Sequence[tuple[Tried, Placed]], shown: Sequence[Offloaded], timing: Timing, quants: Sequence[str]
+    tried: Sequence[tuple[Tried, Placed]],
+    shown: Sequence[Offloaded],
+    timing: Timing,
+    machine: Machine,
+    quants: Sequence[str],
 ) -> tuple[str, str]:
     """Of formats of which none fits; `quants` are those that were asked for, if any."""
     possible = [(found, row) for (_, found), row in zip(tried, shown, strict=True) if row.refused is None]
@@ -43,29 +48,33 @@ def missing_words(
         )
     smaller = bool(quants) and SMALLEST not in {name.lower() for name in quants}
     formats = ["a smaller --quant"] if smaller else []
-    ways = [*_ways_of_card(found, near, formats), *_ways_of_host(near, timing, formats)]
+    ways = [*_ways_of_card(found, near, machine, formats), *_ways_of_host(near, timing, machine, formats)]
     return "; ".join(told), "; and ".join(f"say {way}" for way in ways)
 
 
-def _ways_of_card(found: Placed, near: Offloaded, formats: Sequence[str]) -> list[str]:
+def _ways_of_card(found: Placed, near: Offloaded, machine: Machine, formats: Sequence[str]) -> list[str]:
     if not near.missing_device_bytes:
         return []
     asked = found.question.deployment
     short = asked._replace(context_tokens=min(asked.context_tokens, SHORT_CONTEXT_TOKENS), concurrency=1)
     least = placed(found.question.at(short), movable_layers(found.question.spec))
     if (least.verdict.headroom_bytes or 0) < 0:
-        return [_either([*formats, "another --gpu", "more of them"]) + ": not even a short context of one request fits"]
+        more = [] if machine.hardware.slice else ["more of them"]
+        return [_either([*formats, "another --gpu", *more]) + ": not even a short context of one request fits"]
     told = ["a shorter --context"] if asked.context_tokens > SHORT_CONTEXT_TOKENS else []
     told += ["fewer --concurrency"] if asked.concurrency > 1 else []
     told += ["--kv-dtype q8_0"] if asked.kv_dtype in WIDE_CACHES else []
     return [_either([*told, *formats, "another --gpu"])]
 
 
-def _ways_of_host(near: Offloaded, timing: Timing, formats: Sequence[str]) -> list[str]:
+def _ways_of_host(near: Offloaded, timing: Timing, machine: Machine, formats: Sequence[str]) -> list[str]:
     if not near.missing_host_bytes:
         return []
     needed = near.host_bytes + timing.host.used.system_bytes
-    cards = ["more cards"] if near.host_layers and not near.missing_device_bytes else []
+    # As many cards as a machine takes, were all of their memory for what is missing.
+    further = 0 if machine.hardware.slice else max((*machine.hardware.node_sizes, 1)) - machine.num_devices
+    holds = further * machine.memory.bytes >= near.missing_host_bytes
+    cards = ["more cards"] if holds and near.host_layers and not near.missing_device_bytes else []
     return [_either([f"--ram {-(-needed // GIB)}GiB at least", *cards, *formats])]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from moeplan.core.deployment import Origin
+from moeplan.core.ledger import Line
 from moeplan.core.model import Remark
 from moeplan.core.workload import LoadAsked
 from moeplan.estimate.speed_result import Rate, Time
@@ -146,6 +147,15 @@ class Offloaded(NamedTuple):
     """Words of the command."""
 
 
+class Memory(NamedTuple):
+    """What one memory holds under the best placement, line by line."""
+
+    device: Literal["gpu", "host"]
+    """The fullest card, or the host with what its system keeps."""
+    lines: tuple[Line, ...]
+    free_bytes: int
+
+
 class LayerPoint(NamedTuple):
     """The best format with another number of layers in host memory."""
 
@@ -227,6 +237,8 @@ class Offload(NamedTuple):
     way_out: str | None
     formats: tuple[Offloaded, ...]
     """All that were tried, most bytes first."""
+    memory: tuple[Memory, ...]
+    """Of the best: a card and the host."""
     layers: tuple[LayerPoint, ...]
     """Of the best format; more in host memory is slower."""
     others: tuple[OtherWay, ...]

@@ -104,8 +104,8 @@ def detail_words(result: Offload) -> Iterator[tuple[str, str]]:
             "layers: ",
             f"the command names {first}, of which {others} {'has' if others == 1 else 'have'} no experts: {best.host_layers} with",
         )
-    free = f"{gib_floor(best.headroom_bytes)} free ({_at_least(best.headroom_low_bytes)})"
-    yield "GPU: ", f"{gib(best.device_bytes)} on {_fullest(result)}, {free}"
+    free = f"{gib_floor(best.headroom_bytes)} free ({at_least(best.headroom_low_bytes)})"
+    yield "GPU: ", f"{gib(best.device_bytes)} on {fullest(result)}, {free}"
     free = f"{gib_floor(best.host_free_bytes)} free beside {gib(result.host.system_bytes)} for the system"
     yield "host: ", f"{gib(best.host_bytes)} stay there, {free}"
 
@@ -158,23 +158,33 @@ def help_rows(result: Offload) -> Iterator[tuple[str, str]]:
         yield f"{each.change}: ", ", ".join(told)
 
 
+def layer_marks(result: Offload) -> list[str]:
+    """What is to be said of each number of layers: the best one, too little memory, no margin, or nothing."""
+    best = result.best
+    assert best is not None
+    return [
+        "best"
+        if point.host_layers == best.host_layers
+        else "too little"
+        if not point.fits
+        # A layer that fits and is no best one leaves less than the margin.
+        else "no margin"
+        if point.host_layers < best.host_layers
+        else ""
+        for point in result.layers
+    ]
+
+
 def layer_columns(result: Offload) -> list[Column]:
     """Numbers of layers in host memory, and what each gives."""
     best, points = result.best, result.layers
     assert best is not None
-    marks = [
-        "best" if point.host_layers == best.host_layers else "" if point.fits else "too little" for point in points
-    ]
-    # A layer that fits and is no best one leaves less than the margin.
-    marks = [
-        "no margin" if point.fits and point.host_layers < best.host_layers else mark
-        for point, mark in zip(points, marks, strict=True)
-    ]
+    marks = layer_marks(result)
     return [
         Column(
             "layers in host memory", tuple(f"{point.host_layers} of {best.of_layers}" for point in points), right=False
         ),
-        Column("GPU free", tuple(_signed(point.headroom_bytes) for point in points)),
+        Column("GPU free", tuple(signed(point.headroom_bytes) for point in points)),
         Column("host", tuple(gib(point.host_bytes) for point in points), 2),
         Column("tok/s at most", tuple(per_second(point.tokens_per_s.high) for point in points)),
         Column("likely", tuple(per_second(point.tokens_per_s.value) for point in points), 1),
@@ -188,9 +198,9 @@ def format_columns(result: Offload) -> list[Column]:
     return [
         Column("format", tuple(row.format for row in rows), right=False),
         Column("layers there", tuple(f"{row.host_layers} of {row.of_layers}" for row in rows), 1),
-        Column("GPU free", tuple(_signed(row.headroom_bytes) for row in rows), 2),
+        Column("GPU free", tuple(signed(row.headroom_bytes) for row in rows), 2),
         Column("host", tuple(gib(row.host_bytes) for row in rows), 1),
-        Column("host free", tuple(_signed(row.host_free_bytes) for row in rows)),
+        Column("host free", tuple(signed(row.host_free_bytes) for row in rows)),
         Column("tok/s at most", tuple(_most(row.speed.tokens_per_s if row.speed else None) for row in rows)),
         Column("likely", tuple(_likely(row.speed.tokens_per_s if row.speed else None) for row in rows), 3),
     ]
@@ -244,15 +254,18 @@ def _cards(result: Offload) -> str:
     return "the GPU" if result.hardware.num_devices == 1 else f"{result.hardware.num_devices} GPUs"
 
 
-def _fullest(result: Offload) -> str:
+def fullest(result: Offload) -> str:
+    """The only card, or the fullest."""
     return "it" if result.hardware.num_devices == 1 else "the fullest"
 
 
-def _at_least(size_bytes: int) -> str:
+def at_least(size_bytes: int) -> str:
+    """What is left were all guesses to err one way."""
     return f"{gib_floor(size_bytes)} at least" if size_bytes >= 0 else f"or {gib(-size_bytes)} missing"
 
 
-def _signed(size_bytes: int) -> str:
+def signed(size_bytes: int) -> str:
+    """A size that may be missing."""
     return gib_floor(size_bytes) if size_bytes >= 0 else f"-{gib(-size_bytes)}"
 
 

@@ -159,6 +159,21 @@ def test_a_hostile_name_stays_in_its_place(tmp_path: Path) -> None:
     assert "\n<b>" not in offload_markdown(bad)
 
 
+def test_a_name_that_no_command_can_hold_is_answered_all_the_same(run: Go, tmp_path: Path) -> None:
+    folder = tmp_path / "<b>|x\x1b[31m\u202e"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(MIXTRAL), encoding="utf-8")
+    words = (str(folder), "--gpu", "rtx-4090", "--ram", "128GiB", "--quant", "q4_k_m", "--context", "4k")
+    code, out, err = run(*words)
+    assert (code, err) == (0, "")
+    assert "llama-server --model MODEL.gguf" in out
+    assert not {"\x1b", "\u202e"} & set(out)
+    code, out, err = run(*words, "--format", "markdown")
+    assert (code, err) == (0, "")
+    assert "<b>" not in re.sub(r"(`+) .*? \1", "", out)
+    assert not {"\x1b", "\u202e"} & set(out)
+
+
 # JSON --------------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +192,7 @@ RECORDS: dict[tuple[str, ...], type[NamedTuple]] = {
     ("formats", "*"): result.Offloaded,
     ("best", "speed"): result.OffloadSpeed,
     ("best", "speed", "likely"): result.OffloadStep,
+    ("memory", "*"): result.Memory,
     ("layers", "*"): result.LayerPoint,
     ("others", "*"): result.OtherWay,
     ("hot_experts",): result.HotExperts,

@@ -104,8 +104,15 @@ def test_a_card_that_holds_no_part_of_it_is_not_told_to_take_a_shorter_context()
     answer = ask("deepseek-r1", gpu="a100-sxm-80gb-mig-1g-10gb", ram="1TiB", context="32k", quants=["q8_0"])
     assert answer.best is None
     assert answer.way_out == (
-        "say a smaller --quant, another --gpu or more of them: not even a short context of one request fits"
+        "say a smaller --quant or another --gpu: not even a short context of one request fits"  # a slice
     )
+
+
+def test_more_cards_are_a_way_out_where_a_machine_takes_enough_of_them() -> None:
+    asked: dict[str, Any] = {"ram": "32GiB", "context": "8k", "quants": ["q2_k"]}
+    few, many = (ask("deepseek-r1", gpu=gpu, **asked).way_out or "" for gpu in ("nvidia-t4", "rtx-pro-6000"))
+    assert "more cards" not in few
+    assert "more cards" in many
 
 
 def test_what_both_lack_is_told_of_both() -> None:

@@ -40,6 +40,14 @@ def offload_with_a_routing_profile(folder: Path) -> list[str]:
     return ["plan", "deepseek-v3", *card, "--routing", str(counts_file(folder))]
 
 
+def offload_of_a_hostile_name(folder: Path) -> list[str]:
+    """A local model whose folder's name is an attack, in several formats, by requests enough that experts are copied."""
+    from tests.pages.pages_written import HOSTILE
+
+    load = ["--concurrency", "32", "--context", "2k", "--input", "600", "--output", "200"]
+    return ["plan", _model(folder, HOSTILE), "--gpu", "nvidia-t4", "--ram", "256GiB", *load, "--offline"]
+
+
 def offload_that_does_not_go(folder: Path) -> list[str]:
     """Neither card nor host has room: no chart."""
     return ["plan", "deepseek-v3", "--gpu", "rtx-4090", "--ram", "64GiB", "--offline"]
@@ -143,6 +151,7 @@ OTHERS = (
     plan_that_finds_none,
     plan_of_a_name_with_tags,
     offload_with_a_routing_profile,
+    offload_of_a_hostile_name,
     offload_that_does_not_go,
     comparison_on_a_card,
     comparison_of_hostile_names,
