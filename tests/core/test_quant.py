@@ -347,7 +347,7 @@ def test_long_lists_are_folded_fast() -> None:
         q = Quantisation(
             f"turn {turn}", BF16, FP8, (*ignored, f"nothing.{turn}")
         )  # nothing is remembered between turns
-        begin = time.perf_counter()
+        begin = time.process_time()
         weight_bytes(owned, q)
-        times.append(time.perf_counter() - begin)
+        times.append(time.process_time() - begin)
     assert min(times) < 0.030

@@ -214,10 +214,10 @@ def test_a_cpu_has_none_and_a_strange_format_moves_as_16_bit() -> None:
 
 def test_calls_are_quick() -> None:
     found = times("nvidia-h100-sxm")
-    begun = time.perf_counter()
+    begun = time.process_time()
     for i in range(10_000):
         found.matmul_s(i + 1, 4096, 4096)
-    assert time.perf_counter() - begun < 0.5  # 3 us each on one core
+    assert time.process_time() - begun < 0.5  # 3 us each on one core
 
 
 # Broken files -------------------------------------------------------------------------------------------------

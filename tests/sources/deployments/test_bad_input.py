@@ -38,9 +38,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def judged(*paths: str) -> Check:
     """A check in which the good one passes, in time."""
-    start = time.perf_counter()
+    start = time.process_time()
     found = check(list(paths) or ".", offline=True)
-    assert time.perf_counter() - start < MOST_S
+    assert time.process_time() - start < MOST_S
     (good,) = (each for each in found.deployments if each.file == "good.yaml")
     assert (good.name, good.verdict) == ("server", "pass")
     assert not [each for each in found.findings if each.file == "good.yaml" and each.level in ("error", "unknown")]

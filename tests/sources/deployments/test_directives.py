@@ -133,6 +133,6 @@ def test_nothing_makes_it_fail(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["# moeplan: ", '" # moeplan: gpu=x', "# moeplan: ignore["])
 def test_long_lines_cost_little(piece: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     read_directives(piece * 100_000)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

@@ -164,10 +164,10 @@ def test_nobody_keeps_what_was_put_in() -> None:
 @pytest.mark.parametrize("piece", ["$(TP) ", "${TP} ", "$(NONE)\n", "x\n", "'\n", '"\n'])
 def test_long_texts_cost_little(piece: str) -> None:
     body = (piece * 20_000).replace("\n", "\n      ")
-    start = time.perf_counter()
+    start = time.process_time()
     for text in (
         HEAD + f"    command: >\n      --model {body}\n",
         POD.format(args=f"    - >\n      vllm serve m {body}"),
     ):
         read_file("compose.yaml", text)
-    assert time.perf_counter() - start < 6
+    assert time.process_time() - start < 6

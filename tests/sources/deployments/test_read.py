@@ -333,6 +333,6 @@ def test_a_hundred_files_take_little_time(here: Path) -> None:
         (here / f"{number}.yaml").write_text(DEPLOYMENT)
         (here / f"x{number}.yaml").write_text("name: CI\non: push\n")
     read_file("a.yaml", DEPLOYMENT)  # the readers are loaded
-    start = time.perf_counter()
+    start = time.process_time()
     assert sum(len(file.deployments) for file in read_paths(["."])) == 100
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3

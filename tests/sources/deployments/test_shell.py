@@ -324,9 +324,9 @@ def test_simple_texts_are_split_as_shlex_splits_them(text: str) -> None:
 )  # fmt: skip
 def test_long_scripts_take_time_in_proportion(piece: str) -> None:
     script = piece * (100_000 // len(piece))
-    start = time.perf_counter()
+    start = time.process_time()
     commands(script, A="y" * 1000)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_variables_that_grow_are_left_alone() -> None:

@@ -170,9 +170,9 @@ def test_variables_that_double_each_other_stop_growing() -> None:
 
 @pytest.mark.parametrize("sign", ["${", "$(", "`", "${A:-", "$((", '"$('])
 def test_openings_without_end_cost_little(sign: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     shell(sign * 100_000)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 # Docker compose --------------------------------------------------------------------------------------------------
