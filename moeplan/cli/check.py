@@ -9,7 +9,7 @@ from typing import Annotated, cast
 import typer
 
 from moeplan.check.result import Check, Level
-from moeplan.cli.completion import engine_names, format_names, gpu_names, level_names, rule_codes
+from moeplan.cli.completion import engine_names, gpu_names, level_names, rule_codes
 from moeplan.cli.options import PAGE, Color, Profiles, Quiet, Showing, show, showing
 from moeplan.core.errors import EXIT_DONE, EXIT_INPUT, InputError
 
@@ -19,6 +19,11 @@ FORMATS = {
 }  # fmt: skip
 SHOWN = ("text", "json", "markdown", "github", "sarif", "junit", PAGE)
 """Formats as the help names them."""
+
+
+def _format_names(incomplete: str) -> list[str]:
+    """Formats whose name begins so, for a shell that completes."""
+    return [name for name in SHOWN if name.startswith(incomplete.lower())]
 
 
 def check(
@@ -79,7 +84,7 @@ def check(
             "--format",
             "-f",
             help="text, json, markdown, github, sarif, junit, html; may be repeated, each with an -o.",
-            autocompletion=format_names,
+            autocompletion=_format_names,
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,

@@ -1,4 +1,4 @@
-"""What a shell may complete: names of built-in models and accelerators, of engines, and the words of `check`."""
+"""What a shell may complete: names of built-in models and accelerators, of engines, levels and rules of `check`."""
 
 from moeplan.sources.profile_folders import Kind, builtin_folder
 
@@ -18,13 +18,6 @@ def engine_names(incomplete: str) -> list[str]:
     from moeplan.engines import ENGINES
 
     return [name for name in ENGINES if name.startswith(incomplete.lower())]
-
-
-def format_names(incomplete: str) -> list[str]:
-    """Formats of `check` whose name begins so."""
-    from moeplan.cli.check import SHOWN
-
-    return [name for name in SHOWN if name.startswith(incomplete.lower())]
 
 
 def level_names(incomplete: str) -> list[str]:

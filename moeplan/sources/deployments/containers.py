@@ -9,6 +9,8 @@ from typing import NamedTuple
 from moeplan.core.deployed import FileRemark, PlainSecret, Quote
 from moeplan.core.errors import InputError
 from moeplan.core.programs import num_before, take_program
+from moeplan.sources.deployments.engine_files import with_written_files
+from moeplan.sources.deployments.engine_run import Run
 from moeplan.sources.deployments.images import engine_of_image, parts_of_image, serves_first_word
 from moeplan.sources.deployments.nodes import Node
 from moeplan.sources.deployments.plain_secrets import hidden, is_plain_secret, without_secrets
@@ -46,15 +48,6 @@ _HUGGINGFACESERVER = {
     "--max-length": "--max-model-len",
 }
 """Flags of KServe's server that mean one of vLLM's (kserve/kserve: python/huggingfaceserver/huggingfaceserver/__main__.py)."""
-
-
-class Run(NamedTuple):
-    """An engine that a container starts."""
-
-    engine: str
-    command: tuple[Quote, ...]
-    """Program, model and flags."""
-    variables: Mapping[str, Quote]
 
 
 class Environment(NamedTuple):
@@ -253,8 +246,6 @@ def _runs_of(command: ShellCommand) -> Iterator[Run]:
     filled = [expand_substituted(word, command.variables) for word in words]
     run = Run(engine, without_secrets(filled).words, command.variables)
     if command.files:
-        from moeplan.sources.deployments.engine_files import with_written_files
-
         run = with_written_files(run, command.files)
     yield run
 

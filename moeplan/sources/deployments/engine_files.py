@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from posixpath import normpath
 
 from moeplan.core.deployed import FileRemark, Quote
-from moeplan.sources.deployments.containers import Run
+from moeplan.sources.deployments.engine_run import Run
 from moeplan.sources.deployments.mounted_files import mounted_file
 from moeplan.sources.deployments.nodes import Node, compose
 from moeplan.sources.deployments.stream import Stream

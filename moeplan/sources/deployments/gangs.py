@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from moeplan.core.deployed import Deployed, Gang, Quote
-from moeplan.sources.deployments.containers import Run
+from moeplan.sources.deployments.engine_run import Run
 from moeplan.sources.deployments.words import has_flag, value_of
 
 _DEGREES = (

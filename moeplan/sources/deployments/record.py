@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from moeplan.core.deployed import Deployed, Gang, Quote
-from moeplan.sources.deployments.containers import Run
+from moeplan.sources.deployments.engine_run import Run
 from moeplan.sources.deployments.identity import NO_EVIDENCE, Evidence, identify
 from moeplan.sources.deployments.images import version_of_image
 from moeplan.sources.deployments.nodes import Node

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote, Spot
 from moeplan.sources.deployments.compose_devices import Devices, devices_of
 from moeplan.sources.deployments.config_maps import elsewhere
-from moeplan.sources.deployments.containers import Run, engine_runs, loose_words
+from moeplan.sources.deployments.containers import engine_runs, loose_words
+from moeplan.sources.deployments.engine_run import Run
 from moeplan.sources.deployments.files import ENV
 from moeplan.sources.deployments.identity import NO_EVIDENCE
 from moeplan.sources.deployments.nodes import Node, compose

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote, Role
-from moeplan.sources.deployments.containers import Run, container_runs, gpus_of, slice_of
+from moeplan.sources.deployments.containers import container_runs, gpus_of, slice_of
 from moeplan.sources.deployments.dynamo_flags import engines_own
 from moeplan.sources.deployments.engine_files import with_engine_files
+from moeplan.sources.deployments.engine_run import Run
 from moeplan.sources.deployments.gpu_names import gpu_of_pod
 from moeplan.sources.deployments.nodes import Node
 from moeplan.sources.deployments.record import moeplan_annotations, recorded, with_slice

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 
 from moeplan.core.deployed import Deployed, Gang, Quote
-from moeplan.sources.deployments.containers import Run, words_of
+from moeplan.sources.deployments.containers import words_of
+from moeplan.sources.deployments.engine_run import Run
 from moeplan.sources.deployments.identity import Evidence
 from moeplan.sources.deployments.model_names import trace_model
 from moeplan.sources.deployments.nodes import Node

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote, Role
-from moeplan.sources.deployments.containers import Run, gpus_of
+from moeplan.sources.deployments.containers import gpus_of
+from moeplan.sources.deployments.engine_run import Run
 from moeplan.sources.deployments.gangs import PodGroup, counted, gang_of, num_gpus, ranks_of
 from moeplan.sources.deployments.gpu_names import gpu_of_pod
 from moeplan.sources.deployments.identity import Evidence

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from moeplan.core.deployed import Deployed, FileRemark, Gang, Quote
-from moeplan.sources.deployments.containers import Run, engine_runs
+from moeplan.sources.deployments.containers import engine_runs
+from moeplan.sources.deployments.engine_run import Run
 from moeplan.sources.deployments.identity import Evidence, Weights
 from moeplan.sources.deployments.model_names import Traced, trace_model
 from moeplan.sources.deployments.nodes import Node
