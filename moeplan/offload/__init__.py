@@ -119,7 +119,8 @@ def offload(
     tried = [(form, _fitted(form, around)) for form in formats(questions, tuple(quants) or None)]
     shown = [_offloaded(form, found, timing, questions, model) for form, found in tried]
     chosen = _chosen(tried, shown)
-    notes += remarks(timing, machine, chosen)
+    points = () if chosen is None else _layers(chosen[1], timing)
+    notes += remarks(timing, machine, chosen, points)
     missing, way_out = (None, None) if chosen else missing_words(tried, shown, timing, machine, quants)
     origins: dict[str, Origin] = {
         "formats": "stated" if quants else "default",
@@ -146,7 +147,7 @@ def offload(
         way_out=way_out,
         formats=tuple(shown),
         memory=() if chosen is None else _memory(chosen, timing),
-        layers=() if chosen is None else _layers(chosen[1], timing),
+        layers=points,
         others=tuple(other_ways(questions, timing)) if loaded.source_kind != "gguf" else (),
         hot_experts=hot_experts(chosen[1], timing, use) if chosen is not None and isinstance(use, MeasuredUse) else None,
         helps=() if chosen is None else _helps(tried, shown, chosen, questions, timing, asked),
@@ -261,8 +262,10 @@ def _offloaded(form: Tried, found: Placed, timing: Timing, questions: Questions,
 def _launch(found: Placed, questions: Questions, model: str | Path) -> tuple[str, ...]:
     """The words of `llama-server`; a GGUF file by its own path, and a name that no command can hold as `PLACEHOLDER`."""
     loaded, asked = questions.loaded, found.question.deployment
-    local = loaded.source_kind == "gguf" and str(model).endswith(".gguf") and Path(model).exists()
-    name = str(model) if local else loaded.id
+    name = loaded.id
+    if loaded.source_kind == "gguf":  # the file itself, also where a folder and --file named it
+        files = (path for path in (str(model), loaded.source) if path.endswith(".gguf") and Path(path).is_file())
+        name = next(files, name)
     if loaded.source_kind != "gguf" and not name.isprintable():
         name = PLACEHOLDER  # such a model wants a file in its place anyway
     settings: dict[str, Value] = dict(found.settings)

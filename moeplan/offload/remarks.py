@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from moeplan.core.deployment import Constant
 from moeplan.core.model import Remark
@@ -10,7 +10,7 @@ from moeplan.core.units import GB, gib, per_second
 from moeplan.engines.llamacpp.buffers import OFFLOADED_FROM_TOKENS
 from moeplan.offload.formats import Tried
 from moeplan.offload.questions import Machine
-from moeplan.offload.result import Offloaded
+from moeplan.offload.result import LayerPoint, Offloaded
 from moeplan.offload.search import KEEPS_PROMPTS, Placed
 from moeplan.offload.timing import Timing, decode_rate, tells_matrix_rate
 
@@ -20,8 +20,8 @@ TIGHT_FRACTION = 0.9
 Chosen = tuple[Tried, Placed, Offloaded]
 
 
-def remarks(timing: Timing, machine: Machine, chosen: Chosen | None) -> Iterator[Remark]:
-    """On the host, then on the placement that was chosen."""
+def remarks(timing: Timing, machine: Machine, chosen: Chosen | None, points: Sequence[LayerPoint]) -> Iterator[Remark]:
+    """On the host, then on the placement that was chosen; `points` are other numbers of layers."""
     yield from _of_host(timing, chosen)
     memory = machine.memory
     if not memory.certain:
@@ -32,6 +32,7 @@ def remarks(timing: Timing, machine: Machine, chosen: Chosen | None) -> Iterator
         yield from form.notes
         yield from _of_memory(timing, found, row)
         yield from _of_speed(timing, machine, found, row)
+        yield from _of_fast_host(found, points)
 
 
 def _of_host(timing: Timing, chosen: Chosen | None) -> Iterator[Remark]:
@@ -101,6 +102,20 @@ def _of_speed(timing: Timing, machine: Machine, found: Placed, row: Offloaded) -
     elif not tells_matrix_rate(hardware):
         told = f"the profile {hardware.profile} does not tell its 16-bit matrix rate: of prompts, copies and reading alone are counted"
         yield Remark("matrix-rate-unknown", "warning", told)
+
+
+def _of_fast_host(found: Placed, points: Sequence[LayerPoint]) -> Iterator[Remark]:
+    here = next((point for point in points if point.host_layers == len(found.host_layers)), None)
+    every = points[-1] if points else None
+    if here is None or every is None or not every.fits or every.tokens_per_s.high <= here.tokens_per_s.high:
+        return
+    mine, there = here.tokens_per_s, every.tokens_per_s
+    told = (
+        f"host memory may be faster than this card's: with all {every.host_layers} layers there decoding is likely "
+        f"{per_second(there.value)} and at most {per_second(there.high)} tokens/s, beside {per_second(mine.value)} and "
+        f"{per_second(mine.high)}; prompts are slower then"
+    )
+    yield Remark("fast-host", "info", told)
 
 
 def _share(share: Constant) -> str:

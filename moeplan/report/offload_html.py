@@ -244,8 +244,8 @@ def _layers(result: Offload) -> Iterator[Html]:
     beyond = "With fewer the card has no margin, or too little memory. " if first < at else ""
     told = (
         f"The line is what is likely, the band reaches from the low end to the bound, which is dashed. {at} layers are the fewest that "
-        f"leave room on the card: at most {per_second(here['high'])} tokens/s, likely {per_second(here['likely'])}. {beyond}Each one more "
-        "is slower."
+        f"leave room on the card: at most {per_second(here['high'])} tokens/s, likely {per_second(here['likely'])}. {beyond}"
+        f"{words.layers_title(result)}."
     )
     yield figure(
         spec, title="Tokens per second over layers in host memory", description=told, table=words.layer_columns(result)

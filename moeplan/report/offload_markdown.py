@@ -8,7 +8,6 @@ from moeplan.report.offload_words import (
     FORMATS,
     HELPS,
     HOT,
-    LAYERS,
     OTHERS,
     asked_words,
     detail_words,
@@ -18,6 +17,7 @@ from moeplan.report.offload_words import (
     hot_words,
     launch_words,
     layer_columns,
+    layers_title,
     machine_words,
     model_words,
     other_rows,
@@ -42,7 +42,7 @@ def offload_markdown(result: Offload) -> str:
     blocks += [] if launch is None else [f"{escaped(launch[0])}: {code(launch[1])}"]
     blocks += _listed(HELPS, list(help_rows(result)))
     if len(result.layers) > 1:
-        blocks += [f"### {LAYERS}", columns_table(layer_columns(result))]
+        blocks += [f"### {layers_title(result)}", columns_table(layer_columns(result))]
     if len(result.formats) > 1:
         title = f"### {FORMATS}"
         blocks += [title, columns_table(format_columns(result))]

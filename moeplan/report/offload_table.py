@@ -7,7 +7,6 @@ from moeplan.report.offload_words import (
     FORMATS,
     HELPS,
     HOT,
-    LAYERS,
     OTHERS,
     asked_words,
     detail_words,
@@ -17,6 +16,7 @@ from moeplan.report.offload_words import (
     hot_words,
     launch_words,
     layer_columns,
+    layers_title,
     machine_words,
     model_words,
     other_rows,
@@ -55,7 +55,7 @@ def offload_table(result: Offload, *, width: int, color: bool, unicode: bool) ->
         for lead, text in helps:
             print_prose(page, f"{lead}{text}", "  ")
     if len(result.layers) > 1:
-        title(LAYERS)
+        title(layers_title(result))
         print_listing(page, layer_columns(result))
     if len(result.formats) > 1:
         title(FORMATS)

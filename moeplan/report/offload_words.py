@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from itertools import pairwise
 
 from moeplan.core.units import GB, duration, gib, gib_floor, params, per_second
 from moeplan.engines.llamacpp.buffers import OFFLOADED_FROM_TOKENS as COPIED_FROM_TOKENS
@@ -13,7 +14,6 @@ from moeplan.report.page import UNKNOWN, Column
 
 WHAT: dict[Sort, str] = {"experts": "experts", "feed_forwards": "feed-forwards"}
 HELPS = "What would help most, in the same format unless one is named"
-LAYERS = "Layers in host memory: each one more is slower"
 FORMATS = "Formats (what they do to quality is not known here)"
 OTHERS = "Other engines' own ways, as stored"
 HOT = "Placed by frequency"
@@ -158,6 +158,13 @@ def help_rows(result: Offload) -> Iterator[tuple[str, str]]:
         yield f"{each.change}: ", ", ".join(told)
 
 
+def layers_title(result: Offload) -> str:
+    """Over numbers of layers: more of them are slower, unless host memory is as fast as the card's."""
+    rates = [point.tokens_per_s for point in result.layers]
+    slower = all(b.value < a.value and b.high < a.high for a, b in pairwise(rates))
+    return "Layers in host memory: each one more is slower" if slower else "Layers in host memory"
+
+
 def layer_marks(result: Offload) -> list[str]:
     """What is to be said of each number of layers: the best one, too little memory, no margin, or nothing."""
     best = result.best
@@ -219,8 +226,8 @@ def hot_words(hot: HotExperts) -> str:
         f"in the GPU memory of the best placement, {hot.experts_per_layer} experts of each layer: whole layers serve "
         f"{_per_cent(here.traffic_layers_fraction)} of all visits to experts, the most chosen experts "
         f"{_per_cent(here.traffic_hottest_fraction)} (likely {per_second(here.tokens_per_s_layers.value)} and "
-        f"{per_second(here.tokens_per_s_hottest.value)} tokens/s). llama.cpp places whole layers; KTransformers and SGLang place "
-        "experts (--kt-num-gpu-experts)"
+        f"{per_second(here.tokens_per_s_hottest.value)} tokens/s, computed on the host). llama.cpp places whole "
+        "layers; KTransformers and SGLang place experts (--kt-num-gpu-experts)"
     )
 
 

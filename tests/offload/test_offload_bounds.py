@@ -13,7 +13,7 @@ import yaml
 import moeplan
 from moeplan.core.hardware import pcie_bytes_per_s
 from moeplan.offload.result import Offload, Offloaded, OffloadSpeed
-from moeplan.report.offload_words import detail_words
+from moeplan.report.offload_words import detail_words, layers_title
 from moeplan.sources.hardware_profiles import find_hardware
 from moeplan.sources.host_constants import host_constants
 
@@ -189,6 +189,18 @@ def test_more_memory_of_the_card_is_never_slower(tmp_path: Path) -> None:
     found = rates(answers)
     assert all(worse <= better for worse, better in pairwise(found))
     assert found[0] < found[-1]
+
+
+def test_a_host_that_is_faster_than_the_card_is_told_and_no_layer_is_called_slower() -> None:
+    asked: dict[str, Any] = {"gpu": "nvidia-t4", "ram": "64GiB", "quants": ["q8_0"], "context": "4k"}
+    usual = ask("qwen3-30b-a3b", host="2ch-ddr5-5600", **asked)
+    assert layers_title(usual) == "Layers in host memory: each one more is slower"
+    assert "fast-host" not in {note.code for note in usual.notes}
+    fast = ask("qwen3-30b-a3b", ram_bandwidth="1200GB/s", **asked)
+    assert fast.layers[-1].tokens_per_s.value > best_of(fast)[1].tokens_per_s.value
+    assert layers_title(fast) == "Layers in host memory"
+    (told,) = [note.message for note in fast.notes if note.code == "fast-host"]
+    assert f"likely {fast.layers[-1].tokens_per_s.value:.1f} and" in told
 
 
 def test_the_best_is_no_slower_than_what_else_is_listed_of_its_format() -> None:

@@ -124,6 +124,11 @@ def test_a_gguf_file_is_its_own_format(tmp_path: Path) -> None:
     assert answer.best.launch[:3] == ("llama-server", "--model", str(path))
     again = moeplan.estimate(engine_args=shlex.join(answer.best.launch), gpu="rtx-4090", offline=True)
     assert again.verdict.headroom_bytes == answer.best.headroom_bytes
+    named = moeplan.offload(
+        tmp_path, file="tiny.gguf", gpu="rtx-4090", ram="8GiB", context=256, input=16, output=16, offline=True
+    )
+    assert named.best is not None
+    assert named.best.launch == answer.best.launch
     with pytest.raises(InputError, match="GGUF file has its own format"):
         moeplan.offload(path, gpu="rtx-4090", ram="8GiB", quants=["q4_k_m"], offline=True)
 
