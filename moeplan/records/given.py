@@ -9,12 +9,16 @@ from collections.abc import Iterable, Mapping
 from moeplan.core.errors import InputError
 from moeplan.core.record import Figure, Score
 from moeplan.core.record_figures import FIGURES, Better, order_of, usual_better
-from moeplan.core.units import parse_bytes, parse_count, parse_seconds
+from moeplan.core.units import MOST_SECONDS, parse_bytes, parse_count, parse_seconds
 
 BY_HAND = "given by hand"
-MOST = 1e15
+MOST, LEAST = 1e15, 1e-9
+"""What is beyond is no figure of anything, and what is above 0 and below neither."""
 _UNITS = ("_s", "_bytes", "_tokens", "_fraction")
 """What may be left out at the end of a name."""
+_WHOLE = ("bytes", "tokens", "sequences")
+_MORE_LIKELY_MS = 10
+"""Times without a unit that are below this are first asked back as seconds."""
 _SCORE = re.compile(
     r"(?P<value>[^±:%]*?)(?P<unit>%)?(?:(?:±|\+-|\+/-)(?P<spread>[^:%]*)(?P<last>%)?)?(?::(?P<better>.*))?", re.DOTALL
 )
@@ -23,14 +27,18 @@ _SCORE = re.compile(
 def figures_of(stated: Mapping[str, str | float] | Iterable[str]) -> tuple[Figure, ...]:
     """Figures by name, as texts `NAME=VALUE` or as a mapping, whose numbers are in the unit of the figure's name.
 
-    InputError for a name that no figure has, one that is given twice, and a value that is none.
+    InputError for a name that no figure has, one that is given twice, a value that is none, and a time or a size that has its unit
+    neither behind its value nor in its name.
     """
     found: dict[str, float] = {}
     for name, value in _pairs(stated, "--set", "ttft_p95=180ms"):
         known = _known(name)
         if known in found:
             raise InputError(f"--set {name} is given twice", hint="give it once")
-        found[known] = _value(known, f"--set {name}", value)
+        what = f"--set {name}"
+        if name != known and FIGURES[known].unit in ("s", "bytes"):
+            _check_unit(known, what, value)
+        found[known] = _value(known, what, value)
     return tuple(Figure(name, found[name], None, None, "stated", BY_HAND) for name in sorted(found, key=order_of))
 
 
@@ -77,25 +85,55 @@ def _known(name: str) -> str:
     )
 
 
+def _check_unit(known: str, what: str, value: str | float) -> None:
+    """Raise InputError for a number alone: 180 may be milliseconds, and is no seconds then."""
+    try:
+        number = float(value.replace(",", "").replace("_", "")) if isinstance(value, str) else float(value)
+    except ValueError:
+        return
+    if not 0 < number < MOST or isinstance(value, bool):
+        return  # refused as what it is
+    if FIGURES[known].unit == "bytes":
+        ways = f"{what}={value}GiB or {what}_bytes={value}"
+    elif number < _MORE_LIKELY_MS:
+        ways = f"{what}={number:g}s or {what}={number * 1e3:g}ms"
+    else:
+        ways = f"{what}={number:g}ms or {what}={number / 1e3:g}s"
+    raise InputError(f"{what}={value} has no unit", hint=f"say which: {ways}")
+
+
 def _value(name: str, what: str, value: str | float) -> float:
     kind = FIGURES[name]
-    if isinstance(value, str):
-        match kind.unit:
-            case "s":
+    if not isinstance(value, str):
+        return _number(name, what, value)
+    match kind.unit:
+        case "s":
+            try:
                 return parse_seconds(value, what)
-            case "bytes":
-                return parse_bytes(value, what)
-            case "tokens" | "sequences":
-                return parse_count(value, what).value
-            case "fraction":
-                return _share(_plain(value.removesuffix("%"), what) / (100 if value.endswith("%") else 1), what, value)
-            case _:
-                return _plain(value, what)
-    if isinstance(value, bool) or not math.isfinite(value) or not 0 <= value < MOST:
+            except InputError as error:
+                raise InputError(error.message, hint=f"for instance {what}=180ms or {what}=0.18s") from None
+        case "bytes":
+            return parse_bytes(value, what)
+        case "tokens" | "sequences":
+            return parse_count(value, what).value
+        case "fraction":
+            return _share(_plain(value.removesuffix("%"), what) / (100 if value.endswith("%") else 1), what, value)
+        case _:
+            return _plain(value, what)
+
+
+def _number(name: str, what: str, value: float) -> float:
+    """A number as Python has it, in the unit of the figure's name."""
+    unit = FIGURES[name].unit
+    if isinstance(value, bool) or not math.isfinite(value) or not (value == 0 or LEAST <= value < MOST):
         raise InputError(
             f"{what}={value} is not a figure", hint=f"give a number of zero or more, in the unit of {name}"
         )
-    return _share(value, what, value) if kind.unit == "fraction" else value
+    if unit == "s" and not 0 < value <= MOST_SECONDS:
+        raise InputError(f"{what}={value} is no time", hint="give seconds above 0 and at most a day")
+    if unit in _WHOLE and value != int(value):
+        raise InputError(f"{what}={value} is not a whole number", hint=f"give whole {unit}")
+    return _share(value, what, value) if unit == "fraction" else value
 
 
 def _share(share: float, what: str, said: object) -> float:
@@ -109,7 +147,7 @@ def _plain(text: str, what: str) -> float:
         value = float(text.replace(",", "").replace("_", ""))
     except ValueError:
         value = math.nan
-    if not 0 <= value < MOST:
+    if not (value == 0 or LEAST <= value < MOST):
         raise InputError(f"{what}={text} is not a number of zero or more", hint=f"for instance {what}=42.5")
     return value
 

@@ -35,7 +35,8 @@ from moeplan.core.record import (
     VersionOrigin,
     figure_of,
 )
-from moeplan.core.record_figures import order_of
+from moeplan.core.record_figures import below_a_lower_percentile, order_of
+from moeplan.core.units import duration
 from moeplan.core.workload import LoadAsked
 from moeplan.engines import ALSO_CALLED
 from moeplan.estimate import Estimate, estimate
@@ -86,7 +87,7 @@ def record(
     day, date_origin = day_of(date)
     by_hand = figures_of(figures)
     scores = scores_of(quality, _text(quality_how, "--quality-how"), _text(quality_by, "--quality-by"))
-    runs, of_runs = _read_runs(measured)
+    runs, of_runs, left_out = _read_runs(measured)
     version_origin: VersionOrigin | None = None
     logged: tuple[Figure, ...] = ()
     notes: list[Remark] = []
@@ -114,6 +115,7 @@ def record(
     parts = _with_costs(parts, price, found)
     precision = _precision(found, _text(activations, "--activations"))
     notes += [*found.notes, *_run_notes(found, load, runs)]
+    notes += [Remark("measured-not-taken", "warning", told) for told in left_out]
     if not scores:
         notes.append(
             Remark("quality-not-measured", "info", "quality: not yet measured; --quality NAME=VALUE records a score")
@@ -175,18 +177,22 @@ def _kept(find: Callable[[str, Asked], LoadedModel], read: list[ModelSpec]) -> C
     return found
 
 
-def _read_runs(measured: str | Path | Sequence[str | Path]) -> tuple[tuple[Run, ...], tuple[Figure, ...]]:
+def _read_runs(
+    measured: str | Path | Sequence[str | Path],
+) -> tuple[tuple[Run, ...], tuple[Figure, ...], tuple[str, ...]]:
+    """Runs, figures, and what was not taken of the files."""
     files = [measured] if isinstance(measured, str | Path) else list(measured)
     if not files:
-        return (), ()
+        return (), (), ()
     from moeplan.sources.bench_results import read_results
 
-    runs, figures = read_results([Path(file) for file in files])
-    return tuple(run._replace(model=name_of(run.model)) for run in runs), figures
+    runs, figures, left_out = read_results([Path(file) for file in files])
+    return tuple(run._replace(model=name_of(run.model)) for run in runs), figures, left_out
 
 
 def _merged(*sources: tuple[Figure, ...]) -> tuple[Figure, ...]:
-    """All figures, each once. InputError where one is given by hand and measured by a file too."""
+    """All figures, each once. InputError where one is given by hand and measured by a file too, and for a percentile that is below
+    a lower one."""
     found: dict[str, Figure] = {}
     for figures in sources:
         for figure in figures:
@@ -196,6 +202,13 @@ def _merged(*sources: tuple[Figure, ...]) -> tuple[Figure, ...]:
                     f"{figure.name} is told by {before.source} and by {figure.source}", hint="leave one of the two out"
                 )
             found[figure.name] = figure
+    out_of_order = below_a_lower_percentile({name: figure.value for name, figure in found.items()})
+    if out_of_order is not None:
+        higher, lower = (f"{name} {duration(found[name].value)} ({found[name].source})" for name in out_of_order)
+        raise InputError(
+            f"{higher} is below {lower}, which cannot be",
+            hint="look at the units, and whether both are of the same runs",
+        )
     return tuple(sorted(found.values(), key=lambda figure: order_of(figure.name)))
 
 
@@ -408,31 +421,7 @@ def _run_notes(found: Estimate, load: LoadAsked | None, runs: tuple[Run, ...]) -
     if not runs:
         return notes
     run = runs[0]
-    differs = []
-    if run.concurrency is not None and run.concurrency != found.request.concurrency:
-        differs.append(
-            (
-                f"{run.concurrency:,} requests in flight",
-                f"{found.request.concurrency:,}",
-                f"--concurrency {run.concurrency}",
-            )
-        )
-    for told, mean, option in (
-        ("prompts", run.input_tokens, "--input"),
-        ("answers", run.output_tokens, "--output"),
-    ):
-        mine = None if load is None else load.input_tokens if option == "--input" else load.output_tokens
-        if mean is not None and (mine is None or abs(mine - mean) > LENGTHS_DIFFER * mean):
-            said = "no length" if mine is None else f"{mine:,.0f}"
-            differs.append((f"{told} of {mean:,.0f} tokens", said, f"{option} {mean:.0f}"))
-    if differs:
-        was = " and ".join(each[0] for each in differs)
-        says = " and ".join(each[1] for each in differs)
-        say = " ".join(each[2] for each in differs)
-        message = (
-            f"the run had {was}, and the record's load says {says}: estimates are of another load; {say} makes them one"
-        )
-        notes.append(Remark("measured-other-load", "warning", message))
+    notes += _other_load(run, found.request.concurrency, load)
     names = {name.rstrip("/").rpartition("/")[2].lower() for name in (found.model.id, run.model or found.model.id)}
     if len(names) > 1:
         message = f"the run says that its model is {run.model}; the record is of {found.model.id}"
@@ -442,3 +431,44 @@ def _run_notes(found: Estimate, load: LoadAsked | None, runs: tuple[Run, ...]) -
         message = f"{failed:,} requests of the run failed; its times are those of the others alone"
         notes.append(Remark("measured-failures", "warning", message))
     return notes
+
+
+def _other_load(run: Run, concurrency: int, load: LoadAsked | None) -> list[Remark]:
+    """What the run had, what the record has in its place, and the options that make them one."""
+    had, has, say = [], [], []
+    if run.concurrency is not None and run.concurrency != concurrency:
+        had.append(_in_flight(run.concurrency))
+        has.append(_in_flight(concurrency))
+        say.append(f"--concurrency {run.concurrency}")
+    unknown = []
+    for told, mean, mine, option in (
+        ("prompts", run.input_tokens, None if load is None else load.input_tokens, "--input"),
+        ("answers", run.output_tokens, None if load is None else load.output_tokens, "--output"),
+    ):
+        if mean is None or (mine is not None and abs(mine - mean) <= LENGTHS_DIFFER * mean):
+            continue
+        had.append(f"{told} of {mean:,.0f} tokens")
+        say.append(f"{option} {mean:.0f}")
+        if mine is None:
+            unknown.append(told)
+        else:
+            has.append(f"{told} of {mine:,.0f}")
+    if not had:
+        return []
+    if unknown:
+        has.append(f"{' and '.join(unknown)} of no stated length")
+    message = (
+        f"the run had {_listed(had)}; the record is of {_listed(has)}, and so are its estimates; "
+        f"{' '.join(say)} {'makes' if len(say) == 1 else 'make'} both the same"
+    )
+    return [Remark("measured-other-load", "warning", message)]
+
+
+def _in_flight(number: int) -> str:
+    return "1 request in flight" if number == 1 else f"{number:,} requests in flight"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """`a, b and c`."""
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last

@@ -8,7 +8,7 @@ from typing import get_args
 from moeplan.core.record_figures import Head, mean_beside
 from moeplan.records.result import Change, Compared, RecordDiff, Sided
 from moeplan.report.page import UNKNOWN, Column
-from moeplan.report.record_words import amount
+from moeplan.report.record_words import amount, label
 
 HEADS: tuple[Head, ...] = get_args(Head)
 NONE = "in neither record"
@@ -123,11 +123,11 @@ def shown_figures(diff: RecordDiff, head: Head) -> list[Compared]:
     return [each for each in diff.figures if each.head == head and each.counted]
 
 
-def columns(diff: RecordDiff, head: Head) -> list[Column]:
-    """A row per figure of a head."""
+def columns(diff: RecordDiff, head: Head, *, short: bool = False) -> list[Column]:
+    """A row per figure of a head; `short` is for a narrow page."""
     found = shown_figures(diff, head)
     return [
-        Column(head, tuple(each.label for each in found), right=False),
+        Column(head, tuple(label(each.name, short=True) if short else each.label for each in found), right=False),
         Column("known", tuple(each.known for each in found), 4, right=False),
         Column("A", tuple(_cell(each, each.before) for each in found), 3),
         Column("B", tuple(_cell(each, each.after) for each in found), 2),

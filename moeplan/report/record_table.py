@@ -12,6 +12,7 @@ from moeplan.report.page import (
     blank_page,
     fitting_columns,
     natural_widths,
+    needed_columns,
     page_text,
     print_columns,
     print_notes,
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _STYLES = {True: "bold green", False: "bold red", None: "bold yellow"}
-LEAST_LABEL_COLUMNS, LEAST_NARROW_COLUMNS = 24, 16
+LEAST_LABEL_COLUMNS, LEAST_NARROW_COLUMNS = 24, 14
 NARROW_COLUMNS = 60
-"""A page narrower than this has shorter labels, so that no figure is cut."""
+"""A page narrower than this cuts names down to the second of these, so that no figure is cut."""
 
 
 def record_table(record: Record, *, width: int, color: bool, unicode: bool) -> str:
@@ -39,7 +40,8 @@ def record_table(record: Record, *, width: int, color: bool, unicode: bool) -> s
         print_prose(page, words)
     print_prose(page, verdict_words(record), style=_STYLES[record.estimates.fits])
     page.print()
-    print_figures(page, figure_columns(record))
+    columns = figure_columns(record)
+    print_figures(page, figure_columns(record, short=True) if needed_columns(columns) > width else columns)
     page.print()
     for words in told_words(record):
         print_prose(page, words, "· ")

@@ -99,12 +99,18 @@ def verdict_words(record: Record) -> str:
     return f"{'FITS' if estimates.certain else 'FITS, PROBABLY'}{left}"
 
 
-def figure_columns(record: Record) -> list[Column]:
-    """A row per figure: the estimate with its band and basis, and what was measured beside it."""
+def label(name: str, *, short: bool = False) -> str:
+    """What a figure is called; its own name where it is a score."""
+    kind = FIGURES.get(name)
+    return name if kind is None else kind.short if short else kind.label
+
+
+def figure_columns(record: Record, *, short: bool = False) -> list[Column]:
+    """A row per figure: the estimate with its band and basis, and what was measured beside it; `short` is for a narrow page."""
     names = [name for name in FIGURES if _either(record, name)]
     estimated = [figure_of(record.estimates.figures, name) for name in names]
     measured = [figure_of(record.measured.figures, name) for name in names]
-    columns = [Column("figure", tuple(FIGURES[name].label for name in names), right=False)]
+    columns = [Column("figure", tuple(label(name, short=short) for name in names), right=False)]
     columns.append(
         Column("estimate", tuple(_cell(name, figure) for name, figure in zip(names, estimated, strict=True)))
     )
@@ -144,7 +150,7 @@ def told_words(record: Record) -> Iterator[str]:
         figure for figure in record.measured.figures if figure.basis == "stated" and figure.source == "given by hand"
     ]
     if stated:
-        yield f"given by hand: {'; '.join(FIGURES[figure.name].label for figure in stated)}"
+        yield f"given by hand: {'; '.join(label(figure.name) for figure in stated)}"
     if not record.quality:
         yield NOT_MEASURED
     for score in record.quality:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moeplan.core.errors import InputError
 from moeplan.core.record import SCHEMA, Figure, Record
-from moeplan.core.record_figures import FIGURES, SIGNED
+from moeplan.core.record_figures import FIGURES, SIGNED, below_a_lower_percentile
 from moeplan.sources.strict_json import json_object, read_ordinary
 from moeplan.sources.strict_yaml import shown
 from moeplan.sources.typed_json import typed
@@ -47,6 +47,9 @@ def _check(record: Record, where: str) -> None:
         seen: set[str] = set()
         for figure in figures:
             _check_figure(figure, f"{part}.figures", seen, where)
+        wrong = below_a_lower_percentile({figure.name: figure.value for figure in figures})
+        if wrong is not None:
+            raise _wrong(where, f"{part}.figures", f"has {wrong[0]} below {wrong[1]}")
     names = [score.name for score in record.quality]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

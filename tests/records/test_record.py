@@ -212,9 +212,18 @@ def test_a_run_under_another_load_or_model_is_told(tmp_path: Path) -> None:
     other = VLLM | {"max_concurrency": 32, "model_id": "org/other"}
     made = moeplan.record("qwen3-30b-a3b", **ASKED, measured=written(tmp_path, "r.json", other))
     told = {note.code: note.message for note in made.notes}
-    assert "--concurrency 32" in told["measured-other-load"]
+    assert told["measured-other-load"] == (
+        "the run had 32 requests in flight; the record is of 16 requests in flight, and so are its estimates; "
+        "--concurrency 32 makes both the same"
+    )
     assert "org/other" in told["measured-other-model"]
     assert "2 requests" in told["measured-failures"]
+    bare = moeplan.record("qwen3-30b-a3b", gpu="2xh100", **DAY, measured=written(tmp_path, "b.json", VLLM))
+    assert {note.code: note.message for note in bare.notes}["measured-other-load"] == (
+        "the run had 16 requests in flight, prompts of 2,000 tokens and answers of 500 tokens; the record is of 1 request in flight "
+        "and prompts and answers of no stated length, and so are its estimates; --concurrency 16 --input 2000 --output 500 make "
+        "both the same"
+    )
     same = moeplan.record("qwen3-30b-a3b", **ASKED, measured=written(tmp_path, "s.json", VLLM))
     assert not {"measured-other-load", "measured-other-model"} & {note.code for note in same.notes}
 
@@ -256,6 +265,13 @@ def test_an_engine_log_tells_its_version_and_memory(tmp_path: Path) -> None:
         ({"ttft_p95_s": True}, "not a figure"),
         (["failed=101%"], "more than all"),
         ({"failed_fraction": 2}, "more than all"),
+        (["ttft_p95=180"], "has no unit"),
+        (["used=70"], "has no unit"),
+        ({"ttft_p95": 0.18}, "has no unit"),
+        ({"ttft_p95_s": 0}, "no time"),
+        ({"kv_tokens": 1.5}, "whole number"),
+        (["output_tokens_per_s=1e-320"], "not a number"),
+        (["ttft_p50=300ms", "ttft_p95=180ms"], r"ttft_p95_s 180 ms \(given by hand\) is below ttft_p50_s 300 ms"),
     ],
 )
 def test_figures_by_hand_are_strict(figures: Any, told: str) -> None:
@@ -264,11 +280,44 @@ def test_figures_by_hand_are_strict(figures: Any, told: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("text", "way_out"),
+    [
+        ("ttft_p95=180", "--set ttft_p95=180ms or --set ttft_p95=0.18s"),
+        ("ttft_p95=1.5", "--set ttft_p95=1.5s or --set ttft_p95=1500ms"),
+        ("used=70", "--set used=70GiB or --set used_bytes=70"),
+    ],
+)
+def test_a_figure_without_a_unit_is_asked_back_in_both(text: str, way_out: str) -> None:
+    with pytest.raises(InputError) as caught:
+        moeplan.record("mixtral-8x7b", figures=[text])
+    assert way_out in caught.value.hint
+    for way in way_out.replace("--set ", "").split(" or "):
+        assert moeplan.record("mixtral-8x7b", figures=[way], **DAY).measured.figures
+
+
 def test_figures_by_hand_take_units_and_leave_them_out() -> None:
-    made = moeplan.record("mixtral-8x7b", figures=["ttft_p95=180ms", "failed=2%", "used=1GiB"], date="2026-11-22")
+    figures = ["ttft_p95=180ms", "tpot_p95_s=0.02", "failed=2%", "used=1GiB", "weights_bytes=1000"]
+    made = moeplan.record("mixtral-8x7b", figures=figures, date="2026-11-22")
     assert {each.name: each.value for each in made.measured.figures} == {
-        "ttft_p95_s": pytest.approx(0.18), "failed_fraction": 0.02, "used_bytes": 2**30
+        "ttft_p95_s": pytest.approx(0.18), "tpot_p95_s": 0.02, "failed_fraction": 0.02, "used_bytes": 2**30, "weights_bytes": 1000,
     }  # fmt: skip
+
+
+def test_percentiles_by_hand_and_of_a_file_are_in_order(tmp_path: Path) -> None:
+    some = {key: value for key, value in VLLM.items() if key != "p95_ttft_ms"}
+    path = written(tmp_path, "r.json", some)
+    with pytest.raises(InputError, match=r"ttft_p95_s 100 ms \(given by hand\) is below ttft_p90_s 170 ms \(r.json\)"):
+        moeplan.record("qwen3-30b-a3b", **ASKED, measured=path, figures=["ttft_p95=100ms"])
+    made = moeplan.record("qwen3-30b-a3b", **ASKED, measured=path, figures=["ttft_p95=180ms"])
+    assert figure_of(made.measured.figures, "ttft_p95_s") is not None
+
+
+def test_what_is_not_taken_of_a_result_is_a_note(tmp_path: Path) -> None:
+    path = written(tmp_path, "r.json", VLLM | {"mean_ttft_ms": float("nan")})
+    made = moeplan.record("qwen3-30b-a3b", **ASKED, measured=path)
+    told = [note.message for note in made.notes if note.code == "measured-not-taken"]
+    assert told == ["r.json: `mean_ttft_ms` not taken: NaN, so nothing was measured"]
 
 
 @pytest.mark.parametrize("text", ["mmlu", "mmlu=high", "mmlu=0.7:best", "mmlu=0.7+-x", "mmlu=nan", "=0.7", "mmlu=0.7:"])
@@ -303,6 +352,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path, full: Record) -> None:
         (text.replace('"date": "2026-11-22"', '"date": "2026-13-22"'), "`date`"),
         (text.replace('"ttft_mean_s"', '"ttft_mean"', 1), "no figure that moeplan knows"),
         (text.replace('"value": 0.01,', '"value": 1.5,', 1), "failed_fraction above 1"),
+        (text.replace('"value": 0.18,', '"value": 0.018,', 1), "ttft_p95_s below ttft_p90_s"),
         (text.replace('"fits": true', '"fits": true, "fits": true', 1), "given twice"),
         (text.replace('"fits": true', '"fits": 1', 1), "estimates.fits"),
         (text.replace('"tp": 2', '"tp": 0', 1), "degree below 1"),

@@ -41,7 +41,7 @@ def made(folder: Path, **other: Any) -> core.Record:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[core.Record, core.Record]:
-    worse = written(tmp_path, "worse.json", VLLM | {"p95_ttft_ms": 240.0, "mean_ttft_ms": 120.0})
+    worse = written(tmp_path, "worse.json", VLLM | {"p95_ttft_ms": 240.0, "p99_ttft_ms": 250.0, "mean_ttft_ms": 120.0})
     return made(tmp_path), made(tmp_path, measured=worse, kv_dtype="fp8", driver="580.65", quality=["mmlu=0.70"])
 
 
@@ -138,21 +138,40 @@ def test_tables_keep_their_width(pair: tuple[core.Record, core.Record], width: i
     assert "\x1b[" in record_diff_table(diff, width=width, color=True, unicode=True)
 
 
-@pytest.mark.parametrize("width", [40, 60])
-def test_a_narrow_page_cuts_labels_and_no_figure(pair: tuple[core.Record, core.Record], width: int) -> None:
+@pytest.mark.parametrize("width", [40, 50, 60, 80])
+def test_a_narrow_page_has_short_labels_and_cuts_nothing(pair: tuple[core.Record, core.Record], width: int) -> None:
     diff = moeplan.record_diff(*pair)
     for text in (
         record_table(pair[1], width=width, color=False, unicode=True),
         record_diff_table(diff, width=width, color=False, unicode=True),
     ):
-        rows = [
-            line for line in text.splitlines() if line.startswith(("mean ", "p50 ", "p95 ", "p99 ", "weights", "USD"))
-        ]
-        assert len(rows) > 8
-        assert len({row[:16] for row in rows}) > 6  # what is cut is still told apart
-        for row in rows:
-            assert "…" not in row[max(row.find("…") + 1, 1) :], row
-            assert not row.endswith("…")
+        rows = [line for line in text.splitlines() if line.startswith(tuple(kind.short for kind in FIGURES.values()))]
+        assert len(rows) > 20
+        assert "…" not in text
+    # A and B stand beside each other from 60 columns on.
+    assert (" 180 ms     240 ms   +33.3 %  worse: FAILS" in text) == (width >= 60)
+
+
+def test_short_labels_are_short_and_told_apart() -> None:
+    shorts = [kind.short for kind in FIGURES.values()]
+    assert max(map(len, shorts)) <= 14
+    assert len(set(shorts)) == len(shorts)
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_narrow_page_cuts_long_names_of_scores_and_no_figure(
+    pair: tuple[core.Record, core.Record], width: int
+) -> None:
+    a, b = (
+        record._replace(
+            quality=tuple(score._replace(name="a score of a long name, and longer") for score in record.quality)
+        )
+        for record in pair
+    )
+    text = record_diff_table(moeplan.record_diff(a, b), width=width, color=False, unicode=True)
+    (row,) = [line for line in text.splitlines() if "…" in line]
+    assert row.startswith("a score of a ")
+    assert row.endswith("-1.7 %  worse: FAILS")
 
 
 def test_a_spread_stands_on_a_page_of_ascii(pair: tuple[core.Record, core.Record]) -> None:

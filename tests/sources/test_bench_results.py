@@ -22,7 +22,7 @@ def values(figures: tuple[Figure, ...]) -> dict[str, float]:
 
 
 def read(folder: Path, name: str, content: Any) -> tuple[Run, dict[str, float]]:
-    runs, figures = read_results([written(folder, name, content)])
+    runs, figures, _ = read_results([written(folder, name, content)])
     return runs[0], values(figures)
 
 
@@ -115,7 +115,7 @@ def test_aiperf_believes_its_unit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["bench.json", "bench.jsonl"])
 def test_llama_bench(name: str, tmp_path: Path) -> None:
-    runs, figures = read_results([written(tmp_path, name, LLAMA)])
+    runs, figures, _ = read_results([written(tmp_path, name, LLAMA)])
     assert (runs[0].kind, runs[0].model, runs[0].concurrency) == ("llama-bench", "Qwen3-30B-A3B-Q4_K_M.gguf", 1)
     assert (runs[0].input_tokens, runs[0].output_tokens) == (512.0, 128.0)
     found = {figure.name: (figure.value, figure.low, figure.high) for figure in figures}
@@ -126,7 +126,7 @@ def test_llama_bench(name: str, tmp_path: Path) -> None:
 
 def test_repeats_of_one_load_are_a_median_with_least_and_most(tmp_path: Path) -> None:
     repeats = [SGLANG | {"mean_ttft_ms": time} for time in (130.0, 100.0, 190.0)]
-    runs, figures = read_results([written(tmp_path, "online.jsonl", repeats)])
+    runs, figures, _ = read_results([written(tmp_path, "online.jsonl", repeats)])
     assert len(runs) == 3
     ttft = next(figure for figure in figures if figure.name == "ttft_mean_s")
     assert (ttft.value, ttft.low, ttft.high) == (0.13, 0.1, 0.19)
@@ -161,7 +161,7 @@ def test_runs_of_other_loads_are_no_repeats(other: dict[str, Any], told: str, tm
         ([*LLAMA, llama_test(0, 256, [90.0])], "several tests of a kind"),
         ([llama_test(512, 128, [90.0])], "several tests of a kind"),
         ([llama_test(0, 128, [0.0])], "no rate above 0"),
-        ([llama_test(0, 128, [5e-324])], "no rate above 0"),
+        ([llama_test(0, 128, [5e-324])], "`avg_ts` is 5e-324, too small or too large"),
     ],
 )
 def test_what_is_refused(content: Any, told: str, tmp_path: Path) -> None:
@@ -184,11 +184,62 @@ def test_broken_files_are_refused(text: bytes, tmp_path: Path) -> None:
         read_results([tmp_path])
 
 
-def test_a_time_of_zero_was_not_measured(tmp_path: Path) -> None:
+def test_what_says_that_nothing_was_measured_is_left_out_and_told(tmp_path: Path) -> None:
     # What benchmarks write where a backend does not stream: numpy's mean of nothing.
-    _, found = read(tmp_path, "r.json", VLLM | {"mean_ttft_ms": 0.0, "p99_ttft_ms": float("nan")})
-    assert "ttft_mean_s" not in found
-    assert "ttft_p99_s" not in found
+    odd = {
+        "mean_ttft_ms": 0.0,
+        "mean_tpot_ms": 0,
+        "p99_ttft_ms": float("nan"),
+        "request_rate": "trace",
+        "num_prompts": 9,
+    }
+    path = written(tmp_path, "r.json", VLLM | odd | {"failed": None, "p50_itl_ms": None, "model_id": 7})
+    runs, figures, left_out = read_results([path])
+    told = {figure.name for figure in figures}
+    assert not told & {"ttft_mean_s", "tpot_mean_s", "ttft_p99_s", "failed_fraction"}
+    assert (runs[0].request_rate_per_s, runs[0].failed, runs[0].model) == (None, None, None)
+    assert left_out == (
+        "r.json: `num_prompts` not taken: 9 are fewer than the 198 that were answered",
+        "r.json: `mean_ttft_ms`, `mean_tpot_ms` not taken: 0, as benchmarks write where nothing was measured",
+        "r.json: `p99_ttft_ms` not taken: NaN, so nothing was measured",
+        "r.json: `model_id` not taken: 7 is no text",
+        "r.json: `request_rate` not taken: 'trace' is no number above zero",
+    )
+    for whole in (VLLM, SGLANG, AIPERF):
+        assert read_results([written(tmp_path, "whole.json", whole)]).left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (VLLM | {"p95_ttft_ms": 1}, "`p95_ttft_ms` is 1, below `p90_ttft_ms` with 170"),
+        (VLLM | {"p95_ttft_ms": -1}, "`p95_ttft_ms` is -1"),
+        (VLLM | {"output_throughput": -3.5}, "`output_throughput` is -3.5"),
+        (VLLM | {"mean_ttft_ms": "fast"}, "`mean_ttft_ms` is 'fast'"),
+        (VLLM | {"mean_ttft_ms": float("inf")}, "`mean_ttft_ms` is inf"),
+        (VLLM | {"mean_ttft_ms": True}, "`mean_ttft_ms` is True"),
+        (VLLM | {"output_throughput": 1e-320}, "`output_throughput` is 1e-320, too small or too large"),
+        (VLLM | {"median_ttft_ms": 139.0}, "they are one figure"),
+        (VLLM | {"failed": -1}, "`failed` is -1"),
+        (VLLM | {"completed": 2.5}, "`completed` is 2.5"),
+        (VLLM | {"total_input_tokens": "many"}, "`total_input_tokens`"),
+        (SGLANG | {"p99_itl_ms": 29.0}, "`p99_itl_ms` is 29, below `p95_itl_ms` with 30"),
+        (AIPERF | {"time_to_first_token": {"unit": "ms", "p50": 9, "p99": 8}}, "`time_to_first_token.p99` is 8"),
+        (AIPERF | {"time_to_first_token": 3}, "`time_to_first_token` is 3"),
+        (AIPERF | {"output_token_throughput": {"avg": "high"}}, "`output_token_throughput.avg` is 'high'"),
+        (AIPERF | {"error_summary": [{"count": -2}]}, "`error_summary.count` is -2"),
+        (AIPERF | {"error_summary": [7]}, "`error_summary`"),
+        ([LLAMA[1] | {"avg_ts": 99.0}], "`avg_ts` is 99, outside of its `samples_ts` from 100 to 120"),
+        ([LLAMA[1] | {"samples_ts": [100.0, "x"]}], "`samples_ts` is 'x'"),
+        ([LLAMA[1] | {"n_prompt": None}], "`n_prompt`"),
+    ],
+)
+def test_figures_that_cannot_be_are_refused_by_file_and_field(content: Any, told: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read_results([written(tmp_path, "r.json", content)])
+    assert "r.json: " in caught.value.message
+    assert told in caught.value.message, caught.value.message
+    check_two_lines(caught.value)
 
 
 ODD = st.one_of(
@@ -208,7 +259,7 @@ def test_values_that_are_none_never_crash_and_never_become_figures(which: str, d
         path = Path(folder) / "r.json"
         path.write_text(json.dumps([content] if which == "llama" else content), encoding="utf-8")
         try:
-            runs, figures = read_results([path])
+            runs, figures, _ = read_results([path])
         except InputError as error:
             check_two_lines(error)
             return

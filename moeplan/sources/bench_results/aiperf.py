@@ -17,13 +17,12 @@ from typing import Any
 
 from moeplan.core.errors import InputError
 from moeplan.core.record import Run
-from moeplan.core.record_figures import FIGURES
 from moeplan.sources.bench_results.content import Content
-from moeplan.sources.bench_results.found import Found, above_zero, check_answered, count, number, text
+from moeplan.sources.bench_results.found import Fields, Figures, Found, check_answered
 
 _TIMES = {"time_to_first_token": "ttft", "inter_token_latency": "tpot", "request_latency": "e2e"}
 _STATISTICS = {"avg": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99"}
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "seconds": 1.0}
+_PER_SECOND = {"ns": 1e9, "us": 1e6, "µs": 1e6, "ms": 1e3, "s": 1.0, "sec": 1.0, "seconds": 1.0}
 _RATES = {
     "output_token_throughput": "output_tokens_per_s",
     "total_token_throughput": "total_tokens_per_s",
@@ -34,70 +33,79 @@ _RATES = {
 
 def is_mine(objects: Sequence[Mapping[str, Any]]) -> bool:
     """True where there is one object with a block of request latencies."""
-    return len(objects) == 1 and "avg" in _block(objects[0], "request_latency")
+    latency = objects[0].get("request_latency") if len(objects) == 1 else None
+    return isinstance(latency, Mapping) and "avg" in latency
 
 
 def read(content: Content) -> list[Found]:
-    """The run. InputError for one that was cancelled, in which no request was answered, or with times in an unknown unit."""
+    """The run. InputError for one that was cancelled, in which no request was answered, with times in an unknown unit, and for a
+    figure that cannot be."""
     values = content.objects[0]
+    fields = Fields(values, content.where, [])
     if values.get("was_cancelled") is True:
         raise InputError(f"{content.where}: this run was cancelled before its end", hint="run it again to its end")
-    completed = count(_block(values, "request_count"), "avg")
+    completed = fields.block("request_count").whole("avg")
     check_answered(completed, content.where)
-    failed = _failed(values)
-    figures: dict[str, float] = {}
+    failed = _failed(fields)
+    figures = Figures(content.where)
     for key, name in _TIMES.items():
-        block = _block(values, key)
+        block = fields.block(key)
         for theirs, statistic in _STATISTICS.items():
-            value = above_zero(block, theirs)
+            value = block.above_zero(theirs)
             if value is not None:
-                figures[f"{name}_{statistic}_s"] = value * _unit_s(block, key, content.where)
+                figures.add(f"{name}_{statistic}_s", f"{key}.{theirs}", value, _per_second(fields, key))
     for key, name in _RATES.items():
-        rate = above_zero(_block(values, key), "avg")
-        if rate is not None:
-            figures[name] = rate
+        figures.add(name, f"{key}.avg", fields.block(key).above_zero("avg"))
     if completed is not None and failed is not None:
-        figures["failed_fraction"] = failed / (failed + completed)
-    config = _block(values, "input_config")
-    load = _block(config, "loadgen") or config
-    names = _block(config, "endpoint").get("model_names") or config.get("model")
-    duration = _block(values, "benchmark_duration")
-    duration_s = number(duration, "avg")
+        figures.add("failed_fraction", "error_request_count.avg", failed / (failed + completed))
+    config = fields.block("input_config")
+    load = config.block("loadgen")
+    load = load if load.values else config
+    duration_s = fields.block("benchmark_duration").above_zero("avg")
     run = Run(
         kind="aiperf" if "aiperf_version" in values or "benchmark_duration" in values else "genai-perf",
         file=content.name,
         sha256=content.sha256,
-        model=text({"name": names[0]}, "name") if isinstance(names, list) and names else None,
-        date=text(values, "start_time"),
-        concurrency=count(load, "concurrency") or None,
-        request_rate_per_s=above_zero(load, "request_rate"),
+        model=_model(config),
+        date=fields.text("start_time"),
+        concurrency=load.in_flight("concurrency"),
+        request_rate_per_s=load.rate("request_rate"),
         completed=completed,
         failed=failed,
-        duration_s=None if duration_s is None else duration_s * _unit_s(duration, "benchmark_duration", content.where),
-        input_tokens=above_zero(_block(values, "input_sequence_length"), "avg"),
-        output_tokens=above_zero(_block(values, "output_sequence_length"), "avg"),
+        duration_s=None if duration_s is None else duration_s / _per_second(fields, "benchmark_duration"),
+        input_tokens=fields.block("input_sequence_length").above_zero("avg"),
+        output_tokens=fields.block("output_sequence_length").above_zero("avg"),
     )
-    return [Found(run, {name: figures[name] for name in FIGURES if name in figures}, {})]
+    return [Found(run, figures.checked(), {}, tuple(fields.left_out))]
 
 
-def _failed(values: Mapping[str, Any]) -> int | None:
-    told = count(_block(values, "error_request_count"), "avg")
-    errors = values.get("error_summary")
-    if told is not None or not isinstance(errors, list):
+def _failed(fields: Fields) -> int | None:
+    told = fields.block("error_request_count").whole("avg")
+    errors = fields.values.get("error_summary")
+    if told is not None or errors is None:
         return told
-    return sum(count(each, "count") or 0 for each in errors if isinstance(each, Mapping))
+    if not isinstance(errors, list) or not all(isinstance(each, Mapping) for each in errors):
+        raise fields.wrong("error_summary", "is no list of errors with a `count` each")
+    counts = [Fields(each, fields.where, fields.left_out, "error_summary.").whole("count") for each in errors]
+    return sum(each or 0 for each in counts)
 
 
-def _block(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    block = values.get(key)
-    return block if isinstance(block, Mapping) else {}
+def _model(config: Fields) -> str | None:
+    """The first model that the configuration names."""
+    for fields, key in ((config.block("endpoint"), "model_names"), (config, "model")):
+        names = fields.values.get(key)
+        first = names[0] if isinstance(names, list) and names else names
+        if first:
+            return fields._replace(values={key: first}).text(key)
+    return None
 
 
-def _unit_s(block: Mapping[str, Any], key: str, where: str) -> float:
-    """Seconds of its unit, which alone says what the number is."""
-    unit = block.get("unit")
-    if not isinstance(unit, str) or unit not in _SECONDS:
+def _per_second(fields: Fields, key: str) -> float:
+    """How many of a block's unit are a second; the unit alone says what its numbers are."""
+    unit = fields.block(key).values.get("unit")
+    if not isinstance(unit, str) or unit not in _PER_SECOND:
         raise InputError(
-            f"{where}: `{key}` has the unit {str(unit)[:20]!r}", hint=f"units that are read: {', '.join(_SECONDS)}"
+            f"{fields.where}: `{key}` has the unit {str(unit)[:20]!r}",
+            hint=f"units that are read: {', '.join(_PER_SECOND)}",
         )
-    return _SECONDS[unit]
+    return _PER_SECOND[unit]

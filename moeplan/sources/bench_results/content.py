@@ -1,6 +1,6 @@
 """The JSON objects that a result file holds, whole or one a line.
 
-Benchmarks write `NaN` and `Infinity`, which JSON does not have: the first is read as unknown, the second as the text `inf`.
+Benchmarks write `NaN` and `Infinity`, which JSON does not have: they are read as what they are, and `found` tells or refuses them.
 """
 
 from __future__ import annotations
@@ -76,4 +76,4 @@ def _line(line: str, where: str, number: int) -> Any:
 
 
 def _loads(text: str) -> Any:
-    return json.loads(text, parse_constant=lambda word: "inf" if word == "Infinity" else None)
+    return json.loads(text)

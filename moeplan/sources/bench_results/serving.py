@@ -6,7 +6,7 @@ both    `mean_`, `median_`, `pNN_` of `ttft_ms`, `tpot_ms`, `itl_ms`; `completed
 vLLM    `model_id`, `date`, `failed` (else `num_prompts` less `completed`), `..._e2el_ms`, `total_token_throughput`; percentiles are those
         of `--metric-percentiles`, 99 alone unless more are asked for, and e2el stands there only where `--percentile-metrics` names it
 SGLang  `backend`, `..._e2e_latency_ms`, `input_throughput`, `total_throughput`; `errors` with `--output-details`; newer releases
-        write `total_input` and `total_output`; a rate without bound is `Infinity`
+        write `total_input` and `total_output`; a rate without bound is `Infinity`, one of a trace `"trace"`
 Sources: vllm-project/vllm vllm/benchmarks/serve.py (main_async, benchmark); sgl-project/sglang python/sglang/bench_serving.py
 (benchmark) and python/sglang/benchmark/metrics.py (save_results).
 """
@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moeplan.core.record import Run
-from moeplan.core.record_figures import FIGURES
 from moeplan.sources.bench_results.content import Content
-from moeplan.sources.bench_results.found import Found, above_zero, check_answered, count, mean, number, text
+from moeplan.sources.bench_results.found import Fields, Figures, Found, check_answered, mean
+from moeplan.sources.strict_yaml import shown
 
 VLLM, SGLANG = "vllm bench serve", "sglang bench_serving"
 
@@ -40,42 +40,40 @@ def is_mine(objects: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def read(content: Content) -> list[Found]:
-    """A run for each object. InputError where no request was answered."""
+    """A run for each object. InputError where no request was answered, and for a figure that cannot be."""
     return [_run(content, each) for each in content.objects]
 
 
 def _run(content: Content, values: Mapping[str, Any]) -> Found:
-    completed = count(values, "completed")
+    fields = Fields(values, content.where, [])
+    completed = fields.whole("completed")
     check_answered(completed, content.where)
-    failed = _failed(values, completed)
-    figures: dict[str, float] = {}
+    failed = _failed(fields, completed)
+    figures = Figures(content.where)
     for key in values:
         told = _TIME.fullmatch(key)
-        value = above_zero(values, key)
-        if told and value is not None:
-            statistic = told[1].replace("median", "p50")
-            figures[f"{_TIMES[told[2]]}_{statistic}_s"] = value / 1000
+        if told:
+            name = f"{_TIMES[told[2]]}_{told[1].replace('median', 'p50')}_s"
+            figures.add(name, key, fields.above_zero(key), 1000)
     for name, keys in _RATES.items():
-        rate = above_zero(values, *keys)
-        if rate is not None:
-            figures[name] = rate
+        figures.add(name, fields.named(*keys) or "", fields.above_zero(*keys))
     if failed is not None and completed is not None:
-        figures["failed_fraction"] = failed / (failed + completed)
+        figures.add("failed_fraction", "failed", failed / (failed + completed))
     run = Run(
         kind=_kind(values),
         file=content.name,
         sha256=content.sha256,
-        model=text(values, "model_id", "model"),
-        date=text(values, "date"),
-        concurrency=count(values, "max_concurrency") or None,
-        request_rate_per_s=above_zero(values, "request_rate"),
+        model=fields.text("model_id", "model"),
+        date=fields.text("date"),
+        concurrency=fields.in_flight("max_concurrency"),
+        request_rate_per_s=fields.rate("request_rate"),
         completed=completed,
         failed=failed,
-        duration_s=number(values, "duration"),
-        input_tokens=mean(number(values, "total_input_tokens", "total_input"), completed),
-        output_tokens=mean(number(values, "total_output_tokens", "total_output"), completed),
+        duration_s=fields.above_zero("duration"),
+        input_tokens=mean(fields.above_zero("total_input_tokens", "total_input"), completed),
+        output_tokens=mean(fields.above_zero("total_output_tokens", "total_output"), completed),
     )
-    return Found(run, {name: figures[name] for name in FIGURES if name in figures}, {})
+    return Found(run, figures.checked(), {}, tuple(fields.left_out))
 
 
 def _kind(values: Mapping[str, Any]) -> str:
@@ -83,12 +81,19 @@ def _kind(values: Mapping[str, Any]) -> str:
     return SGLANG if sglang else VLLM
 
 
-def _failed(values: Mapping[str, Any], completed: int | None) -> int | None:
-    failed = count(values, "failed")
+def _failed(fields: Fields, completed: int | None) -> int | None:
+    failed = fields.whole("failed")
     if failed is not None:
         return failed
-    errors = values.get("errors")
+    errors = fields.values.get("errors")
     if isinstance(errors, list):
         return sum(1 for error in errors if error)
-    sent = count(values, "num_prompts")
-    return None if sent is None or completed is None or sent < completed else sent - completed
+    if errors is not None:
+        fields.leave("errors", f"{shown(errors)} is no list")
+    sent = fields.whole("num_prompts")
+    if sent is None or completed is None:
+        return None
+    if sent < completed:
+        fields.leave("num_prompts", f"{sent:,} are fewer than the {completed:,} that were answered")
+        return None
+    return sent - completed
