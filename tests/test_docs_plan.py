@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from moeplan.core.network import FOR_EACH_DEVICE, NODE_BYTES_PER_S, NODE_HIGH_BYTES_PER_S, NODE_LOW_BYTES_PER_S
 from moeplan.plan.failures import FAILURES
-from moeplan.plan.pools import MOST_LOAD, NETWORK_BYTES_PER_S
+from moeplan.plan.pools import MOST_LOAD
 from moeplan.plan.search import WORTH
 from moeplan.report.plan_words import TERMS
 from moeplan.sources.deployments.written import KINDS
@@ -33,4 +34,7 @@ def test_words_and_constants_are_those_of_the_code() -> None:
         assert word in page, word
     assert f"{WORTH:.0%}".replace("%", " %") in page
     assert f"{MOST_LOAD:.0%}".replace("%", " %") in page
-    assert f"{NETWORK_BYTES_PER_S / 1e9:.0f} GB/s" in page
+    assert f"{FOR_EACH_DEVICE.bytes_per_s * 8 / 1e9:.0f} Gb/s for each GPU" in page
+    assert f"{NODE_BYTES_PER_S * 8 / 1e9:.0f} Gb/s for each node" in page
+    low, high = NODE_LOW_BYTES_PER_S * 8 / 1e9, NODE_HIGH_BYTES_PER_S * 8 / 1e9
+    assert f"{low:.0f} to {high:.0f} Gb/s" in page

@@ -5,9 +5,7 @@ from typing import NamedTuple
 from moeplan.core.errors import InputError
 from moeplan.core.hardware import Hardware, pcie_bytes_per_s
 from moeplan.core.latency import CACHE_STEEPNESS, rate
-
-DOMAIN_GPUS = 8
-"""Devices that share a link where the profile does not say how many."""
+from moeplan.core.network import NODE_DEVICES, node_devices
 
 
 class OpDevice(NamedTuple):
@@ -20,8 +18,8 @@ class OpDevice(NamedTuple):
     """The last-level cache where an operation finds its operands there; 0 where other layers ran in between."""
     link_bytes_per_s: float = 0.0
     """Of one device in one direction, to all its peers together; 0 where nobody says."""
-    domain_gpus: int = DOMAIN_GPUS
-    """Devices that the link joins; beyond them is the network."""
+    domain_gpus: int = NODE_DEVICES
+    """Devices that the link joins; beyond them lies what `core/network` has."""
 
 
 def op_device(hardware: Hardware, dtype: str, *, cached: bool) -> OpDevice:
@@ -39,11 +37,11 @@ def op_device(hardware: Hardware, dtype: str, *, cached: bool) -> OpDevice:
             )
     assert bandwidth is not None
     assert flops_per_s is not None
-    link, domain = 0.0, DOMAIN_GPUS
+    link, domain = 0.0, NODE_DEVICES
     if hardware.scale_up is not None and hardware.scale_up.bytes_per_s_per_direction:
-        link, domain = hardware.scale_up.bytes_per_s_per_direction, hardware.scale_up.domain_devices or DOMAIN_GPUS
+        link, domain = hardware.scale_up.bytes_per_s_per_direction, hardware.scale_up.domain_devices or NODE_DEVICES
     elif hardware.pcie is not None:
-        link = pcie_bytes_per_s(hardware.pcie)
+        link, domain = pcie_bytes_per_s(hardware.pcie), node_devices(hardware)
     return OpDevice(bandwidth, flops_per_s, (hardware.l2_bytes or 0) if cached else 0, link, domain)
 
 

@@ -13,6 +13,7 @@ from moeplan.core.errors import InputError, UnknownError
 from moeplan.core.latency import VALUE_BYTES, ValueBytes
 from moeplan.core.matmul_latency import matmul_s
 from moeplan.core.model import Remark
+from moeplan.core.network import Joins
 from moeplan.core.op_device import OpDevice
 from moeplan.core.op_set import OpBand, Operation
 
@@ -24,9 +25,6 @@ LATENT_BAND = (0.5, 2.0)
 
 DISPATCH_BYTES, COMBINE_BYTES = VALUE_BYTES["fp8_block"].operand, 2.0
 """DeepEP sends fp8 with a scale for 128 values, and brings bfloat16 back (its README, low-latency kernels)."""
-
-NETWORK_BYTES_PER_S = 50e9
-"""Assumed beyond one link: a network of 400 Gbit/s for each device, as the nodes of NVIDIA's reference designs have."""
 
 SPREAD_BAND = (0.85, 2.0)
 """Assumed around such a time: DeepEP's kernels for prompts reach 43 to 58 of 50 GB/s, copies within a node counted
@@ -76,9 +74,12 @@ class OpTimes:
         values: ValueBytes,
         cache_bytes: float,
         remarks: tuple[Remark, ...],
+        joins: Joins,
     ) -> None:
         self.profile = profile
         self.resolved = resolved
+        self.joins = joins
+        """What lies beyond the link."""
         self.remarks = remarks
         """What was borrowed, one line for each."""
         self._values = values
@@ -97,12 +98,27 @@ class OpTimes:
         """Devices that one link joins."""
         return self._linked("all_reduce").device.domain_gpus
 
+    def num_nodes(self, gpus: int) -> int:
+        """Nodes that so many devices fill."""
+        return -(-gpus // self.joins.node_gpus)
+
     def send_bytes_per_s(self, gpus: int) -> float:
-        """What joins so many devices: the slower of their links. InputError where the profile names none."""
-        device = self._linked("all_reduce").device
-        return (
-            min(device.link_bytes_per_s, NETWORK_BYTES_PER_S) if gpus > device.domain_gpus else device.link_bytes_per_s
-        )
+        """What joins so many devices: the slowest of what lies between them. InputError where the profile names no link."""
+        device, joins = self._linked("all_reduce").device, self.joins
+        if gpus <= device.domain_gpus:
+            return device.link_bytes_per_s
+        return joins.node_bytes_per_s if gpus <= joins.node_gpus else self.network_bytes_per_s
+
+    @property
+    def network_bytes_per_s(self) -> float:
+        """Of one device to those of other nodes; assumed (`core/network`)."""
+        return min(self._linked("all_reduce").device.link_bytes_per_s, self.joins.network.bytes_per_s)
+
+    def between_nodes(self, gpus: int) -> str | None:
+        """What is taken to join the nodes of so many devices, in words; None where all are in one."""
+        if self.num_nodes(gpus) < 2:
+            return None
+        return f"the network between nodes: {self.joins.network.told}, which is assumed"
 
     def spread_s(self, gpus: int, across_bytes: float, within_bytes: float) -> OpTime:
         """A device's rows to experts on several nodes: a copy for each other node over the network, and from there on over the

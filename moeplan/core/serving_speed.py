@@ -40,7 +40,8 @@ TTFT_WIDTH = 0.38
 """The same for TTFT: 15 of the 16 runs lie inside, 13 with constants of the other models' runs alone."""
 
 SENDS_BAND = (0.5, 5.0)
-"""Assumed: sends between stages at the full rate of the link are the least; none was measured."""
+"""Assumed: sends between stages at the full rate of the link are the least; none was measured. Over a network the band of its
+rate counts too, where that is wider."""
 
 MEASURED_PROFILES = ("nvidia-h100-sxm", "nvidia-h200-sxm", "nvidia-b200-sxm")
 MEASURED_ENGINES = ("vllm", "sglang", "trtllm")
@@ -71,7 +72,8 @@ class ServedLoad(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A value between low and high, and the weakest way in which one of its parts is known."""
+    """A value between low and high, and the weakest way in which one of its parts is known; `measured` only of a card and an
+    engine whose whole runs the model was held against."""
 
     value: float
     low: float
@@ -135,6 +137,9 @@ def serving_speed(
         (mixed, share),
     )
     ttft = _figure(result.ttft_s, TTFT_WIDTH, (prefill, 1.0), (full, 1.0))
+    if first.hardware not in MEASURED_PROFILES or first.engine not in MEASURED_ENGINES:
+        # Whatever its kernels are: what whole runs have beside them was fitted to runs of other cards.
+        ttft, tpot = (each._replace(basis=_weakest(each.basis, "carried")) for each in (ttft, tpot))
     answer = max(0.0, load.output_tokens - 1)
 
     def rate(ttft_s: float, tpot_s: float) -> float:
@@ -204,13 +209,23 @@ def _through(
 
 
 def _sends(stages: Sequence[StepModel], load: StepLoad) -> StepPart:
-    """Activations from each stage to the next, at the full rate of what joins them: the link, or a network."""
+    """Activations from each stage to the next, at the full rate of what joins them: within a node its link, else a network."""
     first = stages[0]
     times = next(iter(first.by_format.values()))
     tokens = -(-load.decoding // first.data_ranks) * load.each + load.new_tokens
-    rate = times.send_bytes_per_s(len(stages) * first.tensor_ranks * first.data_ranks)
-    seconds = (len(stages) - 1) * tokens * first.hidden * BYTES_BETWEEN_LAYERS / rate
-    return StepPart("sends", seconds, seconds * SENDS_BAND[0], seconds * SENDS_BAND[1], "assumed", "link")
+    num_bytes = tokens * first.hidden * BYTES_BETWEEN_LAYERS
+    each = first.tensor_ranks * first.data_ranks
+    gpus, hops = len(stages) * each, len(stages) - 1
+    far = min(hops, times.num_nodes(gpus) - 1) if each <= times.joins.node_gpus else hops
+    near_s = (hops - far) * num_bytes / times.send_bytes_per_s(min(gpus, times.joins.node_gpus))
+    low, high = SENDS_BAND
+    if not far:
+        return StepPart("sends", near_s, near_s * low, near_s * high, "assumed", "link")
+    rate, network = times.network_bytes_per_s, times.joins.network
+    far_s = far * num_bytes / rate
+    low_s = near_s * low + far_s * min(low, network.bytes_per_s / network.high_bytes_per_s)
+    high_s = near_s * high + far_s * max(high, network.bytes_per_s / network.low_bytes_per_s)
+    return StepPart("sends", near_s + far_s, low_s, high_s, "assumed", "link")
 
 
 def _figure(value: float, width: float, *steps: tuple[StepTime, float]) -> Figure:
@@ -301,6 +316,9 @@ def _extrapolated(stages: Sequence[StepModel], load: ServedLoad, decode: StepTim
         told.append("an indexer's scan: bytes of its keys alone")
     if any(work.kind == "cross" for stage in stages for work in stage.attention):
         told.append("cross-attention over the encoder's output: taken as long as the context")
+    between = next(iter(first.by_format.values())).between_nodes(len(stages) * ranks)
+    if between is not None:
+        told.append(between)
     carried = [part.name for part in decode.parts if part.basis == "carried"]
     if carried:
         told.append(f"constants of other devices, engines or formats: {', '.join(carried)}")

@@ -8,7 +8,7 @@ from moeplan.core.workload import LoadAsked
 
 SpeedBasis = Literal["measured", "carried", "assumed"]
 """`measured`: from kernels measured on such a device; `carried`: from those of the nearest that was; `assumed`: no kernel of
-some part was measured anywhere."""
+some part was measured anywhere. Times and rates of whole runs are `measured` only where runs of the card were published too."""
 
 
 class Time(NamedTuple):

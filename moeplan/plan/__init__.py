@@ -9,6 +9,7 @@ cells        one engine, format and card in full, as `estimate` does
 pools        prefill and decode apart
 failures     the conditions of each failure
 rejections   why cards are not among the plans
+between_nodes  plans over several nodes, and what joins these
 assembly     candidates as the result shows them
 """
 
@@ -30,6 +31,7 @@ from moeplan.engines import ALSO_CALLED, ENGINES
 from moeplan.estimate.question import read_kv_dtype
 from moeplan.estimate.workload import make_workload
 from moeplan.plan.assembly import Assembly, stored_format
+from moeplan.plan.between_nodes import network_notes
 from moeplan.plan.cards import Card, LeftOut, check_priced, find_cards
 from moeplan.plan.failures import FAILURES, Failure
 from moeplan.plan.questions import Questions
@@ -131,6 +133,9 @@ def plan(
             workload=workload, offline=offline, profiles=profiles, find=find,
         )  # fmt: skip
         fallbacks.append(_dense(other))
+    others = [each.plan for each in fallbacks if each.plan is not None and each.failure != "dense"]
+    shown = (*frontier, *smaller, *others, *([nearest] if nearest is not None else []))
+    notes += network_notes(shown, {card.hardware.profile: card.hardware for card in cards})
     origins: dict[str, Origin] = {
         "gpus": "stated" if gpus else "default",
         "engines": "stated" if engines else "default",

@@ -10,6 +10,7 @@ from moeplan.core.errors import MoeplanError
 from moeplan.core.expert_use import ExpertUse
 from moeplan.core.hardware import Hardware
 from moeplan.core.layout import AskedLayout, Layout
+from moeplan.core.op_times import OpTimes
 from moeplan.core.serving_speed import ServedLoad, ServingSpeed, decode_step
 from moeplan.core.step_time import Floor, StepModel, floor_of
 from moeplan.core.workload import Workload
@@ -91,6 +92,10 @@ class Cell:
     def timed(self, fold: Fold, sequences: int) -> Timed:
         """The times of a replica's operations. Raises UnknownError or InputError that says why they are not known."""
         return Timed(self._stages(fold), step_tokens(self.question(fold, sequences)), 1)
+
+    def times(self, fold: Fold) -> OpTimes:
+        """Times of a layout's operations on the card; raises what `timed` raises."""
+        return next(iter(self._stages(fold)[0].by_format.values()))
 
     def floor(self, fold: Fold) -> Floor | MoeplanError:
         """The least that a token takes with as many ranks, groups, and ranks of experts; the error that says why that is not known."""

@@ -8,7 +8,8 @@ A class with limits has its own prompt and answers, as if all that are written w
 
 Waiting is that of a queue with random arrivals and equal service at each prefill replica, load / (2 (1 - load)) x prompt
 (Pollaczek-Khinchine); replicas are as many as keep the load at `MOST_LOAD`. The cache of a prompt is sent over what joins
-the cards: their own link where both pools lie in its domain, else a network that no profile describes.
+the cards: their own link where both pools lie in its domain, else what a node has, else a network that no profile describes
+(`core/network`).
 """
 
 from __future__ import annotations
@@ -27,9 +28,6 @@ from moeplan.plan.folds import Fold
 
 MOST_LOAD = 0.7
 """Of a prefill replica: at this load a prompt waits as long again as it takes, and above it queues grow fast. Assumed."""
-NETWORK_BYTES_PER_S = 50e9
-"""Of each GPU: 400 Gb/s, the network cards of nodes with H100, H200 and B200 (deepseek-ai/DeepEP README: CX7, 50 GB/s).
-Assumed for every card."""
 SERVERS = ("vllm", "sglang", "trtllm")
 """Engines that serve prefill and decode apart."""
 MOST_PREFILL_LAYOUTS = 6
@@ -134,13 +132,15 @@ def _joined(
         return concurrency * answer / (first_s + max(0.0, answer - 1) * each_s)
 
     basis = writing.output_tokens_per_s.basis
+    between = cell.times(decode).between_nodes(count * prefill.layout.num_gpus + replicas * decode.layout.num_gpus)
+    told = dict.fromkeys((*writing.extrapolated, *((between,) if between is not None else ())))
     total = Figure(rate_at(ttft.value, tpot.value), rate_at(ttft.high, tpot.high), rate_at(ttft.low, tpot.low), basis)
     speed = writing._replace(
         ttft_s=ttft,
         tpot_s=tpot,
         output_tokens_per_s=total,
         prefill=reading.prefill,
-        extrapolated=(*writing.extrapolated, "prefill and decode apart: no run of two pools was held against this"),
+        extrapolated=(*told, "prefill and decode apart: no run of two pools was held against this"),
     )
     found = Apart(cell, prefill, count, decode, replicas, sequences, speed, ())
     return found._replace(misses=_missed(found, workload, waiting * alone.value, use))
@@ -175,7 +175,4 @@ def _sending_s(
     each = sum(place.cache_bytes for place in prefill.places) / len(prefill.places)
     share = min(1.0, prompt_tokens / workload.context_tokens)
     gpus = count * prefill.layout.num_gpus + replicas * decode.layout.num_gpus
-    link = cell.hardware.scale_up
-    if link is not None and link.bytes_per_s_per_direction and gpus <= (link.domain_devices or 1):
-        return each * share / link.bytes_per_s_per_direction
-    return each * share / NETWORK_BYTES_PER_S
+    return each * share / cell.times(decode).send_bytes_per_s(gpus)

@@ -8,8 +8,10 @@ from moeplan.plan.result import Plan, PlanResult
 from moeplan.report.markdown import code, columns_table, escaped, quoted_notes
 from moeplan.report.plan_words import (
     asked_words,
+    best_lead,
     detail_words,
     fallback_words,
+    guessed_words,
     headline,
     launch_lines,
     model_words,
@@ -34,7 +36,7 @@ def plan_markdown(result: PlanResult) -> str:
     if result.best is None:
         blocks.append(f"**{escaped(nearest_words(result))}**")
     else:
-        blocks += _best(result.best)
+        blocks += _best(result.best, guessed_words(result))
         stored = stored_words(result)
         blocks += [] if stored is None else [f"**{escaped(stored)}**"]
     blocks += _plans(plans_title(result.request), result.frontier, result)
@@ -46,8 +48,9 @@ def plan_markdown(result: PlanResult) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _best(best: Plan) -> list[str]:
-    blocks = [f"**Best: {escaped(headline(best))}**"]
+def _best(best: Plan, guessed: str | None) -> list[str]:
+    blocks = [f"**{escaped(best_lead(best) + headline(best))}**"]
+    blocks += [] if guessed is None else [escaped(f"guessed: {guessed}")]
     blocks.append("\n".join(f"- {escaped(lead + text)}" for lead, text in detail_words(best)))
     blocks += [f"{escaped(lead)}: {code(command)}" for lead, command in launch_lines(best)]
     return blocks

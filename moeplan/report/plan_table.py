@@ -10,8 +10,10 @@ from moeplan.report.page import blank_page, page_text, print_listing, print_note
 from moeplan.report.plan_chart import FRONTIER_SIGNS, OTHER_SIGNS, plans_chart
 from moeplan.report.plan_words import (
     asked_words,
+    best_lead,
     detail_words,
     fallback_words,
+    guessed_words,
     headline,
     launch_lines,
     model_words,
@@ -25,6 +27,9 @@ from moeplan.report.plan_words import (
 )
 from moeplan.report.printable import printable_record
 from moeplan.report.terminal_chart import print_chart, worth_a_chart
+
+NARROW_COLUMNS = 50
+"""Below this a table of plans in other formats loses their times."""
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +47,7 @@ def plan_table(result: PlanResult, *, width: int, color: bool, unicode: bool) ->
     if result.best is None:
         print_prose(page, nearest_words(result), style="bold red")
     else:
-        _best(page, result.best)
+        _best(page, result.best, guessed_words(result))
         stored = stored_words(result)
         if stored is not None:
             print_prose(page, stored, "! ", style="yellow")
@@ -69,8 +74,10 @@ def plan_table(result: PlanResult, *, width: int, color: bool, unicode: bool) ->
     return page_text(page, unicode=unicode)
 
 
-def _best(page: Console, best: Plan) -> None:
-    print_prose(page, headline(best), "Best: ", style="bold green")
+def _best(page: Console, best: Plan, guessed: str | None) -> None:
+    print_prose(page, headline(best), best_lead(best), style="bold green" if best.certain else "bold yellow")
+    if guessed is not None:
+        print_prose(page, guessed, "  guessed: ")
     for lead, text in detail_words(best):
         print_prose(page, text, f"  {lead}")
     for lead, command in launch_lines(best):
@@ -84,7 +91,7 @@ def _plans(page: Console, title: str, plans: Sequence[Plan], result: PlanResult,
         return
     page.print()
     page.print(title, style="bold", overflow="fold")
-    print_listing(page, plan_columns(plans, result.request, signs))
+    print_listing(page, plan_columns(plans, result.request, signs, narrow=page.width < NARROW_COLUMNS))
     more = more_words(plans)
     if more is not None:
         print_prose(page, more)

@@ -103,6 +103,36 @@ def layout_words(layout: PlannedLayout) -> str:
     return f"{told}, EP {layout.ep}" if layout.ep > 1 else told
 
 
+def best_lead(best: Plan) -> str:
+    """What stands before the best plan: a verdict, or one that guesses decide."""
+    return "Best: " if best.certain else "Best, if guesses hold: "
+
+
+def guessed_words(result: PlanResult) -> str | None:
+    """What of the best plan is a guess, and the first of those shown that does without; None where it is none."""
+    best = result.best
+    if best is None:
+        return None
+    nodes = max(pool.layout.num_nodes for pool in best.pools)
+    guesses = [] if best.certain else ["that it fits"]
+    if nodes > 1:
+        guesses.append(f"how fast the network between its {nodes} nodes is")
+    if not guesses:
+        return None
+    surer = next(
+        (
+            plan
+            for plan in (*result.frontier, *result.smaller_formats)
+            if plan.certain and (nodes == 1 or all(pool.layout.num_nodes == 1 for pool in plan.pools))
+        ),
+        None,
+    )
+    without = (
+        "no plan below does without" if surer is None else f"the first below that does without is {plan_words(surer)}"
+    )
+    return f"{', and '.join(guesses)}; {without}"
+
+
 def detail_words(plan: Plan) -> Iterator[tuple[str, str]]:
     """A plan in full, each line behind its lead."""
     speed = plan.speed
@@ -149,15 +179,23 @@ def launch_lines(plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def plan_columns(
-    plans: Sequence[Plan], request: PlanRequest, signs: Sequence[str] = (), most: int | None = MOST_ROWS
+    plans: Sequence[Plan],
+    request: PlanRequest,
+    signs: Sequence[str] = (),
+    most: int | None = MOST_ROWS,
+    *,
+    narrow: bool = False,
 ) -> list[Column]:
-    """A row for each of the first plans; what decides is kept longest on a narrow page. `signs` are what they have in a chart."""
+    """A row for each of the first plans; what decides is kept longest on a narrow page: the format too, where it is not the
+    checkpoint's own. `signs` are what they have in a chart; a `narrow` page has no room for both that and the time per token."""
     rows = [_cells(plan) for plan in plans[:most]]
     if signs:
         rows = [(f"{sign} {card}", *rest) for sign, (card, *rest) in zip(signs, rows, strict=False)]
     card = "  card" if signs else "card"
     heads = (card, "GPUs", "layout", "engine", "format", "USD/h", "first token", "per token", "tok/s GPU", "free")
-    ranks = (0, 0, 1, 4, 3, 0 if request.rank == "cost" else 5, 2, 0, 6, 7)
+    own = all(plan.format_origin == "stored" for plan in plans)
+    layout, form, first, per_token = (1, 3, 2, 0) if own else (2, 0, 3, int(narrow))
+    ranks = (0, 0, layout, 5, form, 0 if request.rank == "cost" else 6, first, per_token, 7, 8)
     left = (0, 2, 3, 4)
     columns = zip(heads, zip(*rows, strict=True), ranks, strict=True)
     return [Column(head, cells, rank, right=place not in left) for place, (head, cells, rank) in enumerate(columns)]

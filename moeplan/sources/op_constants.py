@@ -17,6 +17,7 @@ from moeplan.core.hardware import Hardware
 from moeplan.core.kernel_set import HOSTS
 from moeplan.core.latency import VALUE_BYTES, value_bytes
 from moeplan.core.model import Remark
+from moeplan.core.network import joins_of
 from moeplan.core.op_device import op_device
 from moeplan.core.op_fit import FORMULAS
 from moeplan.core.op_set import ALONE, OPERATIONS, SIZES, Link, OpBand, Operation, OpSet, band_of, choose_op, link_of
@@ -73,7 +74,7 @@ def op_times(hardware: Hardware, engine: str, dtype: str, *, cache_dtype: str = 
         )
         for (origin, format_), names in carried.items()
     )
-    return OpTimes(hardware.profile, resolved, values, cache, remarks)
+    return OpTimes(hardware.profile, resolved, values, cache, remarks, joins_of(hardware))
 
 
 def _resolved(

@@ -17,6 +17,7 @@ from moeplan.core.kept import MOST_KEPT, Kept
 from moeplan.core.latency import device_of, value_bytes
 from moeplan.core.layout import Division, Layout, Stage
 from moeplan.core.model import Layer, ModelSpec
+from moeplan.core.network import in_nodes, network_of
 from moeplan.core.op_device import op_device
 from moeplan.core.op_times import OpTimes
 from moeplan.core.placement import stage_spec, stages
@@ -56,6 +57,7 @@ STAGES_IN_TURN = ("llamacpp", "transformers")
 """Engines that run the stages of a pipeline one after the other in decode: a batch is not parted."""
 
 _times, _by_format, _kernels = Kept(), Kept(), Kept()
+_parted = Kept()
 _works, _layouts, _models = Kept(4 * MOST_KEPT), Kept(4 * MOST_KEPT), Kept(4 * MOST_KEPT)
 
 Work = tuple[tuple[Product, ...], tuple[AttentionWork, ...], tuple[ExpertsWork, ...], StatesWork]
@@ -94,12 +96,22 @@ def served_stages(
     (in decode).
     Data-parallel ranks that share nothing are copies, each a replica: the stages are those of one.
     None for a device of which no kernel was measured. InputError for a profile that lacks a bandwidth or a rate, UnknownError
-    for a format of weights whose kernels were not measured.
+    for a format of weights whose kernels were not measured, and for experts over nodes of cards without a link.
     """
     held = held if isinstance(held, tuple) else tuple(held)
+    if layout.num_nodes > 1:
+        num_gpus, num_nodes = layout.num_gpus, layout.num_nodes
+        hardware = _parted.of((hardware,), (num_gpus, num_nodes), lambda: in_nodes(hardware, num_gpus, num_nodes))
     data_ranks = layout.dp if layout.dp_attention else 1
+    beyond = _beyond_the_link(hardware, division, data_ranks)
     if exchange is None:
-        exchange = "low_latency" if _beyond_the_link(hardware, division, data_ranks) else "gather"
+        exchange = "low_latency" if beyond else "gather"
+    if beyond and exchange == "low_latency" and not network_of(hardware).exchanges:
+        raise UnknownError(
+            f"{hardware.profile}: experts over several nodes were measured where each GPU has a link to its node and a network "
+            "card of its own, and such cards do not stand in such nodes",
+            hint="split the experts over the GPUs of one node, or name another card",
+        )
     key = engine, version, division, data_ranks, exchange
     found: list[StepModel] = []
     for work, num_layers in _layout_works(spec, held, division, layout):

@@ -114,7 +114,7 @@ def test_the_narrowest_table_keeps_what_is_decided_by(name: str, answers: dict[s
     for plan in found.frontier[:10]:
         assert plan.cost is None or f"{plan.cost.usd_per_hour:,.2f}" in text
     assert text.count("Not among them") == bool(found.rejected)
-    assert text.count("Best:") == (found.best is not None)
+    assert text.count("Best") == (found.best is not None)
 
 
 def test_colour_adds_no_words(answers: dict[str, result.PlanResult]) -> None:
@@ -271,6 +271,69 @@ def test_the_schema_refuses_what_is_wrong(
     assert SCHEMA.complaints(text) == []
     assert SCHEMA.complaints(changed(text, path, value))
     assert SCHEMA.complaints(without(text, "notes"))
+
+
+# Guesses ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def over_nodes() -> result.PlanResult:
+    """Cards of 24 GB for a model of 470 GB: four nodes of them, where four B200 of one node do as well."""
+    found = moeplan.plan(
+        "qwen3-235b", gpus=["rtx-3090", "b200-sxm"], engines=["trtllm", "sglang"], quants=["stored"], concurrency=20, offline=True
+    )  # fmt: skip
+    assert found.best is not None
+    assert found.best.profile == "nvidia-rtx-3090"
+    assert found.best.pools[0].layout.num_nodes == 4
+    assert not found.best.certain
+    return found
+
+
+def test_the_first_words_say_what_of_the_best_is_a_guess_and_what_does_without(over_nodes: result.PlanResult) -> None:
+    surer = next(plan for plan in over_nodes.frontier if plan.profile == "nvidia-b200-sxm")
+    for told in (plan_table(over_nodes, width=100, color=False, unicode=True), plan_markdown(over_nodes)):
+        words = " ".join(told.split())
+        assert "Best, if guesses hold: 32 x NVIDIA GeForce RTX 3090" in words
+        first = words[words.index("guessed:") : words.index("speed: first token")]
+        assert "that it fits" in first
+        assert "4 nodes" in first
+        assert f"{surer.num_gpus} x {surer.gpu}" in first
+
+
+def test_plans_over_nodes_have_a_note_that_names_the_network(over_nodes: result.PlanResult) -> None:
+    notes = [note.message for note in over_nodes.notes if note.code == "network-assumed"]
+    assert [("rtx-3090" in note, "8 GPUs share it" in note, "assumed" in note) for note in notes][:1] == [(True,) * 3]
+    assert over_nodes.best is not None
+    assert over_nodes.best.speed is not None
+    assert any("network between nodes" in each for each in over_nodes.best.speed.extrapolated)
+
+
+def test_plans_of_one_node_say_nothing_of_networks(answers: dict[str, result.PlanResult]) -> None:
+    for found in answers.values():
+        assert not [note for note in found.notes if note.code == "network-assumed"]
+        assert "network" not in plan_table(found, width=100, color=False, unicode=True).replace(
+            "without the network", ""
+        )
+
+
+def test_a_card_of_which_no_run_was_published_is_not_measured() -> None:
+    found = moeplan.plan(
+        "qwen3-30b-a3b", gpus=["l40s"], engines=["trtllm"], quants=["stored"], max_gpus=2, offline=True
+    )
+    assert found.best is not None
+    assert found.best.speed is not None
+    assert "card nvidia-l40s" in found.best.speed.extrapolated
+    speed = found.best.speed
+    assert {speed.ttft.basis, speed.tpot.basis, speed.output_tokens_per_s.basis} == {"carried"}
+
+
+def test_a_narrow_table_of_other_formats_names_them(answers: dict[str, result.PlanResult]) -> None:
+    found = answers["an MoE"]
+    assert found.smaller_formats
+    page = plan_table(found, width=40, color=False, unicode=True)
+    table = page[page.index("In other formats") :].split("\n\n")[0]
+    for plan in found.smaller_formats[:10]:
+        assert f" {plan.format} " in table
 
 
 # The command line ------------------------------------------------------------------------------------------
