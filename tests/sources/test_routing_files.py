@@ -21,6 +21,7 @@ from moeplan.core.errors import InputError
 from moeplan.core.routing_capture import NO_EXPERT, CapturedLayer, CapturedPrompt, CaptureHeader
 from moeplan.core.routing_profile import Curve, LayerRouting, Phase, Provenance, RoutingProfile
 from moeplan.sources.routing_files import CaptureWriter, read_routing, write_counts, write_profile
+from tests.routing.synthetic import EXAMPLES
 
 HEADER = CaptureHeader(
     "org/small",
@@ -531,3 +532,41 @@ def test_a_broken_capture_is_an_error_or_the_same(
         read_routing(folder / "b.jsonl")
     except InputError as error:
         assert str(folder / "b.jsonl") in error.message  # noqa: PT017 - either is right
+
+
+# Files that lost their end ---------------------------------------------------------------------------------------
+
+
+def test_a_profile_that_was_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    write_profile(tmp_path / "whole.yaml", read_routing(EXAMPLES / "synthetic.yaml"))
+    whole = (tmp_path / "whole.yaml").read_bytes()
+    path = tmp_path / "cut.yaml"
+    lines = [place for place, byte in enumerate(whole, 1) if byte == ord("\n")][:-1]
+    for end in (*lines, *range(200, len(whole) - 1, 331), len(whole) - 2):
+        path.write_bytes(whole[:end])
+        with pytest.raises(InputError) as caught:
+            read_routing(path)
+        assert caught.value.hint
+        assert "another model" not in caught.value.hint
+    path.write_bytes(whole[: lines[-1]])
+    with pytest.raises(InputError, match="does not end with `layers_in_file`, so its end is missing"):
+        read_routing(path)
+
+
+def test_a_profile_that_lost_a_part_in_its_middle_is_refused(tmp_path: Path) -> None:
+    text = (EXAMPLES / "synthetic.yaml").read_text(encoding="utf-8")
+    start, end = text.index("  - layer: 3\n"), text.index("  - layer: 4\n")
+    (tmp_path / "a.yaml").write_text(text[:start] + text[end:], encoding="utf-8")
+    with pytest.raises(InputError, match=r"`layers_in_file` is 36, and the phases and classes have 35 layers"):
+        read_routing(tmp_path / "a.yaml")
+
+
+def test_a_profile_of_the_version_before_is_read_with_a_doubt(tmp_path: Path) -> None:
+    text = (EXAMPLES / "synthetic.yaml").read_text(encoding="utf-8")
+    older = text.replace("routing-profile/2", "routing-profile/1").replace("layers_in_file: 36\n", "")
+    (tmp_path / "a.yaml").write_text(older, encoding="utf-8")
+    found, now = read_routing(tmp_path / "a.yaml"), read_routing(EXAMPLES / "synthetic.yaml")
+    assert found.layers == now.layers
+    (note,) = found.notes
+    assert "whether it is whole is not known" in note
+    assert not now.notes

@@ -46,11 +46,11 @@ def json_object(text: bytes, where: str) -> Block:
     return strict_object(text, where, PAGE)
 
 
-def check_schema(block: Block, schema: str) -> None:
-    """Raise InputError unless the file says that it is of this schema."""
+def check_schema(block: Block, schema: str, *older: str) -> str:
+    """What schema the file says that it is of; InputError unless it is this one, or an older one that is read too."""
     said = block.text("schema")
-    if said == schema:
-        return
+    if said is not None and said in (schema, *older):
+        return said
     what = "has no `schema`" if said is None else f"is of the schema {shown(said)}"
     raise InputError(
         f"{block.where}: it {what}, and {schema} is read from such a file",

@@ -1,11 +1,15 @@
-"""Routing profiles in YAML: folded figures with their provenance, short enough to be shipped and read by people."""
+"""Routing profiles in YAML: folded figures with their provenance, short enough to be shipped and read by people.
+
+YAML that is cut short at the end of a line is YAML still, so the last key says how many layers stand before it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from moeplan.core.errors import InputError
 from moeplan.core.routing_profile import Curve, LayerRouting, RoutingProfile
 from moeplan.sources.file_writing import replace_file
 from moeplan.sources.routing_files.facts import (
@@ -17,9 +21,12 @@ from moeplan.sources.routing_files.facts import (
     too_large,
     unwritable,
 )
-from moeplan.sources.strict_yaml import load
+from moeplan.sources.strict_yaml import Block, load
 
-SCHEMA = "moeplan.routing-profile/1"
+SCHEMA, OLDER = "moeplan.routing-profile/2", "moeplan.routing-profile/1"
+CLOSING = "layers_in_file"
+"""Lists of counts over all phases and classes, the last key of a file; version 1 had none."""
+UNKNOWN_LENGTH = f"the profile is of {OLDER}, which does not tell how long it is: whether it is whole is not known"
 
 MOST_BYTES = 16 << 20
 """60 layers of 384 experts, three phases and ten classes make 2 MiB."""
@@ -29,8 +36,30 @@ def read_profile(path: Path) -> RoutingProfile:
     """The profile of a YAML file. InputError where it is none, names the file, the line and the key."""
     read_bytes(path, MOST_BYTES)  # an ordinary file of bounded size, or an error
     block = load(path, PAGE, lines=True, most_bytes=MOST_BYTES)
-    check_schema(block, SCHEMA)
-    return profile_of(block)
+    older = check_schema(block, SCHEMA, OLDER) == OLDER
+    if not older:
+        _check_whole(block)
+    found = profile_of(block)
+    return found._replace(notes=(*found.notes, UNKNOWN_LENGTH)) if older else found
+
+
+def _check_whole(block: Block) -> None:
+    """InputError for a file that lost its end, before anything else of it is judged."""
+    said = block.integer(CLOSING)
+    if said is None:
+        raise InputError(
+            f"{block.where}: it does not end with `{CLOSING}`, so its end is missing",
+            hint="copy it again, or make it again",
+        )
+    parts = (block.values.get(key) for key in ("phases", "classes"))
+    lists = [those for part in parts if isinstance(part, Mapping) for those in part.values()]
+    held = sum(len(those) if isinstance(those, list) else 1 for those in lists)
+    if held != said:
+        raise block.wrong(
+            CLOSING,
+            f"is {said}, and the phases and classes have {held} layers together",
+            "copy it again, or make it again",
+        )
 
 
 def write_profile(path: Path, profile: RoutingProfile) -> None:
@@ -48,6 +77,7 @@ def write_profile(path: Path, profile: RoutingProfile) -> None:
         **({"notes": list(profile.notes)} if profile.notes else {}),
         "phases": {phase: _words(layers) for phase, layers in profile.layers.items()},
         **({"classes": {name: _words(those) for name, those in profile.classes.items()}} if profile.classes else {}),
+        CLOSING: sum(map(len, (*profile.layers.values(), *profile.classes.values()))),
     }
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     data = yaml.dump(words, Dumper=dumper, sort_keys=False, width=140, allow_unicode=True).encode()
