@@ -32,7 +32,7 @@ from moeplan.core.quant import (
     with_input_scale,
 )
 from moeplan.sources.families.fields import Fields
-from moeplan.sources.gguf.mixes import MIXES, gguf_mix
+from moeplan.sources.gguf.mixes import ALL_MIXES, gguf_mix
 from moeplan.sources.quantisers import READERS, reader
 from moeplan.sources.quantisers.habits import LEFT_ALONE
 from moeplan.sources.quantisers.settings import Around, stated_kv_cache
@@ -172,7 +172,7 @@ WHAT_IF_NAMES: tuple[str, ...] = (
     *_PLAIN,
     *_WHAT_IF,
     *(f"{name}-g{size}" for name in _GROUPED for size in _GROUP_SIZES),
-    *MIXES,
+    *ALL_MIXES,
 )
 """Names that `what_if` knows."""
 
@@ -186,7 +186,7 @@ def what_if(name: str, spec: ModelSpec) -> Quantisation:
     base = BY_DTYPE.get(spec.dtype, BF16)
     if wanted in _PLAIN:
         return plain(_PLAIN[wanted])
-    if wanted in MIXES:
+    if wanted in ALL_MIXES:
         return gguf_mix(wanted, spec)
     kind, _, size = wanted.partition("-g")
     known = _WHAT_IF.get(kind if kind in _GROUPED else wanted)

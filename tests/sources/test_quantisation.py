@@ -11,8 +11,10 @@ import pytest
 
 from moeplan.core.errors import ConfigError, InputError
 from moeplan.core.quant import Quantisation, stored, tensor_bytes, weight_bytes
-from moeplan.core.weights import inventory
+from moeplan.core.weights import inventory, parameters
 from moeplan.sources.families import read_config
+from moeplan.sources.loaded import Asked
+from moeplan.sources.models import find_model
 from moeplan.sources.quantisation import WHAT_IF_NAMES, plain, read_quantisation, what_if
 
 
@@ -524,6 +526,46 @@ def test_smaller_groups_cost_more_and_fewer_bits_less() -> None:
     assert size["awq-g32"] > size["awq-g64"] > size["awq-g128"] == size["awq"]
     order = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "q3_k_m", "q2_k")
     assert sorted(order, key=size.__getitem__, reverse=True) == list(order)
+
+
+LLAMA_BITS = {
+    # llama.cpp tools/quantize/README.md: bits per weight of Llama-3.1-8B
+    "iq1_s": 2.0042, "iq1_m": 2.1460, "iq2_xxs": 2.3824, "iq2_xs": 2.5882, "iq2_s": 2.7403, "iq2_m": 2.9294, "q2_k": 3.1593,
+    "iq3_xxs": 3.2548, "iq3_s": 3.6606, "iq4_xs": 4.4597, "q4_k_s": 4.6672, "q4_k_m": 4.8944, "q5_k_m": 5.7036, "q6_k": 6.5633,
+    "q8_0": 8.5008,
+}  # fmt: skip
+MIXTRAL_GB = {
+    # bartowski/Mixtral-8x22B-v0.1-GGUF, sizes of files
+    "iq3_s": 61.49, "iq4_xs": 76.35, "q2_k": 52.10, "q4_k_m": 85.58, "q5_k_m": 99.96,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LLAMA_BITS)
+def test_mixes_have_the_bits_of_llama_cpps_own_table(name: str) -> None:
+    spec = find_model("meta-llama-3.1-8b", Asked(offline=True)).spec
+    owned = inventory(spec)
+    bits = 8 * weight_bytes(owned, what_if(name, spec)).total_bytes / parameters(spec, owned).total
+    assert bits == pytest.approx(LLAMA_BITS[name], abs=2e-3)
+
+
+@pytest.mark.parametrize("name", MIXTRAL_GB)
+def test_mixes_of_eight_experts_have_the_sizes_of_published_files(name: str) -> None:
+    spec = find_model("mixtral-8x22b-v0.1", Asked(offline=True)).spec
+    size = weight_bytes(inventory(spec), what_if(name, spec)).total_bytes
+    assert size / 1e9 == pytest.approx(MIXTRAL_GB[name], rel=0.01)
+
+
+def test_iq_mixes_count_down_projections_and_not_layers() -> None:
+    # 61 layers, three of them dense: seven tensors are 0, 1, 2, and experts and shared experts of 3 and 4
+    q = what_if("iq1_s", find_model("deepseek-v3", Asked(offline=True)).spec)
+    better = {"dense_mlp": [0, 1, 2], "routed_experts": [3, 4], "shared_experts": [3, 4]}
+    for role, layers in better.items():
+        part = {"dense_mlp": "mlp", "routed_experts": "mlp.experts.0", "shared_experts": "mlp.shared_experts"}[role]
+        names = [f"model.layers.{layer}.{part}.down_proj.weight" for layer in range(61)]
+        assert [n for n, name in enumerate(names) if format_name(q, name, role) == "gguf q2_k"] == layers
+    assert format_name(q, "model.layers.9.mlp.experts.0.up_proj.weight", "routed_experts") == "gguf iq1_s"
+    assert format_name(q, "model.embed_tokens.weight", "embedding") == "gguf q2_k"
+    assert format_name(q, "lm_head.weight", "lm_head") == "gguf q5_k"
 
 
 def test_llama_cpp_gives_eight_experts_better_attention() -> None:
