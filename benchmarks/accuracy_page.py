@@ -77,7 +77,7 @@ THROUGHPUT_DOUBTS = """- The bounds above are judged with constants that have se
   fewer, as told.
 - Four models, three cards, one to eight ranks of one node, no data-parallel attention, no pipeline, no dense model:
   whatever lies beyond is told as `extrapolated` and rests on the kernels' tables alone.
-- gpt-oss on a B200 is predicted 30 to 42 % too slow. Its experts' constants come from one shape, run as 16-bit
+- gpt-oss on a B200 is predicted 29 to 40 % too slow. Its experts' constants come from one shape, run as 16-bit
   activations on MXFP4 weights; which kernel these runs took is not stated. Nothing was changed for it.
 - TTFT of SGLang is predicted 32 to 45 % too low: an engine's own way to the first token is not told apart, for want
   of runs.

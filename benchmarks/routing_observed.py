@@ -239,7 +239,7 @@ def line_through(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 @lru_cache(maxsize=1)
 def _stages() -> tuple[StepModel, ...]:
-    return stages_of(Run("openai/gpt-oss-120b", "b200_sxm", "vllm", 1, 1, 1024, 1024, 16, inf, inf), "0.15.1")
+    return stages_of(Run("openai/gpt-oss-120b", "b200_sxm", "vllm", 1, 1, 1024, 1024, 16, None, inf, inf), "0.15.1")
 
 
 def step_s(sequences: int, use: GateSkew) -> float:

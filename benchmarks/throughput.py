@@ -26,6 +26,7 @@ from moeplan.core.quant import BY_DTYPE, Quantisation, holdings  # noqa: E402
 from moeplan.core.serving_speed import Figure, ServedLoad, ServingSpeed, serving_speed  # noqa: E402
 from moeplan.core.step_time import StepModel  # noqa: E402
 from moeplan.core.weights import inventory  # noqa: E402
+from moeplan.engines import load  # noqa: E402
 from moeplan.sources.hardware_profiles import find_hardware  # noqa: E402
 from moeplan.sources.models import find_model  # noqa: E402
 from moeplan.sources.step_models import served_stages  # noqa: E402
@@ -58,6 +59,8 @@ class Run(NamedTuple):
     input_tokens: int
     output_tokens: int
     concurrency: int
+    kv_dtype: str | None
+    """None where the engine's default is not changed, or nobody says."""
     ttft_s: float
     tpot_s: float
 
@@ -116,6 +119,7 @@ def asked_runs() -> tuple[tuple[Run, tuple[StepModel, ...], ServedLoad], ...]:
             prompt,
             answer,
             users,
+            None if row["kv_dtype"] in ("auto", "unknown") else row["kv_dtype"],
             float(row["ttft_ms"]) / 1e3,
             float(row["tpot_ms"]) / 1e3,
         )
@@ -141,7 +145,14 @@ def stages_of(run: Run, version: str) -> tuple[StepModel, ...]:
     )
     layout = Layout(tp=tp, ep=ep, pp_layers=(len(spec.layers),), num_gpus=tp)
     hardware = find_hardware(CARDS[run.card])[0]
-    found = served_stages(spec, held, hardware, run.engine, division, layout, version=version)
+    cache = load(run.engine).cache_rules(
+        spec,
+        asked=run.kv_dtype,
+        scheme=quantisation.kv_cache_dtype,
+        weight_dtype=spec.dtype,
+        capability=hardware.compute_capability,
+    )
+    found = served_stages(spec, held, hardware, run.engine, division, layout, version=version, cache=cache)
     assert found is not None
     return found
 

@@ -93,6 +93,15 @@ class CacheRules(NamedTuple):
     """Block size that window layers are rounded up to, with one block more for a sliding window that straddles."""
 
 
+def storage_key(rules: CacheRules) -> tuple[object, ...]:
+    """What bytes of entries and states hang on, to look up answers by: rules alike in this store alike."""
+    return (
+        rules.kv_dtype, rules.state_dtype, rules.conv_dtype, tuple(sorted(rules.records.items())),
+        tuple(sorted(rules.record_dtypes.items())), rules.conv_columns_delta, rules.stores_shared_key_twice,
+        rules.honours_stated_state_dtype,
+    )  # fmt: skip
+
+
 def cache_rows(spec: ModelSpec) -> tuple[CacheRow, ...]:
     """What every decoder layer keeps, equal layers counted together, in order of first appearance."""
     counts: dict[CacheRow, int] = {}
@@ -184,6 +193,13 @@ def mixer_cache(mixer: Mixer, hidden: int) -> tuple[CacheRow, ...]:
             assert_never(mixer)
 
 
+def owning(mixer: Mixer) -> Mixer:
+    """A layer that reads another's cache reads as much as if it were its own."""
+    if isinstance(mixer, GroupedAttention | LatentAttention):
+        return mixer._replace(shares_cache_of=None)
+    return mixer
+
+
 def _grouped(a: GroupedAttention) -> CacheRow:
     if a.shares_cache_of is not None:
         return CacheRow("shared", shares_cache_of=a.shares_cache_of)
@@ -269,6 +285,11 @@ def entry_bytes(row: CacheRow, rules: CacheRules, num_ranks: int = 1) -> int:
     if row.split == "tp" and row.num_kv_heads:
         elements = elements * max(1, -(-row.num_kv_heads // num_ranks)) // row.num_kv_heads
     return _bytes(elements, rules.kv_dtype)
+
+
+def value_bytes(row: CacheRow, rules: CacheRules) -> float:
+    """Bytes of one element of a row's entries, scales and whatever else a record holds shared out among them."""
+    return entry_bytes(row, rules) / row.elements
 
 
 def state_bytes(row: CacheRow, rules: CacheRules, num_ranks: int = 1) -> int:

@@ -35,6 +35,12 @@ SIZES: Mapping[Operation, tuple[str, tuple[float, ...]]] = {
 ALONE: tuple[Operation, ...] = ("matmul", "attention_decode", "attention_prefill")
 """Operations of one device; all others ask for its link."""
 
+CACHED: tuple[Operation, ...] = ("attention_decode", "attention_prefill")
+"""Operations whose format is that of the cache."""
+
+NEAR = ("", "same_architecture")
+"""Where kernels are the device's own (`kernel_set.places`)."""
+
 Link = Literal["scale_up", "host"]
 """What joins devices: a link of their own, or the bus of the host."""
 
@@ -86,21 +92,31 @@ def choose_op(
     """The nearest sets for an operation, and which kinds of borrowing lie between them and the device.
 
     Several where the engine takes one kernel up to some size and another beyond, in that order. A link of the devices'
-    own borrows from such a link and a bus from a bus, whatever the architecture.
+    own borrows from such a link and a bus from a bus, whatever the architecture. Attention over a cache of another format
+    takes the device's own kernel before another device's in that format: the error grows half as much (`borrowing.yaml`,
+    mean 27 % beside 51 % in decode, 18 % beside 45 % in prefill).
     """
     here = [each for each in sets if each.operation == operation and not each.host_bound]
     if operation not in ALONE:
         here = [each for each in here if each.link == link_of(hardware)] or here
     wanted = dtype if dtype in ALIKE else "bfloat16"
+    strange = operation in CACHED and dtype not in (wanted, "float16")
     around = [(place, list(held)) for place, held in places(here, hardware)]
-    for kind in (wanted, *ALIKE[wanted]):
-        for engines in ((backend,), tuple(sorted({each.backend for each in here} - {backend}))):
-            for place, held in around:
-                fits = [each for each in held if each.dtype == kind and each.backend in engines]
-                if fits:
-                    best = _of_one_engine(fits)
-                    told = (place, "other_backend" * (best[0].backend != backend), "other_dtype" * (kind != wanted))
-                    return best, tuple(name for name in told if name)
+    others = tuple(sorted({each.backend for each in here} - {backend}))
+    order = [
+        (kind, engines, place, held)
+        for kind in (wanted, *ALIKE[wanted])
+        for engines in ((backend,), others)
+        for place, held in around
+    ]
+    if operation in CACHED:
+        order.sort(key=lambda each: each[1] != (backend,) or each[2] not in NEAR)
+    for kind, engines, place, held in order:
+        fits = [each for each in held if each.dtype == kind and each.backend in engines]
+        if fits:
+            best = _of_one_engine(fits)
+            told = (place, "other_backend" * (best[0].backend != backend), "other_dtype" * (strange or kind != wanted))
+            return best, tuple(name for name in told if name)
     return None
 
 

@@ -164,24 +164,38 @@ class OpTimes:
         seconds = matmul_s(kernel.constants, found.device, self._values.weight, self._values.operand, m, n, k)
         return _told(found, kernel, seconds, m)
 
-    def attention_decode_s(self, batch: float, past_tokens: float, shape: AttentionShape, queries: float = 1) -> OpTime:
+    def attention_decode_s(
+        self,
+        batch: float,
+        past_tokens: float,
+        shape: AttentionShape,
+        queries: float = 1,
+        value_bytes: float | None = None,
+    ) -> OpTime:
         """One token of each of `batch` sequences over `past_tokens` cached ones (their mean), on one rank's heads; or several
-        `queries` of each, over one reading of its cache."""
+        `queries` of each, over one reading of its cache. `value_bytes` of each cached value, where an engine's entries are
+        not those of the plain format."""
         found = self.resolved["attention_decode"]
         kernel = _kernel(found, batch * (past_tokens + 1))
-        seconds = decode_s(kernel.constants, found.device, self._cache_bytes, batch, past_tokens, shape, queries)
+        stored = self._cache_bytes if value_bytes is None else value_bytes
+        seconds = decode_s(kernel.constants, found.device, stored, batch, past_tokens, shape, queries)
         return _told(found, kernel, seconds, batch * (past_tokens + 1), like_no_rows=shape.latent or queries > 1)
 
     def attention_prefill_s(
-        self, batch: float, new_tokens: float, past_tokens: float, shape: AttentionShape, reach_tokens: float = math.inf
+        self,
+        batch: float,
+        new_tokens: float,
+        past_tokens: float,
+        shape: AttentionShape,
+        reach_tokens: float = math.inf,
+        value_bytes: float | None = None,
     ) -> OpTime:
-        """`new_tokens` of each of `batch` sequences, causal, after `past_tokens` cached ones; a query sees `reach_tokens` at
-        most."""
+        """`new_tokens` of each of `batch` sequences, causal, after `past_tokens` cached ones of `value_bytes` each value; a query
+        sees `reach_tokens` at most."""
         found = self.resolved["attention_prefill"]
         kernel = _kernel(found, batch * new_tokens)
-        seconds = prefill_s(
-            kernel.constants, found.device, self._cache_bytes, batch, new_tokens, past_tokens, shape, reach_tokens
-        )
+        stored = self._cache_bytes if value_bytes is None else value_bytes
+        seconds = prefill_s(kernel.constants, found.device, stored, batch, new_tokens, past_tokens, shape, reach_tokens)
         return _told(found, kernel, seconds, batch * new_tokens, like_no_rows=shape.latent)
 
     def all_reduce_s(self, gpus: int, num_bytes: float) -> OpTime:

@@ -28,8 +28,8 @@ PROMPT_LAYER_S = 1.2e-3
 """What a step that reads a prompt keeps its first token waiting for each layer, beyond its kernels: launches one by one
 outside of graphs, tokenising, scheduling, the way to the client. No table has these. Fitted to TTFT of the 16 runs of
 `benchmarks/data/throughput.csv` (`benchmarks/throughput.py:fitted_layer_s`): 1.05 to 1.40 ms without one model after the other,
-median error 17 % on the model left out (12 % without the runs that may speculate), worst 67 %. It counts for first tokens
-alone: as part of the steps that others decode beside, the worst error of their TPOT would rise from 42 to 67 %."""
+median error 17 % on the model left out (11 % without the runs that may speculate), worst 66 %. It counts for first tokens
+alone: as part of the steps that others decode beside, the worst error of their TPOT would rise from 40 to 65 %."""
 
 TPOT_WIDTH = 0.19
 """Half width of the band of TPOT, a logarithm, for what is in no step: norms, sampling, the host, an engine's version. The
@@ -319,6 +319,8 @@ def _extrapolated(stages: Sequence[StepModel], load: ServedLoad, decode: StepTim
     between = next(iter(first.by_format.values())).between_nodes(len(stages) * ranks)
     if between is not None:
         told.append(between)
+    if first.cached is not None and "other_dtype" in first.cached.resolved["attention_decode"].borrowed:
+        told.append(f"a cache in {first.cache_format}: its bytes, with constants of kernels that read another format")
     carried = [part.name for part in decode.parts if part.basis == "carried"]
     if carried:
         told.append(f"constants of other devices, engines or formats: {', '.join(carried)}")

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from moeplan.core.coverage import distinct_on_rank
 from moeplan.core.kept import Kept
-from moeplan.core.kv_cache import CacheRow, CacheRules, cache_cost, mixer_cache
+from moeplan.core.kv_cache import CacheRow, CacheRules, cache_cost, mixer_cache, owning
 from moeplan.core.layout import Division, Place, Stage
-from moeplan.core.model import CompressedAttention, GroupedAttention, LatentAttention, Layer, Mixer, ModelSpec, Weight
+from moeplan.core.model import CompressedAttention, LatentAttention, Layer, Mixer, ModelSpec, Weight
 from moeplan.core.placement import rank_bytes, tensors_here
 from moeplan.core.quant import Holding
 from moeplan.core.weights import expert_visits
@@ -148,7 +148,7 @@ def cache_reads(
     rules = rules._replace(accounting="ideal", block_tokens=1)
     counts: dict[tuple[CacheRow, int], int] = {}
     for mixer, times in Counter(mixer for layer in spec.layers for mixer in layer.mixers).items():
-        for row in mixer_cache(_owning(mixer), spec.hidden_size):
+        for row in mixer_cache(owning(mixer), spec.hidden_size):
             reach = _reach(mixer, row, context_tokens)
             counts[row, reach] = counts.get((row, reach), 0) + times
     costs = (
@@ -156,13 +156,6 @@ def cache_reads(
         for (row, reach), count in counts.items()
     )
     return sum(cost.bytes_at_context for cost in costs)
-
-
-def _owning(mixer: Mixer) -> Mixer:
-    """A layer that reads another's cache reads as much as if it were its own."""
-    if isinstance(mixer, GroupedAttention | LatentAttention):
-        return mixer._replace(shares_cache_of=None)
-    return mixer
 
 
 def _reach(mixer: Mixer, row: CacheRow, context_tokens: int) -> int:

@@ -80,7 +80,7 @@ class StepModel(NamedTuple):
     attention: tuple[AttentionWork, ...]
     experts: tuple[ExpertsWork, ...]
     by_format: Mapping[str, OpTimes]
-    """Times of operations by format of weights; attention and collectives by those of the first."""
+    """Times of operations by format of weights; collectives, and attention over a cache of 16 bit, by those of the first."""
     kernel: ExpertKernel | None
     """None for a dense model."""
     hidden: int
@@ -98,6 +98,9 @@ class StepModel(NamedTuple):
     """How tokens reach the experts of other groups."""
     cache_ranks: int = 1
     """Ranks that share the tokens of a sequence's cache."""
+    cached: OpTimes | None = None
+    """Times of attention over the cache in its format; None where that has 16 bit."""
+    cache_format: str = "bfloat16"
     stages_at_once: bool = True
     """Whether an engine keeps all stages of a pipeline busy with parts of the batch."""
     engine: str = ""
@@ -163,7 +166,7 @@ def step_time(model: StepModel, load: StepLoad, use: ExpertUse = EVEN) -> StepTi
             lambda: _dense(model, load, mine),
         ),
         _known.of(
-            (model.attention, model.by_format),
+            (model.attention, model.by_format, model.cached),
             ("attention", mine.decoding, load.context_tokens, model.cache_ranks, *new),
             lambda: _attention(model, load, mine),
         ),
@@ -216,7 +219,9 @@ def floor_of(model: StepModel) -> Floor:
         call_s, per_byte = model.by_format[each.format].floor("matmul")
         calls += call_s * each.count
         dense.append(per_byte)
-    call_s, cached = times.floor("attention_decode")
+    call_s, cached = (model.cached or times).floor("attention_decode")
+    if any(model.states):  # read at the full rate, see `_states`
+        cached = min(cached, 1 / times.bandwidth_bytes_per_s)
     calls += call_s * sum(work.count for work in model.attention)
     per_expert_byte = 0.0
     if model.kernel is not None:
@@ -263,7 +268,8 @@ def _dense(model: StepModel, load: StepLoad, mine: _Mine) -> StepPart:
 
 
 def _attention(model: StepModel, load: StepLoad, mine: _Mine) -> StepPart | None:
-    times = next(iter(model.by_format.values()))
+    plain = next(iter(model.by_format.values()))
+    times = model.cached or plain
     found: list[tuple[OpTime, int]] = []
     fixed_s = 0.0
     for work in model.attention:
@@ -271,13 +277,18 @@ def _attention(model: StepModel, load: StepLoad, mine: _Mine) -> StepPart | None
         shape = shape_of(work)
         if load.decoding:
             seen = min(load.context_tokens / model.cache_ranks, reach)
-            found.append((times.attention_decode_s(mine.decoding, seen, shape, load.each), work.count))
+            one = times.attention_decode_s(mine.decoding, seen, shape, load.each, work.value_bytes)
+            found.append((one, work.count))
             fixed_s += times.fixed_s("attention_decode") * work.count
         if load.new_tokens:
             new = load.new_tokens / load.prompts
-            one = times.attention_prefill_s(load.prompts, new, load.past_tokens, prompt_shape(work), reach)
+            # Latents are unpacked to 16 bit, whatever they are cached in.
+            read = times if work.unpacked is None else plain
+            stored = work.value_bytes if work.unpacked is None else None
+            shape = prompt_shape(work)
+            one = read.attention_prefill_s(load.prompts, new, load.past_tokens, shape, reach, stored)
             found.append((one, work.count))
-            fixed_s += times.fixed_s("attention_prefill") * work.count
+            fixed_s += read.fixed_s("attention_prefill") * work.count
     return _summed("attention", found, "compute" if load.new_tokens else "memory", fixed_s) if found else None
 
 

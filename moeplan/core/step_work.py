@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from moeplan.core.kv_cache import CacheRules, entry_bytes, mixer_cache, state_bytes
+from moeplan.core.kv_cache import CacheRules, entry_bytes, mixer_cache, owning, state_bytes, value_bytes
 from moeplan.core.layout import Division, Stage
 from moeplan.core.model import (
     CompressedAttention,
@@ -64,6 +64,8 @@ class AttentionWork(NamedTuple):
     unpacked: tuple[int, int] | None
     """Width of the key and of the value of each head that latents are unpacked to where a prompt is read; None reads all as
     it is cached."""
+    value_bytes: float
+    """Of each value of a cached entry, its scales included (`core/kv_cache`)."""
     count: int  # type: ignore[assignment]  # hides tuple.count, which no record needs
 
 
@@ -94,8 +96,8 @@ class StatesWork(NamedTuple):
     """Read for each token that a decoding sequence remembers."""
 
 
-STATES = CacheRules("bfloat16", "bfloat16", "bfloat16")
-"""As engines keep states and an indexer's keys unless they are told otherwise."""
+PLAIN_CACHE = CacheRules("bfloat16", "bfloat16", "bfloat16")
+"""Everything in 16 bit, where no engine's rules are named."""
 
 
 def products(
@@ -146,10 +148,15 @@ def groups_of(role: Role, division: Division) -> int:
     return max(1, ranks // division.attention)
 
 
-def attention_work(layers: Iterable[Layer], ranks: int) -> tuple[AttentionWork, ...]:
-    """Attention of a stage's layers, its heads shared out over `ranks`; recurrent mixers hold no tokens and are left out."""
+def attention_work(
+    layers: Iterable[Layer], ranks: int, hidden: int, rules: CacheRules = PLAIN_CACHE
+) -> tuple[AttentionWork, ...]:
+    """Attention of a stage's layers, its heads shared out over `ranks` and its cache stored by `rules`; recurrent mixers hold
+    no tokens and are left out."""
     counts: dict[AttentionWork, int] = {}
     for mixer, times in Counter(mixer for layer in layers for mixer in layer.mixers).items():
+        entries = next((row for row in mixer_cache(owning(mixer), hidden) if row.elements), None)
+        stored = 0.0 if entries is None else value_bytes(entries, rules)
         match mixer:
             case GroupedAttention():
                 one = AttentionWork(
@@ -161,6 +168,7 @@ def attention_work(layers: Iterable[Layer], ranks: int) -> tuple[AttentionWork, 
                     mixer.window_tokens,
                     None,
                     None,
+                    stored,
                     1,
                 )
             case RoutedAttention():
@@ -168,7 +176,7 @@ def attention_work(layers: Iterable[Layer], ranks: int) -> tuple[AttentionWork, 
                 heads = mixer.experts_per_token * mixer.num_kv_heads
                 kv_heads = max(1, -(-mixer.num_kv_heads // ranks))
                 one = AttentionWork(
-                    "grouped", -(-heads // ranks), kv_heads, mixer.head_dim, mixer.head_dim, None, None, None, 1
+                    "grouped", -(-heads // ranks), kv_heads, mixer.head_dim, mixer.head_dim, None, None, None, stored, 1
                 )
             case LatentAttention():
                 chosen = mixer.indexer.top_k if mixer.indexer is not None else None
@@ -177,16 +185,16 @@ def attention_work(layers: Iterable[Layer], ranks: int) -> tuple[AttentionWork, 
                 # An indexer's choice differs from token to token, so that nothing is unpacked once for many.
                 key = mixer.qk_nope_head_dim + mixer.qk_rope_head_dim
                 unpacked = (key, mixer.v_head_dim) if chosen is None else None
-                one = AttentionWork("latent", heads, 1, width, mixer.kv_lora_rank, None, chosen, unpacked, 1)
+                one = AttentionWork("latent", heads, 1, width, mixer.kv_lora_rank, None, chosen, unpacked, stored, 1)
             case CompressedAttention():
                 chosen = mixer.indexer.top_k if mixer.indexer is not None else None
                 heads = -(-mixer.num_heads // ranks)
                 one = AttentionWork(
-                    "latent", heads, 1, mixer.head_dim, mixer.head_dim, mixer.window_tokens, chosen, None, 1
+                    "latent", heads, 1, mixer.head_dim, mixer.head_dim, mixer.window_tokens, chosen, None, stored, 1
                 )
             case CrossAttention():
                 heads = -(-mixer.num_heads // ranks)
-                one = AttentionWork("cross", heads, heads, mixer.head_dim, mixer.head_dim, None, None, None, 1)
+                one = AttentionWork("cross", heads, heads, mixer.head_dim, mixer.head_dim, None, None, None, stored, 1)
             case _:
                 continue
         counts[one] = counts.get(one, 0) + times
@@ -217,13 +225,13 @@ def experts_work(
     return tuple(each._replace(count=count) for each, count in counts.items())
 
 
-def states_work(layers: Iterable[Layer], hidden: int, ranks: int) -> StatesWork:
-    """States of recurrent layers, shared out over `ranks`, and keys of indexers, which every rank holds whole."""
+def states_work(layers: Iterable[Layer], hidden: int, ranks: int, rules: CacheRules = PLAIN_CACHE) -> StatesWork:
+    """States of recurrent layers, shared out over `ranks`, and keys of indexers, which every rank holds whole, by `rules`."""
     fixed, scanned = 0, 0.0
     for mixer, times in Counter(mixer for layer in layers for mixer in layer.mixers).items():
         for row in mixer_cache(mixer, hidden):
             if row.kind == "recurrent":
-                fixed += times * 2 * state_bytes(row, STATES, ranks)
+                fixed += times * 2 * state_bytes(row, rules, ranks)
             elif row.kind in ("indexer_keys", "compressed_indexer_keys"):
-                scanned += times * entry_bytes(row, STATES) / row.tokens_per_entry
+                scanned += times * entry_bytes(row, rules) / row.tokens_per_entry
     return StatesWork(fixed, scanned)

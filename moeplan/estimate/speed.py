@@ -144,7 +144,9 @@ def times_of(question: Question, drafts: Asked | None = None, notes: list[Remark
 
     def served(spec: ModelSpec, held: tuple[Holding, ...], layout: Layout) -> tuple[StepModel, ...] | None:
         version = serving.constants.version
-        return served_stages(spec, held, hardware, engine, division, layout, version=version, exchange=exchange)
+        return served_stages(
+            spec, held, hardware, engine, division, layout, version=version, exchange=exchange, cache=question.rules
+        )
 
     # Draft layers that are held run beside the model, not in it.
     held = tuple(each for each in question.held if each.part != "mtp") if question.drafts else question.held

@@ -126,7 +126,7 @@ class Cell:
             raise self._unknown
         found = served_stages(
             question.spec, question.held, self.hardware, self.engine, fold.division, layout,
-            version=self.engine_version,
+            version=self.engine_version, cache=question.rules,
         )  # fmt: skip
         assert found is not None
         return found

@@ -14,6 +14,7 @@ from moeplan.core.errors import UnknownError
 from moeplan.core.exchange import Way
 from moeplan.core.hardware import Hardware
 from moeplan.core.kept import MOST_KEPT, Kept
+from moeplan.core.kv_cache import CacheRules, cache_rows, storage_key
 from moeplan.core.latency import device_of, value_bytes
 from moeplan.core.layout import Division, Layout, Stage
 from moeplan.core.model import Layer, ModelSpec
@@ -25,6 +26,7 @@ from moeplan.core.quant import Holding
 from moeplan.core.stage_sorts import stage_sort
 from moeplan.core.step_time import ExpertKernel, StepModel
 from moeplan.core.step_work import (
+    PLAIN_CACHE,
     AttentionWork,
     ExpertsWork,
     Product,
@@ -53,10 +55,13 @@ KERNEL_FORMATS = {
 """Formats of weights by the beginning of their names, in the words of the measurements. Kernels of others (int8, GGUF's,
 bitsandbytes) were not measured: they read other bytes, and unpack them in other ways."""
 
+SIXTEEN_BIT = ("bfloat16", "float16")
+"""Formats of caches that kernels read alike."""
+
 STAGES_IN_TURN = ("llamacpp", "transformers")
 """Engines that run the stages of a pipeline one after the other in decode: a batch is not parted."""
 
-_times, _by_format, _kernels = Kept(), Kept(), Kept()
+_times, _by_format, _kernels, _formats = Kept(), Kept(), Kept(), Kept()
 _parted = Kept()
 _works, _layouts, _models = Kept(4 * MOST_KEPT), Kept(4 * MOST_KEPT), Kept(4 * MOST_KEPT)
 
@@ -88,12 +93,14 @@ def served_stages(
     *,
     version: str | None = None,
     exchange: Way | None = None,
+    cache: CacheRules = PLAIN_CACHE,
 ) -> tuple[StepModel, ...] | None:
     """A model for each pipeline stage: its slowest rank, the first of those that hold most experts.
 
-    `held` are the weights that the engine keeps; hand in the same tuple again for quick answers. Without an `exchange` the
-    engines' default is taken, all tokens gathered, and beyond one link DeepEP's kernels, the only ones that were measured there
-    (in decode).
+    `held` are the weights that the engine keeps; hand in the same tuple again for quick answers. `cache` says how the engine
+    stores what attention and recurrent layers remember: bytes are those, constants those of kernels that read its format.
+    Without an `exchange` the engines' default is taken, all tokens gathered, and beyond one link DeepEP's kernels, the only ones
+    that were measured there (in decode).
     Data-parallel ranks that share nothing are copies, each a replica: the stages are those of one.
     None for a device of which no kernel was measured. InputError for a profile that lacks a bandwidth or a rate, UnknownError
     for a format of weights whose kernels were not measured, and for experts over nodes of cards without a link.
@@ -112,12 +119,14 @@ def served_stages(
             "card of its own, and such cards do not stand in such nodes",
             hint="split the experts over the GPUs of one node, or name another card",
         )
-    key = engine, version, division, data_ranks, exchange
+    stored = storage_key(cache)
+    read = _formats.of((spec,), stored, lambda: cache_format(spec, cache))
+    key = engine, version, division, data_ranks, exchange, read
     found: list[StepModel] = []
-    for work, num_layers in _layout_works(spec, held, division, layout):
+    for work, num_layers in _layout_works(spec, held, division, layout, cache, stored):
 
         def made(work: Work = work, num_layers: int = num_layers) -> StepModel | None:
-            one = _model(work, num_layers, spec, held, hardware, engine, division, version)
+            one = _model(work, num_layers, spec, held, hardware, engine, division, version, read)
             return one and one._replace(
                 data_ranks=data_ranks, exchange=exchange, stages_at_once=engine not in STAGES_IN_TURN
             )
@@ -131,29 +140,41 @@ def served_stages(
 
 
 def _layout_works(
-    spec: ModelSpec, held: tuple[Holding, ...], division: Division, layout: Layout
+    spec: ModelSpec,
+    held: tuple[Holding, ...],
+    division: Division,
+    layout: Layout,
+    cache: CacheRules,
+    stored: tuple[object, ...],
 ) -> tuple[tuple[Work, int], ...]:
     """What a rank of each stage computes, and its number of layers: the same on every card."""
 
     def make() -> tuple[tuple[Work, int], ...]:
         return tuple(
-            (_stage_work(spec, held, division, stage), stage.end_layer - stage.first_layer)
+            (_stage_work(spec, held, division, stage, cache, stored), stage.end_layer - stage.first_layer)
             for stage in stages(layout, len(spec.layers))
         )
 
-    return _layouts.of((held, spec), (division, layout.pp_layers), make)
+    return _layouts.of((held, spec), (division, layout.pp_layers, stored), make)
 
 
-def _stage_work(spec: ModelSpec, held: tuple[Holding, ...], division: Division, stage: Stage) -> Work:
+def _stage_work(
+    spec: ModelSpec,
+    held: tuple[Holding, ...],
+    division: Division,
+    stage: Stage,
+    cache: CacheRules,
+    stored: tuple[object, ...],
+) -> Work:
     """What a rank of a stage computes; stages that compute the same share one."""
 
     def make() -> Work:
-        work = _work(spec, held, division, stage)
+        work = _work(spec, held, division, stage, cache)
         return _equal_works.setdefault(work, work)
 
     if len(_equal_works) > MOST_KEPT:
         _equal_works.clear()
-    return _works.of((held, spec), (division, stage_sort(spec, held, stage)), make)
+    return _works.of((held, spec), (division, stage_sort(spec, held, stage), stored), make)
 
 
 def _beyond_the_link(hardware: Hardware, division: Division, data_ranks: int) -> bool:
@@ -171,9 +192,10 @@ def _model(
     engine: str,
     division: Division,
     version: str | None,
+    read: str,
 ) -> StepModel | None:
     mine, attention, experts, states = work
-    # Attention and collectives move 16-bit values, whatever the weights are stored in.
+    # Collectives move 16-bit values, whatever the weights are stored in.
     by_format = _times_by_format(hardware, engine, tuple(dict.fromkeys(("bf16", *(each.format for each in mine)))))
     if by_format is None:
         return None
@@ -190,9 +212,18 @@ def _model(
         states=states,
         balanced=division.balancer or division.redundant_experts > 0,
         cache_ranks=division.cache_tokens,
+        cached=_op_times(hardware, engine, "bfloat16", read) if read not in SIXTEEN_BIT else None,
+        cache_format=read,
         engine=engine,
         hardware=hardware.profile,
     )
+
+
+def cache_format(spec: ModelSpec, rules: CacheRules) -> str:
+    """The measurements' word for the format of the cache that attention reads; of formats of one engine's own the nearest."""
+    kinds = [row.kind for row in cache_rows(spec) if row.elements and "indexer_keys" not in row.kind]
+    name = next((rules.record_dtypes.get(kind, rules.kv_dtype) for kind in kinds), rules.kv_dtype)
+    return "fp8" if name.startswith("fp8") else name
 
 
 def _one(part: Shared) -> Shared:
@@ -214,18 +245,20 @@ def _times_by_format(hardware: Hardware, engine: str, formats: tuple[str, ...]) 
     return _by_format.of((hardware,), (engine, formats), make)
 
 
-def _work(spec: ModelSpec, held: tuple[Holding, ...], division: Division, stage: Stage) -> Work:
+def _work(spec: ModelSpec, held: tuple[Holding, ...], division: Division, stage: Stage, cache: CacheRules) -> Work:
     layers: tuple[Layer, ...] = stage_spec(spec, stage).layers
     return (
         _one(products(held, division, stage, tied_embedding=spec.tied_embedding)),
-        _one(attention_work(layers, division.attention)),
+        _one(attention_work(layers, division.attention, spec.hidden_size, cache)),
         _one(experts_work(layers, spec.hidden_size, division)),
-        states_work(layers, spec.hidden_size, division.attention),
+        states_work(layers, spec.hidden_size, division.attention, cache),
     )
 
 
-def _op_times(hardware: Hardware, engine: str, dtype: str) -> OpTimes | None:
-    return _times.of((hardware,), (engine, dtype), lambda: op_times(hardware, engine, dtype))
+def _op_times(hardware: Hardware, engine: str, dtype: str, cache_dtype: str = "bfloat16") -> OpTimes | None:
+    return _times.of(
+        (hardware,), (engine, dtype, cache_dtype), lambda: op_times(hardware, engine, dtype, cache_dtype=cache_dtype)
+    )
 
 
 def _kernel(

@@ -7,6 +7,8 @@ import pytest
 from moeplan.core.layout import Division, Stage
 from moeplan.core.model import ModelSpec
 from moeplan.core.quant import BY_DTYPE, Holding, Quantisation, holdings
+from moeplan.core.step_bytes import cache_reads
+from moeplan.core.step_time import shape_of
 from moeplan.core.step_work import (
     DENSE_ROLES,
     NEVER_QUANTISED,
@@ -17,6 +19,7 @@ from moeplan.core.step_work import (
     states_work,
 )
 from moeplan.core.weights import inventory, parameters
+from moeplan.engines import load
 from moeplan.sources.models import find_model
 
 MODELS = ("mixtral-8x7b", "gpt-oss-120b", "deepseek-v3", "qwen3-next-80b-a3b-instruct", "qwen3-8b", "jamba-v0.1")
@@ -110,15 +113,15 @@ def test_a_dense_model_has_no_experts() -> None:
 
 def test_attention_tells_windows_and_latents_apart() -> None:
     spec, _, _ = read("gpt-oss-120b")
-    windowed, full = attention_work(spec.layers, 8)
+    windowed, full = attention_work(spec.layers, 8, spec.hidden_size)
     assert (windowed.window_tokens, full.window_tokens) == (128, None)
     assert windowed.heads == full.heads == 8
     assert windowed.kv_heads == 1
     spec, _, _ = read("deepseek-v3")
-    (latent,) = attention_work(spec.layers, 8)
+    (latent,) = attention_work(spec.layers, 8, spec.hidden_size)
     assert (latent.kind, latent.heads, latent.kv_heads, latent.key_dim, latent.value_dim) == ("latent", 16, 1, 576, 512)
     spec, _, _ = read("jamba-v0.1")
-    (some,) = attention_work(spec.layers, 1)
+    (some,) = attention_work(spec.layers, 1, spec.hidden_size)
     assert some.count == 4  # one layer in eight; the others hold states
 
 
@@ -132,6 +135,42 @@ def test_states_and_scanned_keys_are_bytes() -> None:
     assert states_work(spec.layers, spec.hidden_size, 8) == (0, 61 * 128 * 2)  # a key of 128 values in each layer
     spec, _, _ = read("mixtral-8x7b")
     assert states_work(spec.layers, spec.hidden_size, 1) == (0, 0)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "fp8", "nvfp4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mixtral-8x7b",
+        "qwen3-8b",
+        "deepseek-v3",
+        "deepseek-v3.2",
+        "jamba-v0.1",
+        "qwen3-next-80b-a3b-instruct",
+        "gpt-oss-120b",
+    ],
+)
+def test_attention_and_states_read_what_the_cache_holds(name: str, dtype: str) -> None:
+    """The step's bytes of a sequence are those of the roofline, to the byte: both are folds over the cache's own rows."""
+    spec, _, _ = read(name)
+    rules = load("vllm").cache_rules(spec, asked=dtype, scheme=None, weight_dtype="bfloat16", capability="9.0")
+    context = 10_000
+    states = states_work(spec.layers, spec.hidden_size, 1, rules)
+    read_bytes = states.sequence_bytes / 2 + states.token_bytes * context
+    for work in attention_work(spec.layers, 1, spec.hidden_size, rules):
+        seen = min(context, work.window_tokens or context, work.chosen_tokens or context)
+        read_bytes += work.count * seen * work.kv_heads * shape_of(work).entry_values * work.value_bytes
+    assert read_bytes == pytest.approx(cache_reads(spec, rules, context), rel=1e-6)
+
+
+def test_a_record_of_an_engine_counts_with_its_scales() -> None:
+    # vLLM's fp8_ds_mla: 512 values in fp8, 4 scales of 4 bytes, 64 of the rotated key in 16 bit; 576 values together.
+    spec, _, _ = read("deepseek-v3.2")
+    rules = load("vllm").cache_rules(spec, asked="fp8", scheme=None, weight_dtype="bfloat16", capability="9.0")
+    (latent,) = attention_work(spec.layers, 8, spec.hidden_size, rules)
+    assert latent.value_bytes * 576 == 512 + 4 * 4 + 2 * 64
+    # Its indexer's keys are fp8 with a scale of 4 bytes, whatever the rest is in.
+    assert states_work(spec.layers, spec.hidden_size, 8, rules) == (0, 61 * (128 + 4))
 
 
 def test_what_more_ranks_share_sees_the_tokens_of_their_groups() -> None:

@@ -74,6 +74,23 @@ def test_it_is_the_step_model_of_this_layout_at_this_load() -> None:
     assert found.decode_step.parts == expected.decode.parts
 
 
+def test_a_narrower_cache_is_felt_and_said_where_no_kernel_was_timed_over_it() -> None:
+    load: dict[str, Any] = {"context": "32k", "concurrency": 16, "input": 30_000, "output": 500}
+    wide, narrow = (
+        next(part for part in found.decode_step.parts if part.name == "attention")
+        for found in (fast("qwen3-30b-a3b", kv_dtype=dtype, **load) for dtype in ("bfloat16", "fp8"))
+    )
+    assert 0.5 < narrow.seconds / wide.seconds < 0.7
+    assert narrow.basis == "measured"
+    words = {
+        card: fast("qwen3-30b-a3b", gpu=card, kv_dtype="fp8", **load).extrapolated
+        for card in ("2xh100-sxm", "2xa100-sxm-80gb")
+    }
+    said = "a cache in fp8: its bytes, with constants of kernels that read another format"
+    assert said not in words["2xh100-sxm"]
+    assert said in words["2xa100-sxm-80gb"]
+
+
 def test_bands_hold_their_middle_and_rates_are_the_inverse_of_times() -> None:
     found = fast(concurrency=32, speed=True)
     for time in (found.ttft, found.tpot):

@@ -15,6 +15,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "qwen3-30b-a3b": {"gpus": ("h100-sxm", "l40s"), "max_gpus": 4},
     "deepseek-v2-lite": {"gpus": ("h200-sxm",), "max_gpus": 8},
     "llama-3.1-8b": {"gpus": ("h100-sxm", "rtx-4090"), "max_gpus": 4},
+    "qwen3-8b": {"gpus": ("l40s",), "max_gpus": 2, "kv_dtype": "fp8"},
 }
 
 
@@ -26,6 +27,8 @@ def found(request: pytest.FixtureRequest) -> PlanResult:
 def asked(found: PlanResult, plan: Plan, number: int = 0) -> Any:
     """The estimate of one replica of a pool, asked in the engine's own words."""
     pool = plan.pools[number]
+    # What TensorRT-LLM reads from its file stands in no word of its command.
+    kv_dtype = MODELS.get(found.model.id.rpartition("/")[2].lower(), {}).get("kv_dtype")
     return moeplan.estimate(
         found.model.id,
         gpu=f"{pool.layout.num_gpus}x{plan.profile}",
@@ -33,6 +36,7 @@ def asked(found: PlanResult, plan: Plan, number: int = 0) -> Any:
         engine_args=pool.launch,
         quant=plan.format if plan.format_origin == "other checkpoint" else None,
         concurrency=pool.sequences,
+        kv_dtype=kv_dtype if plan.engine == "trtllm" else None,
         offline=True,
         **LOAD,
     )
