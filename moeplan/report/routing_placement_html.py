@@ -22,7 +22,7 @@ MOST_NAMED = 20
 """Layers along an axis."""
 FULL = 2.0
 """Times the mean that a rank's cell is full at: ranks hold several experts, and differ less than these."""
-IN_ORDER, PLACED = "in their order", "as placed"
+BY_NUMBER, PLACED = words.BY_NUMBER, "as placed"
 SHAPES = ("circle", "diamond", "square")
 
 
@@ -54,14 +54,14 @@ def _summary(report: PlacementReport) -> list[Html]:
 
 def _tiles(report: PlacementReport) -> Iterator[Tile]:
     yield Tile(
-        "balancedness in order", shown(report, "before.mean", in_figures), f"{percent(1 - report.before.mean, 0)} idle"
+        "balancedness by number", shown(report, "before.mean", in_figures), f"{percent(1 - report.before.mean, 0)} idle"
     )
     yield Tile("as placed", shown(report, "after.mean", in_figures), f"{percent(1 - report.after.mean, 0)} idle")
     if report.live is not None and report.live_before is not None:
-        told = f"{in_figures(report.live_before.mean)} in order"
+        told = f"{in_figures(report.live_before.mean)} by number"
         yield Tile("as placed, on live counts", shown(report, "live.mean", in_figures), told)
     yield Tile(
-        "redundant experts",
+        "redundant experts as placed",
         shown(report, "redundant_experts", "{:,}".format),
         f"{report.slots_per_rank:,} slots a rank",
     )
@@ -81,9 +81,10 @@ def _spare(report: PlacementReport) -> list[Html]:
         f"single steps of {report.sweep.step_tokens:,} tokens": [row.step_balancedness for row in rows],
         "live counts": [None if row.live is None else row.live.mean for row in rows],
     }
+    in_order = report.sweep.in_order
     saved = {
-        "decode": [_percent(row.decode.saved_fraction) for row in rows],
-        "prompts": [_percent(row.prefill.saved_fraction) for row in rows],
+        "decode": [_saved(row.decode.seconds, in_order.decode_s) for row in rows],
+        "prompts": [_saved(row.prefill.seconds, in_order.prefill_s) for row in rows],
     }
     found = []
     if len(rows) > 1:
@@ -94,15 +95,19 @@ def _spare(report: PlacementReport) -> list[Html]:
             f"{report.sweep.recommended:,}."
         )
         found += _curves(report, evenness, "Balancedness over copies", told, "balancedness")
-        told = "Held against the fewest copies, the first ones against experts in their order; below 0 a step takes longer."
-        found += _curves(report, saved, "What a step saves", told, "% of the step's time")
+        told = (
+            "All held against experts by number, without copies; below 0 a step takes longer. The table below holds further "
+            "copies against the fewest."
+        )
+        found += _curves(report, saved, "What a step saves", told, "% of the step's time", percents=True)
     found.append(columns_table(words.spare_columns(report), "Numbers of copies"))
     found.append(paragraph(words.spare_legend(report), "quiet"))
     return [*found, listed(words.advice_words(report))]
 
 
-def _percent(fraction: float | None) -> float | None:
-    return None if fraction is None else 100 * fraction
+def _saved(seconds: float | None, in_order_s: float | None) -> float | None:
+    """Percent: one base for all, so that the curve compares its points."""
+    return None if seconds is None or not in_order_s else 100 * (1 - seconds / in_order_s)
 
 
 def _curves(
@@ -111,6 +116,8 @@ def _curves(
     title: str,
     told: str,
     unit: str,
+    *,
+    percents: bool = False,
 ) -> list[Html]:
     """One chart; nothing where no curve is known."""
     copies = [row.redundant_experts for row in report.sweep.spare]
@@ -119,7 +126,12 @@ def _curves(
         return []
     names = list(known)
     values = [
-        {"curve": name, "copies": many, "figure": each, "told": f"{name}, {many:,} copies: {each:.2f}"}
+        {
+            "curve": name,
+            "copies": many,
+            "figure": each,
+            "told": f"{name}, {many:,} copies: {each:.2f}{' %' if percents else ''}",
+        }
         for name, figures in known.items()
         for many, each in zip(copies, figures, strict=True)
         if each is not None
@@ -136,7 +148,7 @@ def _curves(
                 "field": "copies", "type": "quantitative", "title": "redundant experts",
                 "axis": {"values": copies, "format": ",d", "grid": False, "labelOverlap": "greedy"},
             },
-            "y": {"field": "figure", "type": "quantitative", "title": unit, "scale": {"zero": False}},
+            "y": {"field": "figure", "type": "quantitative", "title": unit, "scale": {"zero": percents}},
         },
         "layer": [
             {"mark": {"type": "line", "strokeWidth": 1.5, "aria": False}, "encoding": {"color": look["color"]}},
@@ -145,7 +157,10 @@ def _curves(
     }  # fmt: skip
     table = [
         Column("copies", tuple(f"{many:,}" for many in copies)),
-        *(Column(name, tuple(map(in_figures, figures))) for name, figures in known.items()),
+        *(
+            Column(f"{name}, %" if percents else name, tuple(map(in_figures, figures)))
+            for name, figures in known.items()
+        ),
     ]
     return [figure(spec, title=title, description=told, table=table)]
 
@@ -155,7 +170,7 @@ def _curves(
 
 def _ranks(report: PlacementReport) -> Iterator[Html]:
     for title, placed in (
-        ("Load of each rank, experts in their order", False),
+        ("Load of each rank, experts by number", False),
         ("Load of each rank, experts as placed", True),
     ):
         rows = words.heat_rows(report, placed=placed)
@@ -194,10 +209,10 @@ def _layers(report: PlacementReport) -> list[Html]:
         {"layer": layer.layer, "kind": kind, "at": each.balancedness,
          "told": f"layer {layer.layer}, {kind}: {in_figures(each.balancedness)}; bound {in_figures(layer.most_without_copies)}"}
         for layer, before, after in pairs
-        for kind, each in ((IN_ORDER, before), (PLACED, after))
+        for kind, each in ((BY_NUMBER, before), (PLACED, after))
     ]  # fmt: skip
     named = [layer.layer for layer in report.layers][:: 1 + len(report.layers) // MOST_NAMED]
-    kinds: Sequence[str] = (IN_ORDER, PLACED)
+    kinds: Sequence[str] = (BY_NUMBER, PLACED)
     look = {
         "color": {"field": "kind", "title": None, "scale": {"domain": kinds, "range": [QUIET, COLOURS[0]]}},
         "shape": {"field": "kind", "title": None, "scale": {"domain": kinds, "range": ["triangle-up", "circle"]}},

@@ -54,7 +54,7 @@ def routing_placement_table(report: PlacementReport, *, width: int, color: bool,
 
 def _print_layers(page: Console, report: PlacementReport) -> None:
     shape = grid(heat_rows(report, placed=False), page.width, RANKS)
-    for title, placed in (("Ranks, experts in their order", False), ("Ranks, experts as placed", True)):
+    for title, placed in (("Ranks, experts by number", False), ("Ranks, experts as placed", True)):
         page.print()
         page.print(title, style="bold", overflow="fold")
         print_heat_map(page, heat_rows(report, placed=placed), shape)

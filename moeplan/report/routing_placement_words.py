@@ -17,6 +17,8 @@ from moeplan.report.routing_words import (
 from moeplan.routing.result import PlacedLayer, PlacementReport, RankLoads
 from moeplan.routing.spare_result import Balances, SkewUsed, SpareSlots, Worth
 
+BY_NUMBER = "by number"
+"""Experts in the order of their numbers, where nobody places them."""
 LEGEND = (
     "balancedness: the ranks' mean load over the busiest one's, 1 at best; bound: the best without copies, since an expert that "
     "is on one rank loads it alone; idle: what all ranks wait for the busiest one, where tokens cost time"
@@ -61,15 +63,33 @@ def verdict_words(report: PlacementReport) -> str:
     assert before is not None
     assert after is not None
     on = "live counts" if live else "the counts it was planned on" if report.source is not None else "the law"
-    return f"balancedness from {figure(before.mean)} to {figure(after.mean)} on {on}, the mean of all layers"
+    told = f"balancedness from {figure(before.mean)} to {figure(after.mean)} on {on}, the mean of all layers"
+    advised = next(row for row in report.sweep.spare if row.redundant_experts == report.sweep.recommended)
+    if advised.redundant_experts == report.redundant_experts:
+        return told
+    here = counted(report.redundant_experts, "copy", "copies") if report.redundant_experts else "no copies"
+    named = counted(advised.redundant_experts, "copy", "copies") if advised.redundant_experts else "no copies"
+    return (
+        f"{told}, with {here}; advised are {named}, which reach {figure((advised.live or advised.balancedness).mean)}"
+    )
+
+
+def order_words(report: PlacementReport) -> str:
+    """What experts by number are."""
+    drawn = (
+        ""
+        if report.layers
+        else "; the law does not say which are busy, so that is drawn at random, and figures are means of draws"
+    )
+    return f"{BY_NUMBER}: experts in the order of their numbers, without copies, as engines start{drawn}"
 
 
 def summary_columns(report: PlacementReport) -> list[Column]:
     """Balancedness before and after, over all layers and in the worst one."""
     rows: list[tuple[str, Balances | None]] = [
-        ("in their order", report.before),
+        (BY_NUMBER, report.before),
         ("as placed", report.after),
-        ("in their order, live", report.live_before),
+        (f"{BY_NUMBER}, live", report.live_before),
         ("as placed, live", report.live),
     ]
     known = [(name, each) for name, each in rows if each is not None]
@@ -89,7 +109,7 @@ def summary_columns(report: PlacementReport) -> list[Column]:
 
 
 def spare_columns(report: PlacementReport) -> list[Column]:
-    """A row for experts in their order, and one for each number of copies; what nobody knows takes no column."""
+    """A row for experts by number, and one for each number of copies; what nobody knows takes no column."""
     start, rows = report.sweep.in_order, report.sweep.spare
 
     def column(title: str, first: str, cell: Callable[[SpareSlots], str], rank: int = 0) -> Column:
@@ -101,7 +121,7 @@ def spare_columns(report: PlacementReport) -> list[Column]:
     first = rows[0]
     fewest = first.slots_per_rank if not first.redundant_experts else None
     columns = [
-        Column("copies", ("in order", *(_copies(report, row) for row in rows)), right=False),
+        Column("copies", (BY_NUMBER, *(_copies(report, row) for row in rows)), right=False),
         column("slots", known(fewest), lambda row: f"{row.slots_per_rank:,}", 6),
         column("on a rank", UNKNOWN, lambda row: _size(row.per_rank_bytes)),
         column("in all", UNKNOWN, lambda row: _size(row.all_ranks_bytes), 7),
@@ -113,6 +133,7 @@ def spare_columns(report: PlacementReport) -> list[Column]:
         column("decode saves", UNKNOWN, lambda row: _saved(row.decode), 1),
         column("prefill", _seconds(start.prefill_s), lambda row: _seconds(row.prefill.seconds), 5),
         column("prefill saves", UNKNOWN, lambda row: _saved(row.prefill), 2),
+        column("TPOT", _seconds(start.tpot_s), lambda row: _seconds(row.tpot_s), 3),
         column("tokens/s", _rate(start.output_tokens_per_s), lambda row: _rate(row.output_tokens_per_s), 3),
     ]
     return [each for each in columns if set(each.cells) != {UNKNOWN}]
@@ -131,9 +152,11 @@ def spare_legend(report: PlacementReport, columns: Sequence[Column] | None = Non
         "one step": f"expected of single steps of {step}: a batch has noise of its own",
         "live": "on the other counts",
         "cache lost": f"tokens of cache{_each(sweep.kv_tokens_per)} that had room before",
-        "decode saves": "of a step of decode, and of one that reads prompts; the first row of copies is held against experts in order, "
-        "the others against that row",
-        "tokens/s": "of all ranks; steps in which several of them read prompts at once are among these",
+        "decode saves": "of a step of decode alone, and of one in which a rank reads a prompt; the first row of copies is held against "
+        "experts by number, the others against that row",
+        "TPOT": "time per token under the load: steps in which several ranks read prompts of others are among those that a token waits "
+        "for, and evenness saves most of them",
+        "tokens/s": "of all ranks; goes by TPOT, so it may gain more than either step",
     }
     return legend_words(told.items(), spare_columns(report) if columns is None else columns)
 
@@ -206,7 +229,8 @@ def _each(per: str | None) -> str:
 
 
 def told_words(report: PlacementReport) -> Iterator[str]:
-    """What it costs, what bounds it, what tokens visit."""
+    """What it is held against, what it costs, what bounds it, what tokens visit."""
+    yield order_words(report)
     memory = report.memory
     if memory is not None and report.redundant_experts:
         yield (
@@ -236,7 +260,7 @@ def told_words(report: PlacementReport) -> Iterator[str]:
     ]
     if worse:
         yield (
-            f"on live counts {layers_words(worse)} would be less even than with experts in their order: their load moved, and "
+            f"on live counts {layers_words(worse)} would be less even than with experts by number: their load moved, and "
             f"`moeplan routing drift` says how far"
         )
     visits = [layer.ranks_per_token for layer in report.layers]
@@ -253,11 +277,11 @@ def layer_columns(report: PlacementReport) -> list[Column]:
 
     columns = [
         column("layer", lambda layer: str(layer.layer)),
-        column("in order", lambda layer: _even(layer.before)),
+        column(BY_NUMBER, lambda layer: _even(layer.before)),
         column("bound", lambda layer: figure(layer.most_without_copies), 1),
         column("placed", lambda layer: _even(layer.after)),
         column("by windows", lambda layer: figure(layer.after.by_windows), 2),
-        column("in order, live", lambda layer: _even(layer.live_before), 1),
+        column(f"{BY_NUMBER}, live", lambda layer: _even(layer.live_before), 1),
         column("live", lambda layer: _even(layer.live)),
         column("live by windows", lambda layer: figure(layer.live and layer.live.by_windows), 2),
         column("ranks per token", lambda layer: figure(layer.ranks_per_token, 1), 3),

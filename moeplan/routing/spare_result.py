@@ -41,7 +41,8 @@ class Served(NamedTuple):
 
 
 class InOrder(NamedTuple):
-    """Experts in their order and no copies, as engines start."""
+    """Experts in the order of their numbers and no copies, as engines start. A law does not say which of them are busy: figures
+    are means over random draws of that."""
 
     balancedness: Balances
     step_balancedness: float
@@ -51,6 +52,8 @@ class InOrder(NamedTuple):
     fits: bool | None
     decode_s: float | None
     prefill_s: float | None
+    tpot_s: float | None
+    """Time per token under the load: of steps of decode, and of those that read prompts beside them."""
     output_tokens_per_s: float | None
 
 
@@ -83,9 +86,11 @@ class SpareSlots(NamedTuple):
     """To the copies."""
     fits: bool | None
     than: Literal["in_order", "placed"]
-    """What the verdicts hold it against: experts in their order, or placed by load with the fewest slots."""
+    """What the verdicts hold it against: experts in the order of their numbers, or placed by load with the fewest slots."""
     decode: Worth
     prefill: Worth
+    tpot_s: float | None
+    """Time per token under the load, which `output_tokens_per_s` goes by; `decode` is of steps without prompts alone."""
     output_tokens_per_s: float | None
     """Of all ranks under the load."""
     gained_fraction: float | None

@@ -142,6 +142,7 @@ def _in_order(on: Ranks, start: Found | None) -> InOrder:
         fits=None if start is None else start.fits,
         decode_s=None if speed is None else step_of("decode", speed).seconds,
         prefill_s=None if speed is None else step_of("prefill", speed).seconds,
+        tpot_s=_tpot_s(start),
         output_tokens_per_s=_rate(start),
     )
 
@@ -177,6 +178,7 @@ def _spare(
         than="in_order" if first is None else "placed",
         decode=_worth("decode", held, served, (held_slots, slots), on.ranks),
         prefill=_worth("prefill", held, served, (held_slots, slots), on.ranks),
+        tpot_s=_tpot_s(served),
         output_tokens_per_s=now,
         gained_fraction=None if before is None or now is None else now / before - 1,
     )
@@ -186,6 +188,11 @@ def _worth(phase: Phase, held: Found | None, now: Found | None, slots: tuple[int
     if held is None or now is None:
         return Worth("unknown", None, None, f"times are not known: {NO_GPU}")
     return worth(phase, held, now, slots=slots, ranks=ranks)
+
+
+def _tpot_s(found: Found | None) -> float | None:
+    """Seconds per token, of steps with and without prompts beside it."""
+    return None if found is None or found.speed is None else found.speed.tpot.value_s
 
 
 def _rate(found: Found | None) -> float | None:

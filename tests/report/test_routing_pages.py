@@ -95,10 +95,10 @@ def test_a_placement_has_its_ranks_before_and_after_and_every_number_of_copies()
     spare = [row.redundant_experts for row in told.sweep.spare]
     curves = page.charts["Balancedness over copies"]
     assert len(curves) == 3 * len(spare)  # planned on, single steps, live
-    assert [row[0].split()[0] for row in page.tables["Numbers of copies"]] == ["in", *map(str, spare)]
+    assert [row[0].split()[0] for row in page.tables["Numbers of copies"]] == ["by", *map(str, spare)]
     assert "What a step saves" not in page.charts  # no GPU, no times
     for title, placed in (
-        ("Load of each rank, experts in their order", False),
+        ("Load of each rank, experts by number", False),
         ("Load of each rank, experts as placed", True),
     ):
         for mark, layer in zip(page.charts[title], told.layers, strict=True):

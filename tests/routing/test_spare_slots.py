@@ -20,6 +20,7 @@ from moeplan.core.routing_profile import LayerRouting, Provenance, RoutingProfil
 from moeplan.core.step_time import StepLoad, step_time
 from moeplan.core.weights import inventory
 from moeplan.report.as_json import as_json
+from moeplan.report.routing_placement_table import routing_placement_table
 from moeplan.routing import place
 from moeplan.routing.result import PlacementReport
 from moeplan.routing.spare_result import SpareSlots
@@ -198,8 +199,8 @@ def test_advice_goes_by_live_counts_where_there_are_any(tmp_path: Path) -> None:
 # Time --------------------------------------------------------------------------------------------------------
 
 
-def asked_of_estimate(copies: int, *, by_load: bool, **more: Any) -> tuple[float, float, float, int | None]:
-    """Seconds of decode and of prefill, tokens per second, tokens of cache."""
+def asked_of_estimate(copies: int, *, by_load: bool, **more: Any) -> tuple[float, float, float, float, int | None]:
+    """Seconds of decode, of prefill and per token served, tokens per second, tokens of cache."""
     ask: dict[str, Any] = {"tp": 1, "dp": 32, "ep": 32, "skew": 0.65, "concurrency": 2048, **LOAD, **more}
     flags = ["--enable-eplb"] if by_load else []
     found = moeplan.estimate(
@@ -208,17 +209,18 @@ def asked_of_estimate(copies: int, *, by_load: bool, **more: Any) -> tuple[float
     speed = found.speed
     assert speed is not None
     rate = speed.output_tokens_per_s.total.value
-    return speed.decode_step.seconds, speed.prefill_step.seconds, rate, found.capacity.kv_tokens
+    steps = speed.decode_step.seconds, speed.prefill_step.seconds
+    return *steps, speed.tpot.value_s, rate, found.capacity.kv_tokens
 
 
 def test_times_and_cache_are_those_of_estimate() -> None:
     found = timed(32, 2048, 32)
     start = found.sweep.in_order
-    told = (start.decode_s, start.prefill_s, start.output_tokens_per_s, start.kv_tokens)
+    told = (start.decode_s, start.prefill_s, start.tpot_s, start.output_tokens_per_s, start.kv_tokens)
     assert told == asked_of_estimate(0, by_load=False)
     for copies in (0, 32):
         each = row(found, copies)
-        told = (each.decode.seconds, each.prefill.seconds, each.output_tokens_per_s, each.kv_tokens)
+        told = (each.decode.seconds, each.prefill.seconds, each.tpot_s, each.output_tokens_per_s, each.kv_tokens)
         assert told == asked_of_estimate(copies, by_load=not copies)
     assert found.sweep.served is not None
     assert (found.sweep.served.dp, found.sweep.served.context_tokens) == (32, 4000)
@@ -235,6 +237,33 @@ def test_times_of_counts_are_those_of_estimate_with_the_file(tmp_path: Path) -> 
     assert row(found, 4).decode.seconds == whole.speed.decode_step.seconds
     assert row(found, 4).prefill.seconds == whole.speed.prefill_step.seconds
     assert "routing-layers-missing" in {note.code for note in found.notes}
+
+
+def test_the_table_adds_up_by_the_time_per_token_that_is_served() -> None:
+    """128 copies save 2 % of either step and bring 6 % more tokens: what users wait for are steps with prompts of several ranks."""
+    found = law(32, 0.65, redundant=(0, 128), concurrency=2048, **LOAD)
+    alone, copies = row(found, 0), row(found, 128)
+    assert alone.tpot_s is not None
+    assert copies.tpot_s is not None
+    assert (copies.gained_fraction or 0) > 2 * max(
+        copies.decode.saved_fraction or 0, copies.prefill.saved_fraction or 0
+    )
+    assert alone.tpot_s / copies.tpot_s - 1 == pytest.approx(copies.gained_fraction, abs=0.01)
+    page = routing_placement_table(found, width=100, color=False, unicode=True)
+    assert " TPOT  tokens/s" in page
+    assert "goes by TPOT, so it may gain more than either step" in " ".join(page.split())
+
+
+def test_the_first_words_name_their_row_where_another_is_advised() -> None:
+    found = law(32, 0.65, concurrency=2048, **LOAD)
+    assert (found.redundant_experts, found.sweep.recommended) == (0, 32)
+    told = " ".join(routing_placement_table(found, width=100, color=False, unicode=True).split())
+    first = told[: told.index("Spare slots")]
+    assert "with no copies; advised are 32 copies, which reach 1.00" in first
+    assert "by number: experts in the order of their numbers, without copies, as engines start" in first
+    assert "drawn at random" in first
+    same = law(32, 0.65, redundant=32, concurrency=2048, **LOAD)
+    assert "advised are" not in routing_placement_table(same, width=100, color=False, unicode=True)
 
 
 def test_copies_cost_a_small_decode_step_and_pay_a_large_one() -> None:
@@ -341,7 +370,7 @@ def test_the_page_says_what_sglangs_prefill_would_lose_here() -> None:
         "even routing": prefill_of_a_node(0, by_load=False, skew=0.0),
         "skew 0.65, 32 copies": prefill_of_a_node(32, by_load=True, skew=0.65),
         "skew 0.65, placed without copies": prefill_of_a_node(0, by_load=True, skew=0.65),
-        "skew 0.65, in their order": prefill_of_a_node(0, by_load=False, skew=0.65),
+        "skew 0.65, by number": prefill_of_a_node(0, by_load=False, skew=0.65),
     }
     told = dict(re.findall(r"^\| moeplan, ([^|]*?) \| ([\d,]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
     assert told.keys() == found.keys()
@@ -350,5 +379,5 @@ def test_the_page_says_what_sglangs_prefill_would_lose_here() -> None:
     # Published: 59,337 with even routing, 50,302 with real routing and a balancer, which lies between copies and none.
     even = found["even routing"]
     assert even == pytest.approx(59_337, rel=0.3)
-    assert found["skew 0.65, in their order"] / even < found["skew 0.65, placed without copies"] / even
+    assert found["skew 0.65, by number"] / even < found["skew 0.65, placed without copies"] / even
     assert found["skew 0.65, placed without copies"] / even < 50_302 / 59_337 < found["skew 0.65, 32 copies"] / even
