@@ -9,6 +9,7 @@
     python benchmarks/accuracy.py throughput time to the first token and per output token, against published serving runs
     python benchmarks/accuracy.py routing   how routers use experts, against published figures
     python benchmarks/accuracy.py speculation steps with drafts, against published speed-ups
+    python benchmarks/accuracy.py offload   experts in host memory: bounds, against published speeds
     python benchmarks/accuracy.py page      writes docs/accuracy.md; with --check only says whether it is up to date
 
 The first two are held against counts made by building each config with transformers 5.23.0 on the meta device: against
@@ -31,7 +32,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import latency, ops, routing_observed, speculation, throughput  # noqa: E402
+from benchmarks import latency, offload, ops, routing_observed, speculation, throughput  # noqa: E402
 from benchmarks.memory import outcomes, passes, summary  # noqa: E402
 from moeplan.core.checkpoint import Checkpoint  # noqa: E402
 from moeplan.core.kv_cache import CacheCost, cache_cost, cache_rows  # noqa: E402
@@ -88,6 +89,7 @@ def main() -> int:
         "params": params, "kv": kv, "weights": weights, "memory": memory,
         "latency": latency.main, "ops": ops.main, "throughput": throughput.main,
         "routing": routing_observed.main, "speculation": speculation.main,
+        "offload": lambda: offload.main([]),
     }  # fmt: skip
     parser.add_argument("what", choices=[*commands, "page"])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page is out of date")
@@ -174,9 +176,11 @@ def memory() -> int:
 
 
 def all_pass() -> bool:
-    """Whether observations of memory, runs of servers and figures of routers keep their bounds."""
+    """Whether observations of memory, runs of servers, steps with drafts, speeds with experts in host memory and figures of routers
+    keep their bounds."""
     kept = passes(outcomes()) and throughput.passes(throughput.outcomes())
     kept = kept and speculation.passes(speculation.outcomes())
+    kept = kept and all(each.holds for each in offload.outcomes())
     return kept and routing_observed.passes(routing_observed.outcomes())
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from benchmarks import latency, ops, routing_observed, routing_priors, throughput
+from benchmarks import (
+    accuracy_offload,
+    accuracy_speculation,
+    latency,
+    ops,
+    routing_observed,
+    routing_priors,
+    throughput,
+)
 from benchmarks.latency_rows import PROFILES
 from benchmarks.memory import Outcome, not_judged, outcomes, passes, summary, terms
 from moeplan.core.coverage import SEQUENCE_GROWTH_LOW
@@ -165,6 +173,15 @@ def page(params_agree: tuple[int, int], kv_agree: tuple[int, int]) -> str:
         THROUGHPUT_FITS,
         "\n".join(f"- {line}." for line in throughput.fits()),
         THROUGHPUT_DOUBTS,
+        "## Drafts",
+        accuracy_speculation.TEXT,
+        _table(accuracy_speculation.heads(), accuracy_speculation.rows()),
+        accuracy_speculation.doubts(),
+        "## Experts in host memory",
+        accuracy_offload.text(),
+        _table(accuracy_offload.heads(), accuracy_offload.rows()),
+        accuracy_offload.summary(),
+        accuracy_offload.DOUBTS,
         "## Routing",
         ROUTING,
         _table(routing_observed.HEADS, map(routing_observed.cells, routing_observed.outcomes())),
