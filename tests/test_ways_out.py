@@ -181,3 +181,26 @@ def test_a_way_out_without_more_room_than_a_part_of_it_is_not_named() -> None:
 )
 def test_the_number_is_taken_off_a_device_and_nothing_else(gpu: str, count: int | None, name: str) -> None:
     assert device_name(gpu, count) == name
+
+
+def test_a_way_out_says_what_it_gives_up() -> None:
+    """Two slots of llama.cpp share --ctx-size: 17,408 leave each sequence 8,704 of the 32,768 tokens that were asked for."""
+    command = "gpt-oss-120b --gpu rtx-4090 -- llama-server -c 65536 -np 2 --n-cpu-moe 24"
+    ways = {way.change: way.gives_up for way in asked(command).verdict.ways_out}
+    (shorter,) = (change for change in ways if "--ctx-size" in change)
+    taken = asked(command, shorter)
+    assert ways[shorter] == f"sequences of {taken.request.context_tokens:,} tokens, not 32,768"
+    assert taken.request.context_tokens < 32_768
+    assert all(told is None for change, told in ways.items() if change != shorter)
+    fewer = asked("mixtral-8x7b --gpu 2xh100 --context 32k --concurrency 64 --quant fp8").verdict.ways_out
+    (count,) = (way for way in fewer if "--concurrency" in way.change)
+    assert count.gives_up == f"{count.change.split()[-1]} sequences, not 64"
+
+
+def test_llamacpp_has_no_pool() -> None:
+    reasons = asked("gpt-oss-120b --gpu rtx-4090 -- llama-server -c 65536 -np 2 --n-cpu-moe 24").verdict.reasons
+    told = " ".join(reason.message for reason in reasons)
+    assert "GiB are left for it" in told
+    assert "pool" not in told
+    pooled = asked("qwen3-30b-a3b --gpu h100 --context 256k -- --kv-cache-memory-bytes 1073741824")
+    assert "the pool is" in " ".join(reason.message for reason in pooled.verdict.reasons)

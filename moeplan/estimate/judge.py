@@ -137,7 +137,9 @@ def _shortage(question: Question, found: Ledger, worst: RankLedger, capacity: Ca
         # Engines stop at start where not even one request of the full length fits.
         reach = capacity.max_context_tokens if capacity is not None and asked.sequences_per_rank == 1 else None
         way = f"; {said(asked.flags, {'context_tokens': reach})} is the longest that fits" if reach else ""
-        told = f"one request of {asked.context_tokens:,} tokens needs {gib(one, 2)} of cache{where}, and the pool is {gib(pool, 2)}"
+        # llama.cpp has no pool: the cache of all sequences is taken when it starts.
+        room = f"{gib(pool, 2)} are left for it" if asked.engine == "llamacpp" else f"the pool is {gib(pool, 2)}"
+        told = f"one request of {asked.context_tokens:,} tokens needs {gib(one, 2)} of cache{where}, and {room}"
         reasons.append(Refusal("request-does-not-fit", told + way))
     return reasons
 

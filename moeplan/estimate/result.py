@@ -163,6 +163,8 @@ class WayOut(NamedTuple):
 
     change: str
     headroom_bytes: int
+    gives_up: str | None = None
+    """What then is less than was asked for, context or sequences; None where all of it is served."""
 
 
 class Verdict(NamedTuple):

@@ -36,7 +36,7 @@ from moeplan.report.check_words import (
     ways_words,
     what_words,
 )
-from moeplan.report.page import blank_page, page_text, print_notes
+from moeplan.report.page import NO_BREAK, blank_page, page_text, print_notes
 from moeplan.report.printable import printable_record
 from moeplan.report.words import NOTHING_HELPS
 from moeplan.report.workflow_commands import harmless
@@ -49,7 +49,6 @@ MOST_ALIKE = 5
 MOST_SHORT = 20
 """So many lines of deployments with nothing new to tell, for each verdict; the rest is a number."""
 LEAST_COLUMNS = 16
-NO_BREAK = "\xa0"
 DOT = f"{NO_BREAK}· "
 """Stands between parts; a row may end with it and never begins with it."""
 

@@ -228,7 +228,10 @@ def gap_words(finding: Finding) -> str:
 
 def ways_words(finding: Finding) -> list[tuple[str, str]]:
     """Changes that make it fit, and what each leaves on a GPU, rounded down."""
-    return [(way.change, f"leaves {gib_floor(way.headroom_bytes)} per GPU") for way in finding.ways_out]
+    return [
+        (way.change, f"leaves {gib_floor(way.headroom_bytes)} per GPU" + (f": {way.gives_up}" if way.gives_up else ""))
+        for way in finding.ways_out
+    ]
 
 
 def nothing_helps(finding: Finding) -> bool:

@@ -160,11 +160,15 @@ def _ways_out(estimate: Estimate) -> Iterator[Html]:
         yield paragraph(NOTHING_HELPS)
         return
     rows = [
-        (element("code", way.change), shown(estimate, f"verdict.ways_out.{place}.headroom_bytes", gib_floor))
+        (
+            element("code", way.change),
+            shown(estimate, f"verdict.ways_out.{place}.headroom_bytes", gib_floor),
+            way.gives_up or "",
+        )
         for place, way in enumerate(ways)
     ]
     yield paragraph("It fits with any one of these.")
-    yield rows_table(("change", "leaves per GPU"), "<>", rows, "Ways out", hide_caption=True)
+    yield rows_table(("change", "leaves per GPU", "gives up"), "<><", rows, "Ways out", hide_caption=True)
 
 
 def _speed(estimate: Estimate) -> Iterator[Html]:

@@ -106,7 +106,8 @@ def _ways_out(estimate: Estimate) -> Iterator[str]:
     yield "It fits with any one of"
     yield ""
     for way in ways:
-        yield f"- {code(way.change)}, which leaves {gib_floor(way.headroom_bytes)} per GPU"
+        less = "" if way.gives_up is None else f": {way.gives_up}"
+        yield f"- {code(way.change)}, which leaves {gib_floor(way.headroom_bytes)} per GPU{less}"
 
 
 def _speed(estimate: Estimate, speed: Speed, *, explain: bool) -> Iterator[str]:

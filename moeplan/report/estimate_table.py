@@ -13,6 +13,7 @@ from moeplan.core.ledger import Line, band_bytes, total_bytes
 from moeplan.core.units import gib, gib_floor, params
 from moeplan.estimate.result import Estimate, Rank
 from moeplan.report.page import (
+    NO_BREAK,
     Column,
     blank_page,
     natural_widths,
@@ -199,7 +200,8 @@ def _ways_out(page: Console, estimate: Estimate) -> None:
     longest = max(len(way.change) for way in ways)
     most = max(len(gib_floor(way.headroom_bytes)) for way in ways)
     for way in ways:
-        left = f"leaves {gib_floor(way.headroom_bytes):>{most}} per GPU"
+        less = "" if way.gives_up is None else f": {way.gives_up}"
+        left = f"leaves {gib_floor(way.headroom_bytes):>{most}} per GPU{less}"
         page.print(f"  {way.change:<{longest}}   {left}", overflow="fold")
 
 
@@ -265,10 +267,11 @@ def _explained(page: Console, estimate: Estimate) -> None:
 def _parts(page: Console, parts: list[str]) -> None:
     """Parts joined by dots, broken between parts alone."""
     row = ""
-    for part in parts:
+    for number, part in enumerate(parts, 1):
         joined = f"{row} · {part}" if row else part
-        if row and len(joined) > page.width:
-            page.print(f"{row} ·")
+        # All but the last row end with a dot, which needs its place too.
+        if row and len(joined) + (0 if number == len(parts) else len(" ·")) > page.width:
+            print_prose(page, f"{row}{NO_BREAK}·")
             joined = part
         row = joined
-    page.print(row, overflow="fold")
+    print_prose(page, row)

@@ -19,6 +19,8 @@ GAP = 2
 LEAST_NAME_COLUMNS = 16
 """The first column of a listing is never narrower."""
 LEAST_PROSE_COLUMNS = 20
+NO_BREAK = "\N{NO-BREAK SPACE}"
+"""Keeps a dot between parts at the end of the row before it."""
 
 _ASCII = str.maketrans(
     {"·": "-", "±": "+-", "█": "#", "▌": "=", "–": "-", "×": "x", "─": "-", "…": "~", "µ": "u", "²": "2"}
@@ -64,10 +66,15 @@ def page_text(page: "Console", *, unicode: bool) -> str:
 
 
 def print_prose(page: "Console", text: str, lead: str = "", style: str = "") -> None:
-    """Text wrapped between words; `lead` stands before the first line, and the others stand under its end."""
+    """Text wrapped between words; `lead` stands before the first line, and the others stand under its end.
+
+    A dot between parts may end a line and never begins one.
+    """
+    text = text.replace(" · ", f"{NO_BREAK}· ")
     rows = wrap(text, max(LEAST_PROSE_COLUMNS, page.width - len(lead)), break_on_hyphens=False) or [""]
     for number, row in enumerate(rows):
-        page.print(f"{lead if number == 0 else ' ' * len(lead)}{row}", style=style, overflow="fold")
+        told = f"{lead if number == 0 else ' ' * len(lead)}{row}".replace(NO_BREAK, " ")
+        page.print(told, style=style, overflow="fold")
 
 
 def print_notes(page: "Console", notes: Sequence[Remark]) -> None:

@@ -159,3 +159,15 @@ def test_three_truths_of_windows_are_named_and_one_is_used(tmp_path: Path) -> No
     # 24 layers, half of them windows, 2 x 8 heads x 64 x 2 B per layer and token
     assert f"{12 * 2 * 8 * 64 * 2:,} B per token" in told
     assert f"{24 * 2 * 8 * 64 * 2:,} B per token" in told
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 99, 100, 101, 120])
+def test_no_dot_stands_alone_or_begins_a_line(width: int) -> None:
+    flags = ["--tensor-parallel-size", "8", "--enable-expert-parallel", "--max-model-len", "32K"]
+    for answer in (
+        moeplan.estimate("deepseek-v3", gpu="h200", engine_args=flags, offline=True),
+        moeplan.estimate("qwen3-30b-a3b", gpu="h100", offline=True),
+    ):
+        head = table(answer, width).split("\n\n")[0].splitlines()
+        assert not [line for line in head if line.lstrip().startswith("·")]
+        assert max(map(len, head)) <= width

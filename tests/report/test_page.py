@@ -39,6 +39,17 @@ def test_prose_keeps_its_words_and_the_width(words: list[str], width: int, lead:
     assert " ".join(row[len(lead) :] for row in rows).split() == words
 
 
+@given(st.lists(st.lists(word, min_size=1, max_size=4), min_size=1), st.integers(40, 120))
+def test_a_dot_between_parts_ends_a_row_and_begins_none(parts: list[list[str]], width: int) -> None:
+    page = blank_page(width, color=False)
+    text = " · ".join(" ".join(part) for part in parts)
+    print_prose(page, text)
+    rows = lines(page)
+    assert max(map(len, rows)) <= width
+    assert not [row for row in rows if row.startswith("·")]
+    assert " ".join(rows) == text
+
+
 name = st.text("abcdefgh-", min_size=LEAST_NAME_COLUMNS, max_size=30)
 figure = st.integers(0, 10**14).map(str)
 

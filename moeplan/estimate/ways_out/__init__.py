@@ -12,7 +12,7 @@ from typing import NamedTuple
 from moeplan.core.errors import InputError
 from moeplan.estimate.question import Question
 from moeplan.estimate.result import Capacity, WayOut
-from moeplan.estimate.ways_out.change import Change, Trial, asked, tried, words
+from moeplan.estimate.ways_out.change import Change, Trial, asked, given_up, tried, words
 from moeplan.estimate.ways_out.devices import GPU_COUNTS, other_counts, other_engines
 from moeplan.estimate.ways_out.layouts import plain, repairs, spreads
 from moeplan.estimate.ways_out.limits import (
@@ -76,7 +76,7 @@ def ways_out(question: Question, gpu: str, capacity: Capacity) -> tuple[WayOut, 
     for change, _, room in filter(None, found):
         # Not one that states all of another, and more, for no more room.
         if not any(parts <= change.parts and way.headroom_bytes >= room for parts, way in ways.items()):
-            ways[change.parts] = WayOut(words(question, gpu, change), room)
+            ways[change.parts] = WayOut(words(question, gpu, change), room, given_up(question, change))
     return tuple(ways.values())[:MOST_WAYS]
 
 

@@ -138,6 +138,19 @@ def words(question: Question, gpu: str, change: Change) -> str:
     return " ".join(part for part in parts if part)
 
 
+def given_up(question: Question, change: Change) -> str | None:
+    """What the change has less of than was asked for: `sequences of 8,704 tokens, not 32,768`."""
+    deployment, told = question.deployment, []
+    context, concurrency = change.limits.get("context_tokens"), change.limits.get("concurrency")
+    if isinstance(context, int) and context < deployment.context_tokens:
+        told.append(f"sequences of {context:,} tokens, not {deployment.context_tokens:,}")
+    if isinstance(concurrency, int) and concurrency < deployment.concurrency:
+        told.append(
+            f"{concurrency:,} {'sequence' if concurrency == 1 else 'sequences'}, not {deployment.concurrency:,}"
+        )
+    return "; ".join(told) or None
+
+
 def device_name(gpu: str, num_devices: int | None) -> str:
     """The device without its number: `h100` of `8xh100`, `8 x h100` and `h100:8`; `rtx 4090` stays whole."""
     name = gpu.strip()
