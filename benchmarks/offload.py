@@ -38,7 +38,7 @@ from moeplan.offload.least_use import least_use  # noqa: E402
 from moeplan.offload.others import KT, kt_reads  # noqa: E402
 from moeplan.offload.questions import Machine, Questions, with_settings  # noqa: E402
 from moeplan.offload.search import first_layers, placed  # noqa: E402
-from moeplan.offload.timing import Timing, device_rate, rate_of, read_seconds, reads, wait_ends  # noqa: E402
+from moeplan.offload.timing import Timing, call_ends, device_rate, rate_of, read_seconds, reads, wait_ends  # noqa: E402
 from moeplan.sources.hardware_profiles import find_hardware  # noqa: E402
 from moeplan.sources.host_constants import host_constants  # noqa: E402
 from moeplan.sources.loaded import Asked  # noqa: E402
@@ -54,6 +54,12 @@ UNSTATED = {"oss-ncmoe24-tg": 76_800_000_000, "oss-ncmoe36-tg": 76_800_000_000}
 INPUT_TOKENS = 512
 PROMPT_TOKENS = {"llamacpp-dsv32-pp": 512}
 """Of a prompt whose speed was published; of others 2,048."""
+BEHIND_TOKENS = {
+    "gpu-oss20-pro6000": 64, "gpu-oss20-2xpro6000": 64, "gpu-oss20-5090": 8448, "gpu-oss20-4090": 64, "gpu-oss20-3090": 256,
+    "gpu-oss20-3090-2025": 2048, "gpu-qwen30-5090": 8448, "gpu-qwen30-4090": 2048, "gpu-qwen30-4090-tg": 64,
+    "gpu-dsv2lite-4090": 64, "gpu-dsv2lite-3090": 256,
+}  # fmt: skip
+"""That a token remembers on average, in the middle of a run; of others 576."""
 
 
 class Row(NamedTuple):
@@ -139,8 +145,10 @@ def questions_of(row: Row) -> tuple[Questions, Timing]:
     hardware, count = find_hardware(row.gpu)
     memory = usable(hardware)
     assert memory is not None
-    prompt = prompt_tokens(row) if row.quantity == "prompt" else INPUT_TOKENS
-    workload = make_workload(loaded.spec, [], context=4096, input=prompt, output=128)
+    prompt, output = prompt_tokens(row) if row.quantity == "prompt" else INPUT_TOKENS, 128
+    if row.id in BEHIND_TOKENS:
+        prompt, output = BEHIND_TOKENS[row.id], 0
+    workload = make_workload(loaded.spec, [], context=max(4096, 2 * prompt), input=prompt, output=max(1, output))
     bandwidth = row.host if row.host.endswith("/s") else None
     host = read_host(
         hardware, host_constants(), ram="2TiB", host=None if bandwidth else row.host, bandwidth=bandwidth,
@@ -188,7 +196,9 @@ def parts(row: Row) -> Parts:
     if row.device_fraction:
         moved = float(row.device_fraction) * on_host
         on_card, on_host = on_card + moved, on_host - moved
-    return Parts(seconds_of(on_card, device_rate(device, timing)), on_host, layers, timing)
+    called = 1.0 if float(row.device_fraction or 0) > 0 else 1 - layers / len(sparse) if sparse else 0.0
+    device_s = seconds_of(on_card, device_rate(device, timing)).plus(call_ends(device, timing, called))
+    return Parts(device_s, on_host, layers, timing)
 
 
 def _parts_of_sglang(row: Row, questions: Questions, timing: Timing) -> Parts:
@@ -243,6 +253,8 @@ def implied() -> list[Implied]:
         if row.quantity != "decode" or float(row.device_fraction or 0) > 0:
             continue
         mine = parts(row)
+        if not mine.host_bytes:
+            continue
         constants, used = mine.timing.host.constants, mine.timing.host.used
         wait, more = constants["host_layer_s"], constants["second_socket_fraction"]
         ends = []
@@ -299,6 +311,21 @@ def _least_squares(table: Sequence[tuple[tuple[float, float, float], float]]) ->
                 factor = matrix[line][i] / matrix[i][i]
                 matrix[line] = [a - factor * b for a, b in zip(matrix[line], matrix[i], strict=True)]
     return [matrix[i][3] / matrix[i][i] / scale[i] for i in range(3)]
+
+
+def call_factors() -> dict[str, float]:
+    """How much longer calls of llama.cpp's kernels took than the measured ones that stand in for them, of each row with everything
+    on the card: what is left of a step without its bytes, at the likely share of the card's bandwidth."""
+    found = {}
+    for row in predicted():
+        if row.judge == "no host" and row.quantity == "decode" and row.host_layers:
+            questions, timing = questions_of(row)
+            question = questions.question("llamacpp", _quant(row.device_format))
+            called = call_ends(question, timing, 1.0).likely / timing.host.constants["device_call_factor"].value
+            found[row.id] = (
+                1 / row.published - (parts(row).device_s.likely - call_ends(question, timing, 1.0).likely)
+            ) / called
+    return found
 
 
 def pageable_rate() -> float:
@@ -376,6 +403,9 @@ def main(arguments: Sequence[str]) -> int:
         PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
         return 0
     print(table(), constants_table(), unpredicted_table(), sep="\n\n")
+    factors = call_factors()
+    print("\ncalls: " + ", ".join(f"{name} {factor:.2f}" for name, factor in factors.items()), end="; ")
+    print(f"middle {median(factors.values()):.2f}")
     print(f"\nwait per layer: {wait_seconds() * 1e6:.0f} us; pageable copies: {pageable_rate() / 1e9:.1f} GB/s")
     broken = [each.row.id for each in outcomes() if not each.holds]
     if broken:

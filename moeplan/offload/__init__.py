@@ -4,6 +4,7 @@ host         the machine around the card, and what its memory gives
 questions    one model on the cards, as `estimate` asks
 formats      what llama.cpp may run it in
 search       the fewest layers in host memory
+calls        what calling kernels costs on the cards, whatever they read
 timing       tokens per second and prompts, as a bound with a band
 least_use    the fewest experts that tokens may touch, which bounds take
 others       other engines' own ways
@@ -32,7 +33,7 @@ from moeplan.core.workload import Workload
 from moeplan.engines.command_line.writing import launch_words
 from moeplan.estimate.question import read_kv_dtype
 from moeplan.estimate.workload import make_workload
-from moeplan.offload.formats import STORED, Tried, formats
+from moeplan.offload.formats import STORED, Tried, formats, smaller_formats
 from moeplan.offload.helps import helps
 from moeplan.offload.host import Host, read_host
 from moeplan.offload.hot_experts import hot_experts
@@ -64,6 +65,7 @@ __all__ = ["Offload", "offload"]
 
 CURVE_POINTS = 6
 PLACEHOLDER = "MODEL.gguf"
+"""In the command, the file that is to be found or made in the format."""
 
 
 def offload(
@@ -118,6 +120,10 @@ def offload(
     timing = Timing(around, asked, use, least_use(use))
     tried = [(form, _fitted(form, around)) for form in formats(questions, tuple(quants) or None)]
     shown = [_offloaded(form, found, timing, questions, model) for form, found in tried]
+    if not quants and not any(row.fits and row.has_margin for row in shown):
+        further = [(form, _fitted(form, around)) for form in smaller_formats(questions, [form for form, _ in tried])]
+        tried += further
+        shown += [_offloaded(form, found, timing, questions, model) for form, found in further]
     chosen = _chosen(tried, shown)
     points = () if chosen is None else _layers(chosen[1], timing)
     notes += remarks(timing, machine, chosen, points)
@@ -163,7 +169,7 @@ def _chosen(
     Formats stand most bytes first; a stored one that llama.cpp reads is the first.
     """
     fitting = [(form, found, row) for (form, found), row in zip(tried, shown, strict=True) if row.fits]
-    sure = (each for each in fitting if min(each[2].headroom_low_bytes, each[2].host_free_low_bytes) >= 0)
+    sure = (each for each in fitting if each[2].has_margin)
     return next(sure, next(iter(fitting), None))
 
 
@@ -260,14 +266,12 @@ def _offloaded(form: Tried, found: Placed, timing: Timing, questions: Questions,
 
 
 def _launch(found: Placed, questions: Questions, model: str | Path) -> tuple[str, ...]:
-    """The words of `llama-server`; a GGUF file by its own path, and a name that no command can hold as `PLACEHOLDER`."""
+    """The words of `llama-server`; a GGUF file by its own path, of other checkpoints one in the format as `PLACEHOLDER`."""
     loaded, asked = questions.loaded, found.question.deployment
-    name = loaded.id
+    name = loaded.id if loaded.source_kind == "gguf" else PLACEHOLDER
     if loaded.source_kind == "gguf":  # the file itself, also where a folder and --file named it
         files = (path for path in (str(model), loaded.source) if path.endswith(".gguf") and Path(path).is_file())
         name = next(files, name)
-    if loaded.source_kind != "gguf" and not name.isprintable():
-        name = PLACEHOLDER  # such a model wants a file in its place anyway
     settings: dict[str, Value] = dict(found.settings)
     return launch_words(
         Launch(

@@ -12,7 +12,7 @@ from moeplan.core.quant import fold_bytes
 from moeplan.estimate.question import Question
 from moeplan.offload.questions import Questions
 from moeplan.offload.search import sort_of
-from moeplan.sources.gguf.mixes import MIXES
+from moeplan.sources.gguf.mixes import ALL_MIXES, IQ_MIXES, MIXES
 
 STORED = "stored"
 OF_EXPERTS = "mxfp4_moe"
@@ -35,7 +35,7 @@ class Tried(NamedTuple):
 
 
 def formats(questions: Questions, asked: Sequence[str] | None) -> tuple[Tried, ...]:
-    """Those asked for, else the stored one and every mix that is smaller; most bytes first.
+    """Those asked for, else the stored one and every mix of `MIXES` that is smaller; most bytes first.
 
     A GGUF file is its own format. Raises InputError for a name that is not known, and for a stored format that
     llama.cpp does not read, where that was asked for.
@@ -47,9 +47,9 @@ def formats(questions: Questions, asked: Sequence[str] | None) -> tuple[Tried, .
         names = tuple(dict.fromkeys(name.lower() for name in asked))
         if STORED in names and not read:
             told = _refusals(stored.question)[0].message
-            raise InputError(f"--quant stored: {told}", hint=f"--quant takes {', '.join(MIXES)} too")
+            raise InputError(f"--quant stored: {told}", hint=f"--quant takes {', '.join(ALL_MIXES)} too")
         other = next(
-            (name for name in names if name != STORED and (is_gguf or name not in (*MIXES, "bf16", "fp16"))), None
+            (name for name in names if name != STORED and (is_gguf or name not in (*ALL_MIXES, "bf16", "fp16"))), None
         )
         if other is not None and is_gguf:
             raise InputError(
@@ -59,7 +59,8 @@ def formats(questions: Questions, asked: Sequence[str] | None) -> tuple[Tried, .
         if other is not None:
             _tried(questions, other, other)  # says what is wrong with the name
             raise InputError(
-                f"--quant {other}: no GGUF file has it", hint=f"with --ram, --quant takes stored, {', '.join(MIXES)}"
+                f"--quant {other}: no GGUF file has it",
+                hint=f"with --ram, --quant takes stored, {', '.join(ALL_MIXES)}",
             )
         found = [stored if name == STORED else _tried(questions, name, name) for name in names]
         return tuple(sorted(found, key=lambda each: -each.num_bytes))
@@ -70,6 +71,15 @@ def formats(questions: Questions, asked: Sequence[str] | None) -> tuple[Tried, .
     # What is stored in few bits gains none from a larger file.
     kept = [stored, *(each for each in mixes if each.num_bytes < stored.num_bytes)] if read else mixes
     return tuple(sorted(kept, key=lambda each: -each.num_bytes))
+
+
+def smaller_formats(questions: Questions, tried: Sequence[Tried]) -> tuple[Tried, ...]:
+    """Mixes of fewer bits than all that were tried, most bytes first: none of a GGUF file, which has its own format."""
+    if questions.loaded.source_kind == "gguf":
+        return ()
+    least = min(each.num_bytes for each in tried)
+    found = (_tried(questions, name, name) for name in IQ_MIXES)
+    return tuple(sorted((each for each in found if each.num_bytes < least), key=lambda each: -each.num_bytes))
 
 
 def _tried(questions: Questions, name: str, quant: str | None) -> Tried:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from moeplan.core.deployment import Value
 from moeplan.core.errors import MoeplanError
 from moeplan.core.units import GB
+from moeplan.estimate.speed_result import Rate
 from moeplan.offload.formats import Tried
 from moeplan.offload.questions import Machine, Questions
 from moeplan.offload.result import Help
 from moeplan.offload.search import NO_MMAP, Placed, fewest, placed
-from moeplan.offload.timing import Timing, copies, decode_rate, read_seconds
+from moeplan.offload.timing import Timing, copies, decode_rate, prompt_rate, read_seconds
 
 LARGER_BATCHES = 2048
 """`--ubatch-size`: as many tokens as llama.cpp's `--batch-size` has."""
@@ -20,7 +21,7 @@ MORE_MEMORY = 2.0
 WORTH = 1.02
 """What helps less is not told."""
 
-Gain = tuple[str, float | None, float | None]
+Gain = tuple[str, Rate | None, Rate | None]
 """A change, and what it gives: tokens per second, and of prompts."""
 
 
@@ -39,18 +40,22 @@ def helps(
     """
     if not best.host_layers:
         return ()
-    now, read_now = decode_rate(best, timing).high, _read(best, timing)
+    now, read_now = decode_rate(best, timing), _read(best, timing)
     changes = list(_changes(best, form, questions, timing, with_machine))
     if smaller is not None:
         told = f"a file in {smaller[0].name}, the next smaller format"
-        changes.append((told, decode_rate(smaller[1], timing).high, _read(smaller[1], timing)))
+        changes.append((told, decode_rate(smaller[1], timing), _read(smaller[1], timing)))
     found = []
     for change, tokens, read in changes:
-        gains = tokens if tokens is not None and tokens > WORTH * now else None
-        reads = read if read is not None and read_now is not None and read > WORTH * read_now else None
+        gains = tokens if tokens is not None and tokens.high > WORTH * now.high else None
+        reads = read if read is not None and read_now is not None and read.high > WORTH * read_now.high else None
         if gains is not None or reads is not None:
             found.append(Help(change, gains, reads))
-    return tuple(sorted(found, key=lambda each: (-(each.tokens_per_s or 0.0), -(each.prompt_tokens_per_s or 0.0))))
+    return tuple(sorted(found, key=lambda each: (-_high(each.tokens_per_s), -_high(each.prompt_tokens_per_s))))
+
+
+def _high(rate: Rate | None) -> float:
+    return 0.0 if rate is None else rate.high
 
 
 def _changes(
@@ -58,7 +63,7 @@ def _changes(
 ) -> Iterator[Gain]:
     rate = timing.host.used.bandwidth_bytes_per_s
     told = f"host memory twice as fast, {MORE_MEMORY * rate / GB:,.1f} GB/s (more channels)"
-    yield told, decode_rate(best, timing, MORE_MEMORY).high, _read(best, timing, MORE_MEMORY)
+    yield told, decode_rate(best, timing, MORE_MEMORY), _read(best, timing, MORE_MEMORY)
     machine = questions.machine
     if not machine.hardware.slice:  # slices of a card form no group
         more = machine._replace(num_devices=machine.num_devices + 1)
@@ -71,7 +76,7 @@ def _changes(
         yield told, without, None
     whose = "" if copied else ", for prompts"
     pinned = placed(best.question, best.host_layers, {**best.settings, NO_MMAP: True})
-    yield f"{NO_MMAP}: experts in pinned memory{whose}", decode_rate(pinned, timing).high, _read(pinned, timing)
+    yield f"{NO_MMAP}: experts in pinned memory{whose}", decode_rate(pinned, timing), _read(pinned, timing)
     settings: Mapping[str, Value] = {"--ubatch-size": LARGER_BATCHES}
     larger = fewest(best.question, settings)
     if larger.verdict.fits and larger.host_bytes <= timing.host.room_bytes:
@@ -84,17 +89,17 @@ def _changes(
         )
 
 
-def _other(make: Callable[[], Placed], timing: Timing) -> tuple[float | None, float | None]:
+def _other(make: Callable[[], Placed], timing: Timing) -> tuple[Rate | None, Rate | None]:
     try:
         found = make()
     except MoeplanError:
         return None, None
     if not found.verdict.fits or found.host_bytes > timing.host.room_bytes:
         return None, None
-    return decode_rate(found, timing).high, _read(found, timing)
+    return decode_rate(found, timing), _read(found, timing)
 
 
-def _read(found: Placed, timing: Timing, memory_factor: float = 1.0) -> float | None:
-    """Tokens per second of a prompt, the bound; None where it is not known, or has none."""
+def _read(found: Placed, timing: Timing, memory_factor: float = 1.0) -> Rate | None:
+    """Tokens per second of a prompt; None where it is not known, or has no bound."""
     seconds = read_seconds(found, timing, memory_factor)
-    return timing.workload.mean_input_tokens / seconds.best if seconds is not None and seconds.best else None
+    return None if seconds is None or not seconds.best else prompt_rate(seconds, timing)

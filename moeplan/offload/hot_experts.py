@@ -14,7 +14,7 @@ from moeplan.core.offload import bytes_at, on_device, seconds_of, steps
 from moeplan.estimate.speed_result import Rate
 from moeplan.offload.result import HotExperts, HotPoint
 from moeplan.offload.search import Placed, movable_layers
-from moeplan.offload.timing import Timing, device_rate, rate_of, reads, wait_ends
+from moeplan.offload.timing import Timing, call_ends, device_rate, rate_of, reads, wait_ends
 
 FRACTIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Shares of all experts on the cards, as KTransformers' own table has them."""
@@ -68,6 +68,8 @@ def _rate(best: Placed, timing: Timing, traffic: float, waits: float) -> Rate:
     tokens = StepTokens(timing.sequences)
     rest = bytes_at(mine.device._replace(experts=()), tokens, timing.use)
     experts = bytes_at(mine.device, tokens, timing.use) - rest + bytes_at(mine.host, tokens, timing.use)
-    device_s = seconds_of(rest + traffic * experts, device_rate(best.question, timing))
+    # A layer calls its experts' kernel on the card unless all of its experts are on the host.
+    calls = call_ends(best.question, timing, float(traffic > 0))
+    device_s = seconds_of(rest + traffic * experts, device_rate(best.question, timing)).plus(calls)
     on_host = seconds_of((1 - traffic) * experts, timing.host.rate())
     return rate_of(steps(device_s, on_host, waits, wait_ends(timing)), timing.sequences)

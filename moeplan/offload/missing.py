@@ -10,12 +10,14 @@ from moeplan.offload.questions import Machine
 from moeplan.offload.result import Offloaded
 from moeplan.offload.search import Placed, movable_layers, placed
 from moeplan.offload.timing import Timing
+from moeplan.sources.gguf.mixes import IQ_MIXES
 
 SHORT_CONTEXT_TOKENS = 512
 """Of one sequence: where not even that fits, no shorter context is a way out."""
 WIDE_CACHES = (None, "auto", "float32", "float16", "bfloat16", "f32", "f16", "bf16")
-SMALLEST = "q2_k"
+SMALLEST = IQ_MIXES[-1]
 """Of llama.cpp's mixes."""
+BY_HAND = "files mixed by hand, named UD or dynamic, may be smaller: a .gguf file or its repository on the Hub is read exactly"
 WHAT = {"experts": "experts", "feed_forwards": "feed-forwards"}
 
 
@@ -49,7 +51,9 @@ def missing_words(
     smaller = bool(quants) and SMALLEST not in {name.lower() for name in quants}
     formats = ["a smaller --quant"] if smaller else []
     ways = [*_ways_of_card(found, near, machine, formats), *_ways_of_host(near, timing, machine, formats)]
-    return "; ".join(told), "; and ".join(f"say {way}" for way in ways)
+    way_out = "; and ".join(f"say {way}" for way in ways)
+    smallest = any(form.name == SMALLEST for form, _ in tried)
+    return "; ".join(told), f"{way_out}; {BY_HAND}" if smallest else way_out
 
 
 def _ways_of_card(found: Placed, near: Offloaded, machine: Machine, formats: Sequence[str]) -> list[str]:

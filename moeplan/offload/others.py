@@ -17,18 +17,18 @@ from moeplan.core.expert_use import StepTokens
 from moeplan.core.ledger import total_bytes
 from moeplan.core.model import MoeFfn
 from moeplan.core.offload import Ends, Steps, bytes_at, parted, reads_of, seconds_of, steps
-from moeplan.core.step_bytes import StepBytes, cache_reads
-from moeplan.core.step_time import StepLoad, floor_of, step_time
+from moeplan.core.step_bytes import cache_reads
+from moeplan.core.step_time import StepLoad, step_time
 from moeplan.core.units import GIB
 from moeplan.estimate.judge import verdict
 from moeplan.estimate.ledger import Ledger, host_lines, ledger
 from moeplan.estimate.question import Question
 from moeplan.estimate.result import MEMORY_REASONS, Verdict
 from moeplan.estimate.speed_result import Rate
+from moeplan.offload.calls import call_seconds, measured_stages
 from moeplan.offload.questions import Questions, with_settings
 from moeplan.offload.result import OtherWay, Way
 from moeplan.offload.timing import Timing, device_rate, rate_of, wait_ends
-from moeplan.sources.step_models import served_stages
 
 REACH = ("nvidia", "amd")
 """Makers of cards that read pinned memory of the host, and for which KTransformers has kernels (its README)."""
@@ -70,40 +70,43 @@ def kt_reads(question: Question, timing: Timing, traffic_fraction: float | None 
     cached = cache_reads(question.spec, question.rules, context, question.deployment.encoder_tokens)
     mine = reads_of(question.spec, parts, cached)
     on_device, on_host = bytes_at(mine.device, tokens, timing.use), bytes_at(mine.host, tokens, timing.use)
+    rest = bytes_at(mine.device._replace(experts=()), tokens, timing.use)
     if traffic_fraction is not None:
         every = reads_of(question.spec, parted(question.held, None), cached).device
         experts = bytes_at(every, tokens, timing.use) - bytes_at(every._replace(experts=()), tokens, timing.use)
         on_host = (1 - traffic_fraction) * experts
-        on_device = bytes_at(mine.device._replace(experts=()), tokens, timing.use) + traffic_fraction * experts
-    return device_seconds(question, timing, on_device, experts=bool(mine.device.experts)), on_host
+        on_device = rest + traffic_fraction * experts
+    here = on_device - rest
+    served = here / (here + on_host) if here else 0.0
+    return device_seconds(question, timing, on_device, experts_fraction=served), on_host
 
 
-def device_seconds(question: Question, timing: Timing, on_device: float, *, experts: bool) -> Ends:
-    """Of what is on the cards, `experts` among them or not: by the kernels that were measured of the engine, else by bytes.
+def device_seconds(question: Question, timing: Timing, on_device: float, *, experts_fraction: float) -> Ends:
+    """Of what is on the cards, a share of the visits to experts among it: by the kernels that were measured of the engine, else by
+    bytes.
 
     The best is the floor of these kernels' calls, and bytes at the full rate.
     """
     ranks = question.deployment.layout.tp
     by_bytes = seconds_of(on_device / ranks, device_rate(question, timing))
-    hardware = question.serving.hardware
-    assert hardware is not None
+    stages = measured_stages(question)
+    if stages is None:
+        return by_bytes
     try:
-        stages = served_stages(
-            question.spec, question.held, hardware, question.deployment.engine,
-            question.engine.division(question.serving, question.engine.settle(question.serving)), question.deployment.layout,
-            version=question.serving.constants.version,
-        )  # fmt: skip
-        if stages is None:
-            return by_bytes
         asked = StepLoad(timing.sequences, timing.context_tokens)
         whole = [step_time(stage, asked, timing.use) for stage in stages]
-        called = [stage if experts else stage._replace(experts=(), kernel=None) for stage in stages]
-        floor = sum(floor_of(stage).at(StepBytes(0.0, 0.0, 0.0)) for stage in called) + by_bytes.best
+        floor = call_seconds(stages, float(experts_fraction > 0)) + by_bytes.best
+        experts_call_s = call_seconds(stages, 1.0) - call_seconds(stages, 0.0)
     except MoeplanError:
         return by_bytes
-    likely = sum(part.seconds for step in whole for part in step.parts if part.name != "experts")
-    slow = sum(part.high_s for step in whole for part in step.parts if part.name != "experts")
-    return Ends(max(slow, floor) + by_bytes.slow, max(likely, floor), floor)
+    slow = likely = 0.0
+    for part in (part for step in whole for part in step.parts):
+        if part.name != "experts":
+            likely, slow = likely + part.seconds, slow + part.high_s
+        elif experts_fraction > 0:  # the kernel is called for few experts as for all
+            likely += experts_call_s + experts_fraction * max(0.0, part.seconds - experts_call_s)
+            slow += experts_call_s + experts_fraction * max(0.0, part.high_s - experts_call_s)
+    return Ends(max(slow, likely, floor), max(likely, floor), floor)
 
 
 def _kt(question: Question, timing: Timing) -> OtherWay | None:
@@ -156,7 +159,7 @@ def _link_steps(question: Question, timing: Timing, way: Way, size_gib: int, lin
     moved = min(1.0, size_gib * GIB * ranks / movable) if movable else 0.0
     read = moved * (whole - mine.device.cache_bytes * tokens.decoding)
     over = read if way == "read_over_link" else min(movable, size_gib * GIB * ranks)
-    device_s = device_seconds(question, timing, whole - read, experts=True)
+    device_s = device_seconds(question, timing, whole - read, experts_fraction=1 - moved)
     step = steps(device_s, seconds_of(over / ranks, link), 0, Ends(0.0, 0.0, 0.0))
     if timing.at_best is None:
         return step

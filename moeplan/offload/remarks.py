@@ -12,7 +12,7 @@ from moeplan.offload.formats import Tried
 from moeplan.offload.questions import Machine
 from moeplan.offload.result import LayerPoint, Offloaded
 from moeplan.offload.search import KEEPS_PROMPTS, Placed
-from moeplan.offload.timing import Timing, decode_rate, tells_matrix_rate
+from moeplan.offload.timing import Timing, call_ends, decode_rate, tells_matrix_rate
 
 TIGHT_FRACTION = 0.9
 """Share of host memory beyond which pages of a mapped file are soon taken back: decoding then waits for the disk."""
@@ -41,11 +41,9 @@ def _of_host(timing: Timing, chosen: Chosen | None) -> Iterator[Remark]:
         told = f"host memory of {used.bandwidth_bytes_per_s / GB:,.1f} GB/s is assumed: {used.source}"
         if chosen is not None and chosen[1].host_layers:
             ends = (used.bandwidth_low_bytes_per_s, used.bandwidth_high_bytes_per_s)
-            rates = [decode_rate(chosen[1], timing, end / used.bandwidth_bytes_per_s).high for end in ends]
-            told += (
-                f"; at {ends[0] / GB:,.1f} to {ends[1] / GB:,.1f} GB/s the bound is {per_second(rates[0])} to {per_second(rates[1])} "
-                "tokens/s"
-            )
+            rates = [decode_rate(chosen[1], timing, end / used.bandwidth_bytes_per_s).value for end in ends]
+            told += f"; at {ends[0] / GB:,.1f} to {ends[1] / GB:,.1f} GB/s {per_second(rates[0])} to {per_second(rates[1])} tokens/s "
+            told += "are likely"
         yield Remark("host-assumed", "warning", f"{told}; --host or --ram-bandwidth says what it is")
     if used.sockets > 1:
         told = "a second socket adds nothing unless each has its own slices of the experts; 63 % more is the most that was published"
@@ -80,10 +78,14 @@ def _of_speed(timing: Timing, machine: Machine, found: Placed, row: Offloaded) -
     host, hardware = timing.host, machine.hardware
     card, memory = host.constants["device_bandwidth_fraction"], host.constants["host_bandwidth_fraction"]
     told = f"likely is {_share(card)} of the card's bandwidth"
+    if call_ends(found.question, timing, 1.0).likely:
+        factor = host.constants["device_call_factor"]
+        told += f" and {factor.value:g} times ({factor.low:g} to {factor.high:g}) what measured kernels of such cards take per call"
     if found.host_layers:
-        told += f" and {_share(memory)} of host memory's, as published runs had it: no promise of yours"
+        told += f", {_share(memory)} of host memory's bandwidth"
+    told += ", as published runs had it: no promise of yours; at most leaves calls out"
     if row.sort == "experts" and timing.at_best is not None:
-        told += "; what is at most also takes the fewest distinct experts that were published of any model"
+        told += " and takes the fewest distinct experts that were published of any model"
     yield Remark("rates", "info", told)
     if not found.host_layers:
         return

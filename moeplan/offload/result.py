@@ -87,6 +87,8 @@ class OffloadStep(NamedTuple):
 
     seconds: float
     device_s: float
+    calls_s: float
+    """Of it, calling kernels on the cards, whatever they read."""
     host_s: float
     wait_s: float
     """Handing activations over and back in every layer on the host."""
@@ -145,6 +147,11 @@ class Offloaded(NamedTuple):
     """None where it does not fit."""
     launch: tuple[str, ...] | None
     """Words of the command."""
+
+    @property
+    def has_margin(self) -> bool:
+        """Whether it has room for all that is guessed, on the cards and in host memory."""
+        return min(self.headroom_low_bytes, self.host_free_low_bytes) >= 0
 
 
 class Memory(NamedTuple):
@@ -216,9 +223,9 @@ class Help(NamedTuple):
     """A change to the machine or the command, and what would then be the bound."""
 
     change: str
-    tokens_per_s: float | None
-    """The bound; None where the change does nothing for it."""
-    prompt_tokens_per_s: float | None
+    tokens_per_s: Rate | None
+    """None where the change does nothing for its bound."""
+    prompt_tokens_per_s: Rate | None
     """Likewise."""
 
 

@@ -31,12 +31,14 @@ from moeplan.engines.llamacpp.layout import is_pipelined
 from moeplan.engines.llamacpp.settings import chosen, is_on, switched_off, ubatch_tokens
 from moeplan.estimate.question import Question
 from moeplan.estimate.speed_result import Rate, Time
+from moeplan.offload.calls import call_seconds, measured_stages
 from moeplan.offload.host import Host
 from moeplan.offload.result import OffloadSpeed, OffloadStep
-from moeplan.offload.search import NO_MMAP, Placed
+from moeplan.offload.search import NO_MMAP, Placed, movable_layers
 
-DEVICE, HOST, LINK, WAIT = (
+DEVICE, CALLS, HOST, LINK, WAIT = (
     "memory bandwidth of the GPU",
+    "calls of kernels on the GPU, whatever they read",
     "bandwidth of host memory",
     "the link between GPU and host",
     "handing over between GPU and host",
@@ -110,16 +112,35 @@ def decode_steps(found: Placed, timing: Timing, memory_factor: float = 1.0) -> t
     _, mine = reads(question, settings, timing)
     memory, waits = device_rate(question, timing), wait_ends(timing)
     speed = host_rate(settings, timing, tokens.all, memory_factor) or timing.host.rate(memory_factor)
+    calls = _calls(found, timing)
 
     def by(use: ExpertUse) -> tuple[Steps, float, float]:
         on_device, on_host = bytes_at(mine.device, tokens, use), bytes_at(mine.host, tokens, use)
-        step = steps(seconds_of(on_device, memory), seconds_of(on_host, speed), mine.host_layers, waits)
+        device_s = seconds_of(on_device, memory).plus(calls)
+        step = steps(device_s, seconds_of(on_host, speed), mine.host_layers, waits)
         return step, on_device, on_host
 
     step, on_device, on_host = by(timing.use)
     if timing.least is not None and timing.least != timing.use:
         step = step._replace(best=by(timing.least)[0].best)
     return step, on_device, on_host
+
+
+def call_ends(question: Question, timing: Timing, experts_fraction: float) -> Ends:
+    """Seconds of a step's calls on the cards, slowest first, those of experts in that share of their layers; the bound leaves them
+    out, and so does everything where no kernel was measured."""
+    stages = measured_stages(question)
+    if stages is None:
+        return NOTHING
+    factor = timing.host.constants["device_call_factor"]
+    return Ends(factor.high, factor.value, factor.low).times(call_seconds(stages, experts_fraction))
+
+
+def _calls(found: Placed, timing: Timing) -> Ends:
+    """Of a placement: experts are called on the cards in the layers that have them there, and where they are copied."""
+    layers = len(movable_layers(found.question.spec))
+    copied = copies(found.found.settings, timing.sequences)
+    return call_ends(found.question, timing, 1.0 if copied or not layers else 1 - len(found.host_layers) / layers)
 
 
 def wait_ends(timing: Timing) -> Ends:
@@ -193,6 +214,12 @@ def _compute_seconds(question: Question, timing: Timing, tokens: float) -> Ends 
     return likely._replace(best=operations / (max(known) * share.high) if rates.int8 else 0.0)
 
 
+def prompt_rate(seconds: Ends, timing: Timing) -> Rate:
+    """Tokens per second while a prompt is read in that time."""
+    tokens = timing.workload.mean_input_tokens
+    return Rate(tokens / seconds.likely, tokens / seconds.slow, tokens / seconds.best, "assumed")
+
+
 def _hardware(question: Question) -> Hardware:
     hardware = question.serving.hardware
     assert hardware is not None
@@ -208,17 +235,22 @@ def speed_of(found: Placed, timing: Timing) -> OffloadSpeed:
     prompt = None
     first = None
     if read_s is not None:
-        tokens = timing.workload.mean_input_tokens
-        prompt = Rate(tokens / read_s.likely, tokens / read_s.slow, tokens / read_s.best, "assumed")
+        prompt = prompt_rate(read_s, timing)
         first = Time(read_s.likely, read_s.best, read_s.slow, "assumed")
     copied = bool(found.host_layers) and copies(found.found.settings, timing.sequences)
-    likely = _step(step.likely)
-    parts = {DEVICE: likely.device_s, LINK if copied else HOST: likely.host_s, WAIT: likely.wait_s}
+    calls = _calls(found, timing)
+    likely = _step(step.likely, calls.likely)
+    parts = {
+        DEVICE: likely.device_s - likely.calls_s,
+        CALLS: likely.calls_s,
+        LINK if copied else HOST: likely.host_s,
+        WAIT: likely.wait_s,
+    }
     return OffloadSpeed(
-        total, each, prompt, first, round(on_device), round(on_host), copied, likely, _step(step.best),
+        total, each, prompt, first, round(on_device), round(on_host), copied, likely, _step(step.best, calls.best),
         max(parts, key=lambda part: parts[part]),
     )  # fmt: skip
 
 
-def _step(step: OffloadedStep) -> OffloadStep:
-    return OffloadStep(step.seconds, *step)
+def _step(step: OffloadedStep, calls_s: float) -> OffloadStep:
+    return OffloadStep(step.seconds, step.device_s, calls_s, step.host_s, step.wait_s)

@@ -57,16 +57,16 @@ def _tiles(result: Offload) -> Iterator[Tile]:
     if best.speed is not None:
         rate = best.speed.tokens_per_s
         yield Tile(
-            "decode, at most",
-            shown(result, "best.speed.tokens_per_s.high", _rate),
-            f"likely {per_second(rate.value)}, perhaps as few as {per_second(rate.low)}",
+            "decode, likely",
+            shown(result, "best.speed.tokens_per_s.value", _rate),
+            f"at most {per_second(rate.high)}, perhaps as few as {per_second(rate.low)}",
         )
         prompt = best.speed.prompt_tokens_per_s
         if prompt is not None:
             yield Tile(
-                "prompts, at most",
-                shown(result, "best.speed.prompt_tokens_per_s.high", _rate),
-                f"likely {per_second(prompt.value)}",
+                "prompts, likely",
+                shown(result, "best.speed.prompt_tokens_per_s.value", _rate),
+                f"at most {per_second(prompt.high)}",
             )
     yield Tile("layers in host memory", shown(result, "best.host_layers", str), f"of {best.of_layers}")
     least = f"{words.at_least(best.headroom_low_bytes)}"
@@ -121,7 +121,8 @@ def _memory(result: Offload, best: Offloaded) -> Iterator[Html]:
 
 def _time(best: Offloaded, speed: OffloadSpeed) -> Html:
     """Where the time of a step goes, as it is likely and as the bound has it."""
-    parts = ["on the GPU", "copying host memory" if speed.host_copied else "reading host memory", "handing over"]
+    host = "copying host memory" if speed.host_copied else "reading host memory"
+    parts = ["reading GPU memory", "calling kernels", host, "handing over"]
     steps = {
         f"likely: {duration(speed.likely.seconds)}": speed.likely,
         f"at best: {duration(speed.bound.seconds)}": speed.bound,
@@ -129,7 +130,9 @@ def _time(best: Offloaded, speed: OffloadSpeed) -> Html:
     rows = [
         (label, part, seconds)
         for label, step in steps.items()
-        for part, seconds in zip(parts, (step.device_s, step.host_s, step.wait_s), strict=True)
+        for part, seconds in zip(
+            parts, (step.device_s - step.calls_s, step.calls_s, step.host_s, step.wait_s), strict=True
+        )
         if seconds
     ]
     values = [
@@ -152,7 +155,7 @@ def _time(best: Offloaded, speed: OffloadSpeed) -> Html:
                 "axis": {"labelLimit": 300}, "scale": {"paddingInner": 0.35, "paddingOuter": 0.2},
             },
             "x": {"field": "ms", "type": "quantitative", "title": "ms of a step", "axis": {"format": ",~f"}},
-            "color": {"field": "part", "title": None, "scale": {"domain": parts, "range": list(COLOURS[:3])}},
+            "color": {"field": "part", "title": None, "scale": {"domain": parts, "range": list(COLOURS[:4])}},
             "order": {"field": "order"},
             "description": {"field": "told"},
         },
@@ -176,8 +179,8 @@ def _layers(result: Offload) -> Iterator[Html]:
         {
             "layers": point.host_layers, "likely": point.tokens_per_s.value, "low": point.tokens_per_s.low,
             "high": point.tokens_per_s.high,
-            "told": f"{point.host_layers} layers in host memory: at most {_rate(point.tokens_per_s.high)}, likely "
-            f"{per_second(point.tokens_per_s.value)}, {words.signed(point.headroom_bytes)} of GPU memory free"
+            "told": f"{point.host_layers} layers in host memory: likely {_rate(point.tokens_per_s.value)}, at most "
+            f"{per_second(point.tokens_per_s.high)}, {words.signed(point.headroom_bytes)} of GPU memory free"
             f"{f'; {mark}' if mark else ''}",
         }
         for point, mark in zip(points, marks, strict=True)
@@ -244,7 +247,7 @@ def _layers(result: Offload) -> Iterator[Html]:
     beyond = "With fewer the card has no margin, or too little memory. " if first < at else ""
     told = (
         f"The line is what is likely, the band reaches from the low end to the bound, which is dashed. {at} layers are the fewest that "
-        f"leave room on the card: at most {per_second(here['high'])} tokens/s, likely {per_second(here['likely'])}. {beyond}"
+        f"leave room on the card: likely {per_second(here['likely'])} tokens/s, at most {per_second(here['high'])}. {beyond}"
         f"{words.layers_title(result)}."
     )
     yield figure(
@@ -269,7 +272,7 @@ def _by_format(result: Offload, fitting: Sequence[Offloaded]) -> Html:
         values.append({
             "format": row.format, "low": rate.low, "likely": rate.value, "high": rate.high,
             "kind": CHOSEN if row == result.best else OTHER,
-            "told": f"{row.format}: at most {_rate(rate.high)}, likely {per_second(rate.value)}; {row.host_layers} of {row.of_layers} "
+            "told": f"{row.format}: likely {_rate(rate.value)}, at most {per_second(rate.high)}; {row.host_layers} of {row.of_layers} "
             "layers in host memory",
         })  # fmt: skip
     kinds = [CHOSEN, OTHER]
@@ -303,7 +306,7 @@ def _by_format(result: Offload, fitting: Sequence[Offloaded]) -> Html:
             },
         ],
     }  # fmt: skip
-    quickest = max(values, key=lambda value: value["high"])
+    quickest = max(values, key=lambda value: value["likely"])
     told = (
         "Points are what is likely, lines reach from the low end to the bound, the upright stroke. The answer takes the most bits that "
         f"fit; the fastest of those that fit is {quickest['format']}. What formats do to quality is not known here."
@@ -312,7 +315,7 @@ def _by_format(result: Offload, fitting: Sequence[Offloaded]) -> Html:
         Column("format", tuple(value["format"] for value in values), right=False),
         *(
             Column(title, tuple(per_second(value[end]) for value in values))
-            for title, end in (("at most", "high"), ("likely", "likely"), ("low", "low"))
+            for title, end in (("likely", "likely"), ("at most", "high"), ("low", "low"))
         ),
     ]
     return figure(spec, title="Tokens per second of each format that fits", description=told, table=table)

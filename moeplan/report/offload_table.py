@@ -25,6 +25,9 @@ from moeplan.report.offload_words import (
 from moeplan.report.page import blank_page, page_text, print_listing, print_notes, print_prose
 from moeplan.report.printable import printable_record
 
+LEAST_COLUMNS = 12
+"""Of a table's first column: a narrow page has room for what is said of a row."""
+
 
 def offload_table(result: Offload, *, width: int, color: bool, unicode: bool) -> str:
     """The answer as text of at most `width` columns but for the command, which stays whole; ASCII alone unless `unicode`."""
@@ -56,10 +59,10 @@ def offload_table(result: Offload, *, width: int, color: bool, unicode: bool) ->
             print_prose(page, f"{lead}{text}", "  ")
     if len(result.layers) > 1:
         title(layers_title(result))
-        print_listing(page, layer_columns(result))
+        print_listing(page, layer_columns(result), LEAST_COLUMNS)
     if len(result.formats) > 1:
         title(FORMATS)
-        print_listing(page, format_columns(result))
+        print_listing(page, format_columns(result), LEAST_COLUMNS)
     if result.hot_experts is not None:
         title(HOT)
         print_prose(page, hot_words(result.hot_experts))

@@ -22,6 +22,10 @@ WAYS = {
     "read_over_link": "reads what a step needs over the link",
     "copied_over_link": "copies all of it to the card in every step",
 }
+ALL_ON_CARD = (
+    "with every layer on its cards a model needs no --ram: `moeplan plan` and `moeplan estimate` without it tell more, of other "
+    "engines, more users and latency"
+)
 BASES = {"stated": "as stated", "profile": "", "measured": "measured", "assumed": "assumed"}
 
 
@@ -71,14 +75,14 @@ def verdict_words(result: Offload) -> str:
     form = f"{best.format}{' as stored' if best.format_origin == 'stored' else ''}"
     lead = "GOES" if is_sure(best) else "GOES, PROBABLY"
     if not best.host_layers:
-        return f"{lead}: all of it fits on {_cards(result)} in {form}, nothing stays in host memory"
+        return f"{lead}: all of it fits on {_cards(result)} in {form}, no layer stays in host memory"
     what = WHAT[best.sort]
     return f"{lead}: {form}, with the {what} of {best.host_layers} of {best.of_layers} layers in host memory"
 
 
 def is_sure(best: Offloaded) -> bool:
     """True where no guess decides whether it goes."""
-    return best.certain and best.headroom_low_bytes >= 0 and best.host_free_low_bytes >= 0
+    return best.certain and best.has_margin
 
 
 def detail_words(result: Offload) -> Iterator[tuple[str, str]]:
@@ -87,13 +91,12 @@ def detail_words(result: Offload) -> Iterator[tuple[str, str]]:
     if best is None or best.speed is None:
         return
     speed = best.speed
-    users = (
-        "" if (result.workload.concurrency or 1) == 1 else f", {per_second(speed.tokens_per_s_per_user.high)} per user"
-    )
+    each = speed.tokens_per_s_per_user
+    users = "" if (result.workload.concurrency or 1) == 1 else f" ({per_second(each.value)} per user)"
     rate = speed.tokens_per_s
     yield (
         "decode: ",
-        f"at most {per_second(rate.high)} tokens/s{users}; likely {per_second(rate.value)}, perhaps as few as {per_second(rate.low)}",
+        f"likely {per_second(rate.value)} tokens/s{users}, at most {per_second(rate.high)}, perhaps as few as {per_second(rate.low)}",
     )
     yield "prompt: ", prompt_words(result, speed)
     yield "binds: ", binding_words(best, speed)
@@ -107,7 +110,12 @@ def detail_words(result: Offload) -> Iterator[tuple[str, str]]:
     free = f"{gib_floor(best.headroom_bytes)} free ({at_least(best.headroom_low_bytes)})"
     yield "GPU: ", f"{gib(best.device_bytes)} on {fullest(result)}, {free}"
     free = f"{gib_floor(best.host_free_bytes)} free beside {gib(result.host.system_bytes)} for the system"
-    yield "host: ", f"{gib(best.host_bytes)} stay there, {free}"
+    yield (
+        "host: ",
+        f"{gib(best.host_bytes)} {'stay there' if best.host_layers else 'for input tables and buffers'}, {free}",
+    )
+    if not best.host_layers:
+        yield "more: ", ALL_ON_CARD
 
 
 def prompt_words(result: Offload, speed: OffloadSpeed) -> str:
@@ -117,7 +125,7 @@ def prompt_words(result: Offload, speed: OffloadSpeed) -> str:
         there = best is not None and best.host_layers
         return f"not known: {'the link to the host' if there else 'the matrix rate of the GPU'} is not"
     alone = "" if (result.workload.concurrency or 1) == 1 else ", one at a time"
-    reach = f"at most {per_second(prompt.high)} tokens/s{alone}; likely {per_second(prompt.value)}"
+    reach = f"likely {per_second(prompt.value)} tokens/s{alone}, at most {per_second(prompt.high)}"
     copied = best is not None and best.host_layers and result.workload.input_tokens >= COPIED_FROM_TOKENS
     how = f", with {WHAT[best.sort]} copied to the GPU" if copied and best is not None else ""
     return f"{reach}{how}; first token after {duration(first.low_s)} at the earliest"
@@ -126,7 +134,8 @@ def prompt_words(result: Offload, speed: OffloadSpeed) -> str:
 def binding_words(best: Offloaded, speed: OffloadSpeed) -> str:
     """What a likely token waits for longest, and where its time goes."""
     step = speed.likely
-    parts = [f"{duration(step.device_s)} on the GPU"]
+    calls = f" ({duration(step.calls_s)} of it calling kernels)" if step.calls_s else ""
+    parts = [f"{duration(step.device_s)} on the GPU{calls}"]
     if best.host_layers:
         verb = "copying" if speed.host_copied else "reading"
         parts += [
@@ -143,7 +152,7 @@ def launch_words(result: Offload) -> tuple[str, str] | None:
     if best is None or best.launch is None:
         return None
     other = best.format_origin == "other file" or result.model.source_kind != "gguf"
-    lead = f"command, with a GGUF file in {best.format} in place of the name" if other else "command"
+    lead = f"command, with a GGUF file of the model in {best.format} as MODEL.gguf" if other else "command"
     return lead, shlex.join(best.launch)
 
 
@@ -152,10 +161,12 @@ def help_rows(result: Offload) -> Iterator[tuple[str, str]]:
     for each in result.helps:
         told = []
         if each.tokens_per_s is not None:
-            told.append(f"at most {per_second(each.tokens_per_s)} tokens/s")
+            told.append(f"likely {_likely(each.tokens_per_s)} tokens/s, at most {_most(each.tokens_per_s)}")
         if each.prompt_tokens_per_s is not None:
-            told.append(f"prompts at most {per_second(each.prompt_tokens_per_s)} tokens/s")
-        yield f"{each.change}: ", ", ".join(told)
+            told.append(
+                f"prompts likely {_likely(each.prompt_tokens_per_s)}, at most {_most(each.prompt_tokens_per_s)}"
+            )
+        yield f"{each.change}: ", "; ".join(told)
 
 
 def layers_title(result: Offload) -> str:
@@ -188,15 +199,23 @@ def layer_columns(result: Offload) -> list[Column]:
     assert best is not None
     marks = layer_marks(result)
     return [
-        Column(
-            "layers in host memory", tuple(f"{point.host_layers} of {best.of_layers}" for point in points), right=False
-        ),
-        Column("GPU free", tuple(signed(point.headroom_bytes) for point in points)),
-        Column("host", tuple(gib(point.host_bytes) for point in points), 2),
-        Column("tok/s at most", tuple(per_second(point.tokens_per_s.high) for point in points)),
-        Column("likely", tuple(per_second(point.tokens_per_s.value) for point in points), 1),
-        Column("", tuple(marks), 3, right=False),
+        Column("layers there", tuple(f"{point.host_layers} of {best.of_layers}" for point in points), right=False),
+        Column("GPU free", tuple(signed(point.headroom_bytes) for point in points), 2),
+        Column("host", tuple(gib(point.host_bytes) for point in points), 3),
+        Column("tok/s likely", tuple(per_second(point.tokens_per_s.value) for point in points)),
+        Column("at most", tuple(per_second(point.tokens_per_s.high) for point in points), 2),
+        Column("", tuple(marks), 1, right=False),
     ]
+
+
+def format_mark(result: Offload, row: Offloaded) -> str:
+    """What is to be said of a format: the answer, why it is none, or nothing."""
+    if row == result.best:
+        return "best"
+    if not row.fits:
+        return "too little" if row.refused is None else "no start"
+    # It fits by the likely figures alone, or something common to all is not known.
+    return "" if row.has_margin else "no margin"
 
 
 def format_columns(result: Offload) -> list[Column]:
@@ -204,12 +223,13 @@ def format_columns(result: Offload) -> list[Column]:
     rows = result.formats
     return [
         Column("format", tuple(row.format for row in rows), right=False),
-        Column("layers there", tuple(f"{row.host_layers} of {row.of_layers}" for row in rows), 1),
-        Column("GPU free", tuple(signed(row.headroom_bytes) for row in rows), 2),
-        Column("host", tuple(gib(row.host_bytes) for row in rows), 1),
-        Column("host free", tuple(signed(row.host_free_bytes) for row in rows)),
-        Column("tok/s at most", tuple(_most(row.speed.tokens_per_s if row.speed else None) for row in rows)),
-        Column("likely", tuple(_likely(row.speed.tokens_per_s if row.speed else None) for row in rows), 3),
+        Column("layers there", tuple(f"{row.host_layers} of {row.of_layers}" for row in rows), 3),
+        Column("GPU free", tuple(signed(row.headroom_bytes) for row in rows), 4),
+        Column("host", tuple(gib(row.host_bytes) for row in rows), 5),
+        Column("host free", tuple(signed(row.host_free_bytes) for row in rows), 2),
+        Column("tok/s likely", tuple(_likely(row.speed.tokens_per_s if row.speed else None) for row in rows)),
+        Column("at most", tuple(_most(row.speed.tokens_per_s if row.speed else None) for row in rows), 2),
+        Column("", tuple(format_mark(result, row) for row in rows), 1, right=False),
     ]
 
 
@@ -254,7 +274,7 @@ def _other(row: OtherWay) -> str:
         return f"{told}: {' and '.join(short)} missing"
     if row.tokens_per_s is None:
         return f"{told}: speed not known"
-    return f"{told}: at most {per_second(row.tokens_per_s.high)} tokens/s, {gib(row.host_bytes)} in host memory"
+    return f"{told}: likely {_likely(row.tokens_per_s)} tokens/s, at most {_most(row.tokens_per_s)}, {gib(row.host_bytes)} in host memory"
 
 
 def _cards(result: Offload) -> str:

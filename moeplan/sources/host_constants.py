@@ -16,6 +16,7 @@ NAMES = (
     "second_socket_fraction",
     "host_layer_s",
     "device_bandwidth_fraction",
+    "device_call_factor",
     "pinned_copy_fraction",
     "pageable_copy_bytes_per_s",
     "device_matrix_fraction",
