@@ -5,7 +5,7 @@ unless drafts branch); a the acceptance, the probability that a drafted token is
 
     tokens per step    A = 1 + a + ... + a^g = (1 - a^(g+1)) / (1 - a): the drafts that are taken, and one of the model's own
     speed-up           A plain / (verify + draft), seconds of steps of the same sequences
-    break-even         the a at which that is 1; none where even a = 1 does not reach it
+    break-even         the a at which what is gained is 1; none where even a = 1 does not reach it
 
 The verify step is a step of `core/step_time` with v tokens of each sequence, the draft step the same of the draft layers: a
 first pass over all verified tokens, whose entries the drafts' cache lacks, and g - 1 passes over one token (or one for
@@ -14,6 +14,7 @@ MTP Eagle; vLLM v1/spec_decode). Acceptance is taken as one number: drafts furth
 number that was measured with other g is too good or too bad (Leviathan et al. 2023, arXiv 2211.17192, for the formulas).
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from moeplan.core.expert_use import ExpertUse
@@ -71,6 +72,34 @@ def acceptance_of(tokens: float, drafted: int) -> float | None:
         else:
             high = middle
     return 0.0 if tokens <= 1 else high
+
+
+def least_tokens(gain: Callable[[float], float], most: float) -> float | None:
+    """Tokens of a step, from 1 to `most`, from which on `gain` is 1 or more; None where `most` is not enough.
+
+    `gain` grows with them. Seconds of an answer are all but linear in the inverse of the tokens, so that a false position there
+    (Illinois: an end that stays counts half) is near after a few tries.
+    """
+
+    def off(inverse: float) -> float:
+        return 1 - 1 / gain(1 / inverse)
+
+    low, high = 1 / most, 1.0  # as inverses: `low` has most tokens
+    at_low, at_high = off(low), off(high)
+    if at_high >= 0:
+        return 1.0
+    if at_low < 0:
+        return None
+    for _ in range(60):
+        middle = (low * at_high - high * at_low) / (at_high - at_low)
+        found = off(middle)
+        if abs(found) < 1e-9 or high - low < 1e-12:
+            return 1 / middle
+        if found > 0:
+            low, at_low, at_high = middle, found, at_high / 2
+        else:
+            high, at_high, at_low = middle, found, at_low / 2
+    return 1 / low
 
 
 def draft_part(drafting: Drafting, load: StepLoad, use: ExpertUse) -> StepPart | None:

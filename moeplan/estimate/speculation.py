@@ -1,5 +1,8 @@
 """What drafts cost and give: the `speculation` block of an estimate's speed.
 
+Steps of decode are compared alone, and the load that was asked for with its prompts: these take their time whatever is drafted, and
+steps that read them carry more tokens of others. Whether drafts pay is a question of the load.
+
 Acceptance is nobody's setting: without it there is no speed-up, and the acceptance from which it pays is told.
 """
 
@@ -13,20 +16,39 @@ from moeplan.core.expert_use import ExpertUse, StepTokens
 from moeplan.core.layout import Layout
 from moeplan.core.model import ModelSpec, Remark
 from moeplan.core.quant import Holding
-from moeplan.core.serving_speed import PARTS, TERMS, ServedLoad, decode_step, sequences_at_once
-from moeplan.core.speculation import Drafting, Drafts, acceptance_of, tokens_per_step
+from moeplan.core.serving_speed import PARTS, TERMS, ServedLoad, ServingSpeed, decode_step, sequences_at_once
+from moeplan.core.speculation import Drafting, DraftKind, Drafts, acceptance_of, least_tokens, tokens_per_step
 from moeplan.core.step_time import StepModel, StepPart, StepTime
 from moeplan.core.workload import Workload
 from moeplan.estimate.drafts import Asked
 from moeplan.estimate.judge import Answer
 from moeplan.estimate.question import Question
-from moeplan.estimate.speed_result import DecodeStep, Gain, Needed, Speculation, SpeculationAt, Time
+from moeplan.estimate.speed_result import (
+    DecodeStep,
+    Gain,
+    LoadFigures,
+    LoadGain,
+    Needed,
+    Rate,
+    Rates,
+    Speculation,
+    SpeculationAt,
+    Time,
+)
 
 if TYPE_CHECKING:
     from moeplan.estimate.speed import Timed
 
 CONCURRENCIES = (1, 4, 16, 64, 256, 1024)
 """Rows of the table, beside what was asked for."""
+GROWTH = "how many more experts neighbouring tokens touch, no errors of kernels"
+DENSE = "nothing: a dense model reads the same weights for any number of tokens"
+PUBLISHED: dict[DraftKind, str] = {
+    "own_layers": "the one published run with draft layers and a known length took steps 2 % longer than is said",
+    "lookup": "no published run of such drafts is known",
+    "other_model": "steps of published runs took up to 1.6 times as long as is said, with the draft's own time",
+}
+"""How far off steps were (`benchmarks/speculation.py`, whose rows the tests hold against these words)."""
 Served = Callable[[ModelSpec, tuple[Holding, ...], Layout], tuple[StepModel, ...] | None]
 """A model under the question's layout, with the times of its operations."""
 
@@ -132,12 +154,17 @@ def speculation_of(
     )
     is_sparse = any(stage.experts for stage in known.stages)
     speed_up = None if taken is None else Gain(taken / now.ratio, taken / heavy.ratio, taken / light.ratio)
-    needed = Needed(*(acceptance_of(steps.ratio, drafts.tokens) for steps in (now, light, heavy)))
+    asked, lighter, heavier = (
+        _Load(known._replace(use=each), mine.drafting, workload, concurrency)
+        for each in (use, use.growing(use.growth_low), use.growing(use.growth_high))
+    )
+    gain = None if taken is None else _under_load(asked.gains(taken), lighter.gains(taken), heavier.gains(taken))
+    needed = Needed(*(each.needed(drafts.tokens) for each in (asked, lighter, heavier)))
     verify = drafts.verify_tokens
     draft = Time(0.0, 0.0, 0.0, "assumed") if drafts.kind == "lookup" else None
     if now.draft is not None:
         draft = Time(now.draft.seconds, now.draft.low_s, now.draft.high_s, now.draft.basis)
-    pays = _pays(speed_up, cost_known=mine.cost_known)
+    pays = _pays(gain, cost_known=mine.cost_known)
     plain_experts = _experts(known, concurrency, 1, use)
     verify_experts = _experts(known, concurrency, verify, use)
     return Speculation(
@@ -159,15 +186,68 @@ def speculation_of(
         ),
         draft=draft,
         speed_up=speed_up,
+        without=asked.without(question.deployment.layout.num_gpus),
+        under_load=gain,
+        band_covers=f"{GROWTH if is_sparse else DENSE}; {PUBLISHED[drafts.kind]}",
         break_even_acceptance=needed,
         draft_budget_s=None if taken is None else taken * now.plain.seconds - now.verify.seconds,
         over_concurrency=tuple(
             _at(each, mine, known, workload, answer, question) for each in sorted({*CONCURRENCIES, concurrency})
         ),
         pays=pays,
-        why=_why(mine, now, speed_up, needed.value, (plain_experts, verify_experts), _pool(known), concurrency),
+        why=_why(mine, now, gain, speed_up, needed.value, (plain_experts, verify_experts), _pool(known), concurrency),
         in_figures=mine.counts,
     )
+
+
+class _Load(NamedTuple):
+    """The load that was asked for, with drafts and without."""
+
+    known: Timed
+    drafting: Drafting
+    workload: Workload
+    concurrency: int
+
+    def served(self, drafting: Drafting | None) -> ServingSpeed:
+        """With these drafts, or with none."""
+        return self.known.with_drafts(
+            drafting, self.concurrency, self.workload.mean_input_tokens, self.workload.mean_output_tokens
+        )
+
+    def without(self, gpus: int) -> LoadFigures:
+        """Its figures without drafts."""
+        found = self.served(None)
+        total = found.output_tokens_per_s
+        tpot = Time(*found.tpot_s)
+        each = Rate(total.value / gpus, total.low / gpus, total.high / gpus, total.basis)
+        user = Rate(1 / tpot.value_s, 1 / tpot.high_s, 1 / tpot.low_s, tpot.basis)
+        return LoadFigures(Time(*found.ttft_s), tpot, Rates(user, each, Rate(*total)))
+
+    def gains(self, tokens: float) -> tuple[float, float, float]:
+        """Tokens per second, time per token and to the first one, with so many tokens a step over those without drafts."""
+        plain, drafted = self.served(None), self.served(self.drafting._replace(tokens_per_step=tokens))
+        return (
+            drafted.output_tokens_per_s.value / plain.output_tokens_per_s.value,
+            drafted.tpot_s.value / plain.tpot_s.value,
+            drafted.ttft_s.value / plain.ttft_s.value,
+        )
+
+    def needed(self, drafted: int) -> float | None:
+        """The acceptance from which on tokens per second rise."""
+        plain = self.served(None).output_tokens_per_s.value
+
+        def gain(tokens: float) -> float:
+            return self.served(self.drafting._replace(tokens_per_step=tokens)).output_tokens_per_s.value / plain
+
+        tokens = least_tokens(gain, drafted + 1)
+        return None if tokens is None else acceptance_of(tokens, drafted)
+
+
+def _under_load(
+    now: tuple[float, float, float], light: tuple[float, float, float], heavy: tuple[float, float, float]
+) -> LoadGain:
+    """Each figure with its band."""
+    return LoadGain(*(Gain(each[0], min(each), max(each)) for each in zip(now, light, heavy, strict=True)))
 
 
 def _steps(mine: Speculating, known: Timed, workload: Workload, concurrency: int, use: ExpertUse) -> _Steps:
@@ -184,13 +264,15 @@ def _at(
 ) -> SpeculationAt:
     steps = _steps(mine, known, workload, concurrency, known.use)
     taken, room = mine.tokens_per_step, answer.capacity.max_concurrency
+    load = _Load(known, mine.drafting, workload, concurrency)
     return SpeculationAt(
         concurrency=concurrency,
         plain_experts=_experts(known, concurrency, 1, known.use),
         verify_experts=_experts(known, concurrency, mine.drafts.verify_tokens, known.use),
         step_ratio=steps.ratio,
         speed_up=None if taken is None else taken / steps.ratio,
-        break_even_acceptance=acceptance_of(steps.ratio, mine.drafts.tokens),
+        tokens_gain=None if taken is None else load.gains(taken)[0],
+        break_even_acceptance=load.needed(mine.drafts.tokens),
         fits=None if room is None else -(-concurrency // question.deployment.layout.dp) <= room,
     )
 
@@ -215,15 +297,17 @@ def _pool(known: Timed) -> int:
     return max((work.experts - work.copies for stage in known.stages for work in stage.experts), default=0)
 
 
-def _pays(speed_up: Gain | None, *, cost_known: bool) -> bool | None:
-    """What the band says; of a bound only that it does not pay."""
-    if speed_up is None:
+def _pays(gain: LoadGain | None, *, cost_known: bool) -> bool | None:
+    """What the band of tokens per second says; of a bound only that it does not pay."""
+    if gain is None:
         return None
-    if speed_up.high < 1:
+    if gain.output_tokens_per_s.high < 1:
         return False
-    return True if speed_up.low > 1 and cost_known else None
+    return True if gain.output_tokens_per_s.low > 1 and cost_known else None
 
 
+LITTLE_LESS = 0.95
+"""Of what steps of decode gain: less than that is told a reason."""
 HARDLY = 1.05
 """Of a plain step: what a step that verifies takes then hangs on nothing."""
 NEARLY_ALL = 0.9
@@ -233,31 +317,52 @@ NEARLY_ALL = 0.9
 def _why(
     mine: Speculating,
     steps: _Steps,
+    gain: LoadGain | None,
     speed_up: Gain | None,
     needed: float | None,
     experts: tuple[float | None, float | None],
     pool: int,
     concurrency: int,
 ) -> str:
-    """One sentence: whether it pays here, and what makes it so."""
+    """One sentence: whether it pays under this load, what it gives there and in steps alone, and what makes it so."""
     at = f"at {concurrency:,} in flight"
     free = " (drafts by lookup taken as free)" if mine.drafts.kind == "lookup" else ""
     left_out = free if mine.cost_known else " (the draft's own time left out)"
-    longer = f"a step takes {steps.ratio:.2f} times as long{left_out}: {_reason(steps, experts, pool)}"
+    longer = f"a step of decode takes {steps.ratio:.2f} times as long{left_out}: {_reason(steps, experts, pool)}"
     taken = mine.tokens_per_step
-    if speed_up is None or taken is None:
+    if gain is None or speed_up is None or taken is None:
         if needed is None:
-            return f"does not pay {at}, whatever is accepted: {longer}"
+            return f"does not pay {at} under this load, whatever is accepted: {longer}"
         least = tokens_per_step(needed, mine.drafts.tokens)
         if not mine.cost_known:  # a draft that takes time needs more
-            return f"does not pay {at} below an acceptance of {needed:.2f}, {least:.2f} tokens a step, since {longer}"
-        if steps.ratio < HARDLY:
-            return f"pays {at} with hardly any drafts taken: {longer}"
-        return f"pays {at} from an acceptance of {needed:.2f} on, {least:.2f} tokens a step, since {longer}"
-    pays = {True: "pays", False: "does not pay", None: "may pay"}[_pays(speed_up, cost_known=mine.cost_known)]
+            return f"does not pay {at} under this load below an acceptance of {needed:.2f}, {least:.2f} tokens a step: {longer}"
+        if least < HARDLY:
+            return f"pays {at} under this load with hardly any drafts taken: {longer}"
+        return f"pays {at} under this load from an acceptance of {needed:.2f} on, {least:.2f} tokens a step: {longer}"
+    pays = {True: "pays", False: "does not pay", None: "may pay"}[_pays(gain, cost_known=mine.cost_known)]
     most = "" if mine.cost_known else "at most "
-    gain = f"{most}{speed_up.value:.2f} times as fast"
-    return f"{pays} {at}, {gain}: a step brings {taken:.2f} tokens and {longer.removeprefix('a step ')}"
+    told = f"{most}{gain.output_tokens_per_s.value:.2f} times the tokens per second, {_first_token(gain.ttft.value)}"
+    alone = f"steps of decode alone are {most}{speed_up.value:.2f} times as fast"
+    return (
+        f"{pays} {at}: under this load {told}{_prompts(mine, gain, speed_up)}; {alone}, each brings {taken:.2f} tokens and "
+        f"takes {longer.removeprefix('a step of decode takes ')}"
+    )
+
+
+def _prompts(mine: Speculating, gain: LoadGain, speed_up: Gain) -> str:
+    """Why a load gains less than its steps of decode, where it does."""
+    if gain.output_tokens_per_s.value > LITTLE_LESS * speed_up.value:
+        return ""
+    also = ", and the draft layers read them too" if mine.layers is not None else ""
+    return f", since no draft shortens the reading of prompts{also}"
+
+
+def _first_token(ratio: float) -> str:
+    """`the first token 10 % later`."""
+    share = round(abs(ratio - 1) * 100)
+    if not share:
+        return "the first token as soon"
+    return f"the first token {share} % {'later' if ratio > 1 else 'sooner'}"
 
 
 def _reason(steps: _Steps, experts: tuple[float | None, float | None], pool: int) -> str:

@@ -25,6 +25,7 @@ from moeplan.estimate.speed_result import AtConcurrency, ClassSpeed, Meets, Rate
 from moeplan.sources.step_models import served_stages
 
 if TYPE_CHECKING:  # only who speculates pays for it
+    from moeplan.core.speculation import Drafting
     from moeplan.estimate.drafts import Asked
     from moeplan.estimate.speculation import Speculating
 
@@ -57,8 +58,14 @@ class Timed(NamedTuple):
 
     def at(self, concurrency: int, input_tokens: float, output_tokens: float) -> ServingSpeed:
         """The speed of the whole layout; copies share the requests. Raises UnknownError beyond what was measured."""
-        each = -(-concurrency // self.copies)
         drafting = self.speculating.drafting if self.speculating is not None and self.speculating.counts else None
+        return self.with_drafts(drafting, concurrency, input_tokens, output_tokens)
+
+    def with_drafts(
+        self, drafting: Drafting | None, concurrency: int, input_tokens: float, output_tokens: float
+    ) -> ServingSpeed:
+        """The same with other drafts than were asked for, or with none."""
+        each = -(-concurrency // self.copies)
         load = ServedLoad(each, input_tokens, output_tokens, self.step_tokens)
         found = serving_speed(self.stages, load, self.use, drafting)
         of_one, times = found.output_tokens_per_s, concurrency / each

@@ -118,6 +118,24 @@ class DecodeStep(NamedTuple):
     experts_high: float | None
 
 
+class LoadFigures(NamedTuple):
+    """The load that was asked for, one way or another."""
+
+    ttft: Time
+    tpot: Time
+    output_tokens_per_s: Rates
+
+
+class LoadGain(NamedTuple):
+    """The load with drafts over the same load without, each figure by itself."""
+
+    output_tokens_per_s: Gain
+    """Above 1 drafts gain."""
+    tpot: Gain
+    """Below 1 a further token comes sooner; so with the first."""
+    ttft: Gain
+
+
 class SpeculationAt(NamedTuple):
     """Speculation at another concurrency, the middle of its band."""
 
@@ -127,13 +145,16 @@ class SpeculationAt(NamedTuple):
     step_ratio: float
     """Seconds of verifying and drafting over those of a plain step."""
     speed_up: float | None
+    """Of steps of decode, as above."""
+    tokens_gain: float | None
+    """Tokens per second of the load with drafts over without."""
     break_even_acceptance: float | None
     fits: bool | None
     """As in `over_concurrency` of the speed."""
 
 
 class Speculation(NamedTuple):
-    """What drafts of the next tokens cost and give, in steps that decode and read no prompt."""
+    """What drafts of the next tokens cost and give: in steps that decode and read no prompt, and under the load that was asked."""
 
     draft_tokens: int
     """Drafted one after the other: most that a step may take."""
@@ -154,13 +175,22 @@ class Speculation(NamedTuple):
     """Of all passes of the draft layers in a step; 0 for drafts by lookup. None where it is not known: then what follows is that
     of a draft that takes no time, a bound."""
     speed_up: Gain | None
-    """Its band is that of the growth: errors of kernels fall on both steps alike. None without an acceptance."""
+    """Of steps of decode. Its band is that of the growth: errors of kernels fall on both steps alike. None without an acceptance."""
+    without: LoadFigures
+    """The same load without drafts."""
+    under_load: LoadGain | None
+    """What drafts make of it; of a draft whose time is not known the most. None without an acceptance."""
+    band_covers: str
+    """What the bands of gains are made of, and how far off published runs were."""
     break_even_acceptance: Needed
+    """From which on tokens per second of the load are more than without drafts."""
     draft_budget_s: float | None
-    """What all drafts of a step may take at most for the step to pay; None without an acceptance, negative where nothing helps."""
+    """What all drafts of a step may take at most for a step of decode to pay; None without an acceptance, negative where nothing
+    helps."""
     over_concurrency: tuple[SpeculationAt, ...]
     pays: bool | None
-    """None where the band has 1 in it, where the draft's time is not known, or without an acceptance."""
+    """Whether tokens per second of the load rise; None where the band has 1 in it, where the draft's time is not known, or without
+    an acceptance."""
     why: str
     in_figures: bool
     """Whether times and rates of the speed are those with speculation."""

@@ -198,10 +198,12 @@ def _speed(estimate: Estimate) -> Iterator[Html]:
 
 def _speculation(speed: Speed, found: Speculation) -> Iterator[Html]:
     from moeplan.report.pages.speculation import speculation_figure
-    from moeplan.report.speculation_words import speculation_words, step_columns
+    from moeplan.report.speculation_words import load_columns, speculation_words, step_columns
 
     yield element("h3", "Speculation")
     yield listed(f"{lead}{told}" for lead, told in speculation_words(found))
+    if columns := load_columns(speed, found):
+        yield columns_table(columns, "This load with and without drafts")
     yield columns_table(step_columns(found), "Steps with and without drafts")
     yield speculation_figure(speed, found)
 

@@ -137,12 +137,13 @@ def _speed(estimate: Estimate, speed: Speed, *, explain: bool) -> Iterator[str]:
 
 
 def _speculation(speed: Speed, found: Speculation) -> Iterator[str]:
-    from moeplan.report.speculation_words import speculation_columns, speculation_words, step_columns
+    from moeplan.report.speculation_words import load_columns, speculation_columns, speculation_words, step_columns
 
     yield "### Speculation"
     yield "\n".join(f"- {escaped(text)}" for _, text in speculation_words(found))
-    yield columns_table(step_columns(found))
-    yield columns_table(speculation_columns(speed, found))
+    for columns in (load_columns(speed, found), step_columns(found), speculation_columns(speed, found)):
+        if columns:
+            yield columns_table(columns)
 
 
 def _explained(estimate: Estimate) -> Iterator[str]:

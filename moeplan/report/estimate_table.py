@@ -242,14 +242,18 @@ def _speed(page: Console, estimate: Estimate, speed: Speed, *, explain: bool) ->
 
 
 def _speculation(page: Console, speed: Speed, found: Speculation) -> None:
-    from moeplan.report.speculation_words import speculation_columns, speculation_words, step_columns
+    from moeplan.report.speculation_words import load_columns, speculation_columns, speculation_words, step_columns
 
     page.print()
     for lead, text in speculation_words(found):
         print_prose(page, text, lead)
-    print_listing(page, step_columns(found))
-    page.print()
-    print_listing(page, speculation_columns(speed, found))
+    for number, columns in enumerate(
+        (load_columns(speed, found), step_columns(found), speculation_columns(speed, found))
+    ):
+        if columns:
+            if number:
+                page.print()
+            print_listing(page, columns)
 
 
 def _explained(page: Console, estimate: Estimate) -> None:

@@ -34,9 +34,27 @@ def test_the_block_is_on_the_screen(run: Run, columns: int, monkeypatch: pytest.
     options = "--gpu 8xh200 --context 8k --concurrency 16 --draft-tokens 2 --acceptance 0.8 --offline"
     out = run("estimate", "deepseek-v3", *options.split()).out
     block = out[out.index("speculation: 2 tokens drafted") :]
-    for words in ("step that verifies", "speed-up", "pays from", "16 (asked)"):
+    for words in (
+        "step that verifies",
+        "steps of decode",
+        "pays from",
+        "16 (asked)",
+        "under this load",
+        "without drafts",
+    ):
         assert words in block
     assert max(map(len, out.splitlines())) <= columns
+
+
+@pytest.mark.parametrize("columns", [40, 60, 200])
+def test_where_the_cache_ends_is_told_on_any_screen(run: Run, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    options = "--gpu 8xh200 --context 32k --concurrency 16 --draft-tokens 2 --offline"
+    for more in ("", "--acceptance 0.8"):
+        out = run("estimate", "deepseek-v3", *options.split(), *more.split()).out
+        rows = [line for line in out[out.index("speculation: ") :].splitlines() if line.startswith("1,024")]
+        assert [line.endswith("no room") for line in rows] == [True]
+        assert max(map(len, out.splitlines())) <= columns
 
 
 def test_markdown_and_json_say_the_same(run: Run) -> None:
@@ -46,3 +64,9 @@ def test_markdown_and_json_say_the_same(run: Run) -> None:
     assert "### Speculation" in page
     assert written["why"] in page
     assert f"| {written['over_concurrency'][-1]['break_even_acceptance']:.2f} |" in page
+    assert written["under_load"] is None
+    options = "--gpu 8xh200 --context 8k --draft-tokens 2 --acceptance 0.8 --offline --format"
+    written = json.loads(run("estimate", "deepseek-v3", *options.split(), "json").out)["speed"]["speculation"]
+    page = run("estimate", "deepseek-v3", *options.split(), "markdown").out
+    assert written["band_covers"] in page
+    assert f"| {written['under_load']['output_tokens_per_s']['value']:.2f} x |" in page

@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 
 import moeplan
+from benchmarks.speculation import outcomes
 from moeplan.core.errors import InputError
 from moeplan.core.launch import Launch
 from moeplan.core.layout import Layout
-from moeplan.core.speculation import Drafts, tokens_per_step
+from moeplan.core.speculation import Drafts
 from moeplan.engines import ENGINES
 from moeplan.engines.command_line.writing import launch_words
 from moeplan.estimate import Estimate
+from moeplan.estimate.speculation import PUBLISHED
 from moeplan.estimate.speed_result import Speculation, Speed
-from moeplan.report.speculation_words import step_columns
+from moeplan.report.speculation_words import load_columns, step_columns
 
 MTP = ["--speculative-config", '{"method":"mtp","num_speculative_tokens":2}']
 EAGLE = ["--speculative-config", '{"method":"eagle3","model":"org/head","num_speculative_tokens":3}']
@@ -67,6 +69,62 @@ def test_the_speed_up_is_tokens_over_the_longer_step() -> None:
     assert (found.pays, found.why.split(" at ")[0]) == (True, "pays")
 
 
+@pytest.mark.parametrize("acceptance", [0.25, 0.5])
+def test_what_pays_is_the_load_that_was_asked_and_not_its_steps_of_decode(acceptance: float) -> None:
+    """30,000 tokens in and 100 out: nearly all of the time goes into prompts, and drafts lose what their layers take there."""
+    load: dict[str, Any] = {"context": "32k", "input": 30_000, "output": 100}
+    plain = asked(speed=True, **load).speed
+    speed, found = fast(draft_tokens=1, acceptance=acceptance, **load)
+    assert plain is not None
+    assert found.speed_up is not None
+    assert found.speed_up.value > 1
+    assert speed.output_tokens_per_s.total.value < plain.output_tokens_per_s.total.value
+    assert found.pays is False
+    assert found.why.startswith("does not pay at 16 in flight: under this load 0.9")
+    assert "since no draft shortens the reading of prompts, and the draft layers read them too" in found.why
+    assert f"steps of decode alone are {found.speed_up.value:.2f} times as fast" in found.why
+
+
+def test_the_load_without_drafts_stands_beside_the_figures() -> None:
+    load: dict[str, Any] = {"concurrency": 64, "input": 2000, "output": 500}
+    plain = asked(speed=True, **load).speed
+    speed, found = fast(draft_tokens=1, acceptance=0.8, **load)
+    assert plain is not None
+    assert found.without == (plain.ttft, plain.tpot, plain.output_tokens_per_s)
+    gain = found.under_load
+    assert gain is not None
+    before, now = plain.output_tokens_per_s.total.value, speed.output_tokens_per_s.total.value
+    assert gain.output_tokens_per_s.value == pytest.approx(now / before)
+    assert gain.tpot.value == pytest.approx(speed.tpot.value_s / plain.tpot.value_s)
+    assert gain.ttft.value == pytest.approx(speed.ttft.value_s / plain.ttft.value_s)
+    assert all(each.low <= each.value <= each.high for each in gain)
+    (row,) = (row for row in found.over_concurrency if row.concurrency == 64)
+    assert row.tokens_gain == pytest.approx(gain.output_tokens_per_s.value)
+    # The first token comes later, and the sentence says so.
+    assert gain.ttft.value > 1.05
+    assert f"the first token {(gain.ttft.value - 1) * 100:.0f} % later" in found.why
+    rows = list(zip(*(column.cells for column in load_columns(speed, found)), strict=True))
+    assert [row[0] for row in rows] == ["time to first token", "time per further token", "tokens/s in all"]
+    assert rows[2][3] == f"{now / before:.2f} x"
+
+
+def test_bands_say_what_they_cover_and_how_far_off_published_runs_were() -> None:
+    """The words are those of the rows of the benchmark."""
+    off: dict[str, list[float]] = {}
+    for each in outcomes():
+        if each.published_ratio is not None:
+            off.setdefault(each.found.draft_kind, []).append(each.published_ratio / each.ratio)
+    ((own,), others) = off["own_layers"], off["other_model"]
+    assert PUBLISHED["own_layers"].endswith(f"took steps {own - 1:.0%} longer than is said".replace("%", " %"))
+    assert f"up to {max(others):.1f} times as long" in PUBLISHED["other_model"]
+    assert "lookup" not in off
+    _, found = fast(draft_tokens=2)
+    assert PUBLISHED["own_layers"] in found.band_covers
+    assert found.band_covers.startswith("how many more experts")
+    _, dense = fast("llama-3.1-8b", gpu="h100", concurrency=1, draft_tokens=4)
+    assert dense.band_covers.startswith("nothing: a dense model")
+
+
 def test_steps_are_those_of_the_estimate_without() -> None:
     """The plain step is untouched by draft layers that are loaded; times are without where nobody says what is taken."""
     plain = asked(speed=True).speed
@@ -91,22 +149,28 @@ def test_times_and_rates_are_with_speculation_where_acceptance_is_known() -> Non
     assert not told(asked(draft_tokens=2, acceptance=0.8), "speed-without-speculation")
 
 
-def test_at_the_break_even_acceptance_nothing_is_gained() -> None:
+def test_at_the_break_even_acceptance_the_load_gains_nothing() -> None:
     _, found = fast(draft_tokens=3)
-    for row in found.over_concurrency:
-        assert row.break_even_acceptance is not None
-        assert tokens_per_step(row.break_even_acceptance, 3) == pytest.approx(row.step_ratio)
     needed = found.break_even_acceptance
     assert needed.value is not None
     assert needed.low is not None
     assert needed.high is not None
     assert needed.low < needed.value < needed.high
     _, even = fast(draft_tokens=3, acceptance=needed.value)
-    assert even.speed_up is not None
-    assert even.speed_up.value == pytest.approx(1)
+    assert even.under_load is not None
+    assert even.under_load.output_tokens_per_s.value == pytest.approx(1, abs=1e-6)
     assert even.pays is None
+    for before, after in ((needed.value - 0.01, False), (needed.value + 0.01, True)):
+        _, near = fast(draft_tokens=3, acceptance=before)
+        assert near.under_load is not None
+        assert (near.under_load.output_tokens_per_s.value > 1) is after
     _, vain = fast(draft_tokens=3, acceptance=needed.low / 2)
     assert (vain.pays, vain.why.startswith("does not pay")) == (False, True)
+    for row in found.over_concurrency:
+        assert row.break_even_acceptance is not None
+        _, there = fast(draft_tokens=3, acceptance=row.break_even_acceptance, concurrency=row.concurrency)
+        assert there.under_load is not None
+        assert there.under_load.output_tokens_per_s.value == pytest.approx(1, abs=1e-6)
 
 
 def test_small_batches_gain_less_than_saturated_ones_and_computing_ones_less_again() -> None:
@@ -174,10 +238,10 @@ def test_of_a_draft_that_is_not_read_only_what_does_not_pay_is_told() -> None:
         assert not each.why.startswith("pays")
         assert "the draft's own time left out" in each.why
     _, dense = fast("qwen3-8b", gpu="h100", concurrency=1, engine_args=EAGLE, speed=True)
-    assert dense.why.startswith("does not pay at 1 in flight below an acceptance of")
+    assert dense.why.startswith("does not pay at 1 in flight under this load below an acceptance of")
     rows = dict(zip(*(column.cells for column in step_columns(found)[:2]), strict=True))
-    assert "speed-up, at most" in rows
-    assert "pays from acceptance, at least" in rows
+    assert "steps of decode, at most" in rows
+    assert "load pays from acceptance, at least" in rows
 
 
 def test_the_reason_names_the_part_and_what_it_is_bound_by() -> None:

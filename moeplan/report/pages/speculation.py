@@ -1,4 +1,4 @@
-"""Whether drafts pay, over the requests in flight: the speed-up, or the acceptance from which there is one."""
+"""Whether drafts pay, over the requests in flight: what tokens per second gain, or the acceptance from which they do."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ def speculation_figure(speed: Speed, found: Speculation) -> Html:
     stated = found.acceptance is not None
     values = []
     for each in found.over_concurrency:
-        height = each.speed_up if stated else each.break_even_acceptance
+        height = each.tokens_gain if stated else each.break_even_acceptance
         if height is not None:
             words = f"{height:.2f} x" if stated else f"pays from acceptance {height:.2f}"
-            told = f"{each.concurrency:,} in flight: {words}"
+            room = ", more than the cache has room for" if each.fits is False else ""
+            told = f"{each.concurrency:,} in flight: {words}{room}"
             values.append({"flight": each.concurrency, "figure": height, "told": told})
     if len(values) < 2:
         return Html()
     level = {"figure": 1.0}
-    title = "Speed-up by drafts, over requests in flight" if stated else "Acceptance from which drafts pay"
+    title = "Tokens per second with drafts over without" if stated else "Acceptance from which drafts pay"
     never = [each.concurrency for each in found.over_concurrency if each.break_even_acceptance is None]
     more = f" At {', '.join(f'{count:,}' for count in never)} in flight they never pay." if never else ""
+    beyond = [each.concurrency for each in found.over_concurrency if each.fits is False]
+    more += f" The cache has no room for {', '.join(f'{count:,}' for count in beyond)}." if beyond else ""
     told = (
         f"Above 1 drafts gain. {_sentence(found.why)}"
         if stated
@@ -41,7 +44,7 @@ def speculation_figure(speed: Speed, found: Speculation) -> Html:
                 "axis": {"format": ",d", "values": [each["flight"] for each in values]},
             },
             "y": {
-                "field": "figure", "type": "quantitative", "title": "speed-up" if stated else "acceptance", "scale": y_scale,
+                "field": "figure", "type": "quantitative", "title": "times as many" if stated else "acceptance", "scale": y_scale,
                 "axis": {"tickCount": 5},
             },
         },
