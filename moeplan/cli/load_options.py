@@ -48,10 +48,11 @@ DraftTokens = Annotated[
     ),
 ]
 Acceptance = Annotated[
-    float | None,
+    str | None,
     typer.Option(
         "--acceptance",
-        help="Share of drafted tokens taken where all before them were, 0 to 1; else from which on drafts pay is told.",
+        metavar="SHARE",
+        help="Drafted tokens taken where all before them were: 0.8, 80%; else from which share on drafts pay is told.",
     ),
 ]
 AcceptLength = Annotated[

@@ -123,6 +123,25 @@ def parse_share(text: str, what: str, example: str = "5%") -> float:
     return value
 
 
+def parse_part(text: str, what: str, hint: str) -> float:
+    """`80%` or `0.8` as a fraction, 0 and 1 among them. Raises InputError for anything else, also for an `80` that was meant as
+    per cent."""
+    number = text.removesuffix("%").strip()
+    value = _number(number) / (100 if text.endswith("%") else 1)
+    if not 0 <= value <= 1:
+        meant = f"did you mean {number}%? " if 1 < value <= 100 and not text.endswith("%") else ""
+        raise InputError(f"{what} {text} must be from 0 to 1, or 0% to 100%", hint=f"{meant}{hint}")
+    return value
+
+
+def _number(text: str) -> float:
+    """NaN for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
 def _plain(digits: str) -> float:
     """The number; -1 for what only looks like one."""
     try:

@@ -94,7 +94,7 @@ def estimate(
     routing: str | Path | None = None,
     skew: float | None = None,
     draft_tokens: int | None = None,
-    acceptance: float | None = None,
+    acceptance: float | str | None = None,
     accept_length: float | None = None,
     speed: bool = False,
     dtype: str | None = None,

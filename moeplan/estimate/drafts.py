@@ -6,7 +6,7 @@ line says already is read from there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
@@ -14,11 +14,16 @@ from typing import NamedTuple
 from moeplan.core.deployment import Value
 from moeplan.core.errors import InputError
 from moeplan.core.model import ModelSpec, Remark
+from moeplan.core.quant import Holding
 from moeplan.core.speculation import Drafts, acceptance_of
+from moeplan.core.units import gib, parse_part
 from moeplan.engines import ENGINES
 
 MOST_DRAFT_TOKENS = 64
 """Drafted one after the other: engines' own defaults are 1 to 16, and what is taken falls with each."""
+
+
+TAKEN_HINT = "0.8 or 80%: four of five drafted tokens are taken; --accept-length takes the mean length that engines log"
 
 
 class Asked(NamedTuple):
@@ -36,13 +41,15 @@ def read_speculation(
     notes: list[Remark],
     *,
     draft_tokens: int | None,
-    acceptance: float | None,
+    acceptance: float | str | None,
     accept_length: float | None,
 ) -> tuple[Asked | None, Mapping[str, Value]]:
     """What is drafted by options and the engine's own `settings`, and the settings that say so; None where nothing is.
 
     Raises InputError for numbers that are none of that kind, for contradictions, and for an engine that drafts nothing.
     """
+    if isinstance(acceptance, str):
+        acceptance = parse_part(acceptance, "--acceptance", TAKEN_HINT)
     _check(draft_tokens, acceptance, accept_length)
     module = _engine_module(engine)
     stated: Drafts | None = module.drafted(settings) if module is not None else None
@@ -86,6 +93,18 @@ def read_speculation(
     return Asked(stated, acceptance), settings
 
 
+def left_open(drafts: Drafts, held: Iterable[Holding], *, with_card: bool) -> Remark:
+    """What is known of drafts where no times are: what their layers hold, and what would tell the rest."""
+    told = f"{drafts.tokens} {'token' if drafts.tokens == 1 else 'tokens'} drafted a step: "
+    layers_bytes = sum(each.num_bytes for each in held if each.part == "mtp")
+    if drafts.kind == "own_layers" and layers_bytes:
+        told += f"draft layers are {gib(layers_bytes)} of the weights; "
+    if with_card:
+        return Remark("drafts-left-open", "warning", f"{told}what they cost and give is not known where times are not")
+    rest = "what drafts cost and give, and what their cache and states hold, is told with --gpu"
+    return Remark("drafts-left-open", "warning", f"{told}{rest}")
+
+
 def _check(draft_tokens: object, acceptance: object, accept_length: object) -> None:
     if draft_tokens is not None and not (
         isinstance(draft_tokens, int) and not isinstance(draft_tokens, bool) and 1 <= draft_tokens <= MOST_DRAFT_TOKENS
@@ -102,7 +121,7 @@ def _check(draft_tokens: object, acceptance: object, accept_length: object) -> N
     if acceptance is not None and not (_is_number(acceptance) and 0 <= acceptance <= 1):  # type: ignore[operator]
         raise InputError(
             f"--acceptance {acceptance} must be from 0 to 1",
-            hint="0.8: four of five drafted tokens are taken; --accept-length takes the mean length that engines log",
+            hint=TAKEN_HINT,
         )
     if accept_length is not None and not (_is_number(accept_length) and accept_length >= 1):  # type: ignore[operator]
         raise InputError(

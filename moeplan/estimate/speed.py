@@ -103,6 +103,10 @@ def timed(
             question = _under_arrival(question, found, workload, notes)
     except (InputError, UnknownError) as error:
         notes += _unknown(f"{error.message}; {error.hint}", workload)
+        if drafts is not None:
+            from moeplan.estimate.drafts import left_open
+
+            notes.append(left_open(drafts.drafts, question.held, with_card=question.serving.hardware is not None))
         return question, None
     return question, found
 

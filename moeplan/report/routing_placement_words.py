@@ -53,6 +53,8 @@ def head_words(report: PlacementReport) -> list[str]:
 def skew_words(skew: SkewUsed) -> str:
     """`loads by a law, no counts: weights of the gates fall as rank^-0.65, as stated`."""
     band = "" if skew.low is None or skew.high is None else f" ({skew.low:g} to {skew.high:g})"
+    if not skew.exponent and not band:
+        return f"loads by a law, no counts: all experts are alike likely, {skew.why}"
     return f"loads by a law, no counts: weights of the gates fall as rank^-{skew.exponent:g}{band}, {skew.why}"
 
 

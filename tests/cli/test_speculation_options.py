@@ -15,6 +15,7 @@ from tests.cli.test_bad_input import said
     [
         ("--draft-tokens 2 --acceptance 1.5", "--acceptance 1.5"),
         ("--draft-tokens 2 --acceptance nan", "--acceptance nan"),
+        ("--draft-tokens 2 --acceptance 101%", "--acceptance 101% must be from 0 to 1, or 0% to 100%"),
         ("--draft-tokens 0", "--draft-tokens 0"),
         ("--draft-tokens 2 --accept-length 4", "--accept-length 4 is more than 3"),
         ("--acceptance 0.5", "nothing is drafted"),
@@ -26,6 +27,11 @@ def test_two_lines_on_the_screen(run: Run, options: str, words: str) -> None:
         run("estimate", "deepseek-v3", "--gpu", "8xh200", "--engine", "sglang", "--offline", *options.split())
     )
     assert words in what
+
+
+def test_a_number_that_was_meant_as_per_cent_is_said_so(run: Run) -> None:
+    _, hint = said(run("estimate", "deepseek-v3", "--gpu", "8xh200", "--draft-tokens", "2", "--acceptance", "80"))
+    assert "did you mean 80%?" in hint
 
 
 @pytest.mark.parametrize("columns", [60, 80, 200])

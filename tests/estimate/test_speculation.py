@@ -12,6 +12,7 @@ from moeplan.core.errors import InputError
 from moeplan.core.launch import Launch
 from moeplan.core.layout import Layout
 from moeplan.core.speculation import Drafts
+from moeplan.core.units import gib
 from moeplan.engines import ENGINES
 from moeplan.engines.command_line.writing import launch_words
 from moeplan.estimate import Estimate
@@ -266,6 +267,27 @@ def test_copies_of_an_expert_are_no_other_experts() -> None:
     assert "of 288" not in copied.why
 
 
+@pytest.mark.parametrize("said", ["0.8", "80%", "80 %"])
+def test_an_acceptance_may_be_said_as_a_share(said: str) -> None:
+    assert fast(draft_tokens=2, acceptance=said)[1].acceptance == pytest.approx(0.8)
+    for ends, value in (("0%", 0), ("100%", 1), ("1", 1)):
+        assert fast(draft_tokens=2, acceptance=ends)[1].acceptance == value
+
+
+def test_where_no_times_are_known_what_is_known_of_drafts_is_told() -> None:
+    plain, found = asked(gpu=None), asked(gpu=None, draft_tokens=2)
+    more = found.weights.resident_bytes - plain.weights.resident_bytes
+    (note,) = told(found, "drafts-left-open")
+    assert note.startswith(
+        f"2 tokens drafted a step: draft layers are {gib(more)} of the weights; what drafts cost and give"
+    )
+    assert note.endswith("is told with --gpu")
+    (unmeasured,) = told(asked("glm-4.5-air", engine="llamacpp", draft_tokens=1, speed=True), "drafts-left-open")
+    assert unmeasured.startswith("1 token drafted a step: draft layers are")
+    assert unmeasured.endswith("what they cost and give is not known where times are not")
+    assert not told(asked(draft_tokens=2), "drafts-left-open")
+
+
 def test_a_length_says_the_acceptance() -> None:
     _, found = fast(draft_tokens=2, accept_length=2.44)
     assert found.acceptance == pytest.approx(0.8)
@@ -389,6 +411,9 @@ NAN = float("nan")
         ({"draft_tokens": 2, "acceptance": NAN}, "--acceptance nan"),
         ({"draft_tokens": 2, "acceptance": "most"}, "--acceptance most"),
         ({"draft_tokens": 2, "acceptance": True}, "--acceptance True"),
+        ({"draft_tokens": 2, "acceptance": "120%"}, "--acceptance 120%"),
+        ({"draft_tokens": 2, "acceptance": "-1%"}, "--acceptance -1%"),
+        ({"draft_tokens": 2, "acceptance": "nan"}, "--acceptance nan"),
         ({"draft_tokens": 2, "accept_length": 3.5}, "--accept-length 3.5"),
         ({"draft_tokens": 2, "accept_length": 0.5}, "--accept-length 0.5"),
         ({"draft_tokens": 2, "accept_length": NAN}, "--accept-length nan"),

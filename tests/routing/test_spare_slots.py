@@ -21,6 +21,7 @@ from moeplan.core.step_time import StepLoad, step_time
 from moeplan.core.weights import inventory
 from moeplan.report.as_json import as_json
 from moeplan.report.routing_placement_table import routing_placement_table
+from moeplan.report.routing_placement_words import skew_words
 from moeplan.routing import place
 from moeplan.routing.result import PlacementReport
 from moeplan.routing.spare_result import SpareSlots
@@ -133,6 +134,14 @@ def test_a_law_is_the_same_each_time() -> None:
     even = place(**ask | {"skew": 0.0})
     assert even.before.mean == pytest.approx(1)
     assert even.sweep.recommended == 0
+
+
+def test_a_law_without_skew_is_told_in_words() -> None:
+    even, skewed = (law(8, skew).skew for skew in (0.0, 0.65))
+    assert even is not None
+    assert skewed is not None
+    assert skew_words(even) == "loads by a law, no counts: all experts are alike likely, as stated"
+    assert skew_words(skewed).endswith("fall as rank^-0.65, as stated")
 
 
 def test_a_step_has_noise_that_no_copy_removes() -> None:
