@@ -35,6 +35,12 @@ COMMANDS: dict[str, str] = {
 TAKE_ENGINE_WORDS = ("estimate", "validate", "record")
 """Commands that read an engine's command line behind `--`."""
 
+KEEP = {
+    ("profile",): "what was measured is kept; run it again with --resume to go on",
+    ("routing", "capture"): "prompts that were captured are kept; run it again to go on",
+}
+"""Commands that keep what they have done when they are interrupted; all others write in one piece, at the end."""
+
 DEBUG = "MOEPLAN_DEBUG"
 
 # typer carries its own click; the error types are reached through the one that it exports.
@@ -97,7 +103,7 @@ def _run(words: list[str]) -> int:
             return EXIT_INPUT
         return _report(*_usage(error, asked, words), EXIT_INPUT)
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
+        return _interrupted(words)
     except BrokenPipeError:
         return _unheard()
     except SystemExit as leaving:
@@ -116,7 +122,7 @@ def _run(words: list[str]) -> int:
             what, f"please report it with the output of {DEBUG}=1 moeplan {shlex.join(words)}", EXIT_INTERNAL
         )
     if outcome == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this number
-        return _interrupted()
+        return _interrupted(words)
     return outcome if isinstance(outcome, int) else EXIT_DONE
 
 
@@ -136,13 +142,15 @@ def _report(message: str, hint: str, code: int) -> int:
     return code
 
 
-def _interrupted() -> int:
+def _interrupted(words: list[str]) -> int:
     # Where Ctrl-C fell into code that exec() ran, as dataclasses and named tuples do while they are made, CPython remembers
     # it although it was caught, and `python -m` ends by SIGINT and not with our code. Another exec() makes it forget.
     exec("")  # noqa: S102
-    return _report(
-        "interrupted", "what was done is kept; run it again (moeplan profile goes on with --resume)", EXIT_INTERRUPTED
+    command = [word for word in words if not word.startswith("-")][:2]
+    kept = next(
+        (told for names, told in KEEP.items() if command[: len(names)] == [*names]), "nothing was written; run it again"
     )
+    return _report("interrupted", kept, EXIT_INTERRUPTED)
 
 
 def _unheard() -> int:

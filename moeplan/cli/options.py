@@ -4,13 +4,14 @@ import os
 import sys
 from errno import EISDIR
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
 from moeplan.core.errors import InputError
-from moeplan.report.printable import utf16_escape
+from moeplan.report.printable import printable, utf16_escape
 
 Format = Annotated[str, typer.Option("--format", "-f", help="table, json or markdown.", show_default=True)]
 PageFormat = Annotated[
@@ -34,6 +35,8 @@ Profiles = Annotated[
 FORMATS = {"table": "table", "text": "table", "json": "json", "markdown": "markdown", "md": "markdown"}
 PAGE = "html"
 """A format of its own kind: charts must be installed, and a terminal shows none."""
+ENDINGS = {".html": PAGE, ".htm": PAGE, ".json": "json", ".md": "markdown"}
+"""Formats that the names of files promise."""
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 """Names of standard output."""
 PIPE_WIDTH = 100
@@ -73,6 +76,10 @@ def showing(
     """
     # Standard output may be a file that somebody else writes to as well: it is written on, never replaced.
     output = None if output is not None and str(output) in STDOUT else output
+    if output == Path():  # what an empty text becomes
+        raise InputError(
+            "--output is empty, or this folder: it cannot be written", hint="give --output a file: --output answer.txt"
+        )
     name = "json" if json else _format(format, also)
     if name == PAGE:
         _check_page(output, quiet=quiet)
@@ -94,6 +101,7 @@ def show(result: object, report: str, how: Showing, **details: bool) -> None:
         page = how.page._asdict() if how.format == "table" else {}
         text = getattr(import_module(f"moeplan.report.{name}"), name)(result, **page, **details)
     write_out(text, how)
+    _note_ending(report, how)
 
 
 def write_out(text: str, how: Showing) -> None:
@@ -102,6 +110,17 @@ def write_out(text: str, how: Showing) -> None:
         write(how.output, text)
     elif not how.quiet:
         _print(text)
+
+
+def _note_ending(report: str, how: Showing) -> None:
+    """A line for whoever names a page, or JSON, and gets a table, where the command has the other too."""
+    other = ENDINGS.get(how.output.suffix.lower()) if how.output is not None else None
+    if how.format != "table" or how.quiet or other is None:
+        return
+    if other == "json" or find_spec(f"moeplan.report.{report}_{other}") is not None:
+        sys.stderr.write(
+            f"note: {printable(str(how.output))} holds a table; --format {other} writes what its name says\n"
+        )
 
 
 def leave_stdout() -> None:

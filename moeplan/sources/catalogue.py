@@ -290,6 +290,16 @@ def find_entry(text: str, folders: Sequence[str | Path] = ()) -> Entry | None:
 
 def near_names(text: str, folders: Sequence[str | Path] = ()) -> list[str]:
     """The nearest known names, at most three, each of another model; empty where nothing is near."""
+    return list(_near(text, folders, 0.6).values())
+
+
+def near_ids(text: str, folders: Sequence[str | Path] = ()) -> list[str]:
+    """Ids of the models whose names are nearly this one, at most three: an id that is not known may well be right."""
+    return list(_near(text, folders, 0.9))
+
+
+def _near(text: str, folders: Sequence[str | Path], cutoff: float) -> dict[str, str]:
+    """Ids of the nearest models with the name that is near, the nearest first."""
     import difflib
 
     names: dict[str, str] = {}
@@ -299,10 +309,11 @@ def near_names(text: str, folders: Sequence[str | Path] = ()) -> list[str]:
         if (entry := _or_none(path, origin)) is not None:
             names.update(dict.fromkeys(_keys(entry.id, entry.aliases), entry.id))
     key = name_key(text)
-    near = difflib.get_close_matches(key, names, n=3 * MOST_NEAR, cutoff=0.6)
+    near = difflib.get_close_matches(key, names, n=3 * MOST_NEAR, cutoff=cutoff)
     near = near or [name for name in names if key and key in name]
     first_of_each = {names[name]: name for name in reversed(near)}
-    return sorted(first_of_each.values(), key=near.index)[:MOST_NEAR]
+    nearest = sorted(first_of_each.items(), key=lambda pair: near.index(pair[1]))
+    return dict(nearest[:MOST_NEAR])
 
 
 def list_entries(folders: Sequence[str | Path] = ()) -> list[Listed]:

@@ -7,7 +7,7 @@ looks like an id, unless a revision, a file or its headers are asked for; else t
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moeplan.core.errors import InputError
+from moeplan.core.errors import ConfigError, InputError, MoeplanError
 from moeplan.core.model import Remark
 from moeplan.sources.hub.address import HUB_ID, hub_address, hub_reference, no_repository
 from moeplan.sources.loaded import AS_IT_COMES, Asked, LoadedModel, loaded_model
@@ -51,7 +51,13 @@ def find_model(text: str, asked: Asked = AS_IT_COMES) -> LoadedModel:
     if _looks_like_path(text):
         raise InputError(f"{text}: no such file or folder", hint="check the path, or give a name from `moeplan models`")
     if HUB_ID.match(text):
-        return _from_hub(text, asked, text)
+        try:
+            return _from_hub(text, asked, text)
+        except ConfigError:  # it is there
+            raise
+        except MoeplanError as error:
+            _add_near_ids(error, text, asked)
+            raise
     from moeplan.sources.catalogue import near_names
 
     near = near_names(text, asked.profile_folders)
@@ -60,6 +66,15 @@ def find_model(text: str, asked: Asked = AS_IT_COMES) -> LoadedModel:
         f"{text!r} is no file, no Hub id and no model of the catalogue",
         hint=f"{meant}`moeplan models` lists the catalogue",
     )
+
+
+def _add_near_ids(error: MoeplanError, text: str, asked: Asked) -> None:
+    """To the way out of an id that could not be read: models of the catalogue that may be meant."""
+    from moeplan.sources.catalogue import near_ids
+
+    near = near_ids(text, asked.profile_folders)
+    if near:
+        error.hint = f"did you mean {' or '.join(near)}? {error.hint}"
 
 
 def _from_catalogue(entry: "Entry") -> LoadedModel:

@@ -346,3 +346,10 @@ def test_path_that_is_no_text(folder: Path, child: Callable[..., Any]) -> None:
         assert done.returncode == 0, done.stderr
         assert b"udcff" in done.stdout
     assert child("estimate", place.name, "-o", "out.txt").returncode == 0
+
+
+def test_a_mistyped_id_has_the_near_models_in_its_way_out(run: Run) -> None:
+    _, hint = said(run("estimate", "Qwen/Qwen3-30B-A3C", "--offline"), code=3)
+    assert hint.startswith(" hint: did you mean Qwen/Qwen3-30B-A3B? run once without --offline")
+    _, hint = said(run("estimate", "nobody/no-such-model", "--offline"), code=3)
+    assert "did you mean" not in hint

@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -420,3 +421,47 @@ def test_command_line_imports_nothing_heavy(statement: str, folder: Path, enviro
     assert not loaded & {"torch", "transformers", "huggingface_hub", "rich", "numpy", "pydantic", "httpx"}
     if "estimate" not in statement:
         assert not loaded & {"yaml", "moeplan.estimate"}
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["plan", "olmoe", "--offline"], "nothing was written; run it again"),
+        (["routing", "report", "a.jsonl"], "nothing was written; run it again"),
+        (["profile", "--device", "cpu"], "what was measured is kept; run it again with --resume to go on"),
+        (["routing", "capture", "./olmoe"], "prompts that were captured are kept; run it again to go on"),
+    ],
+)
+def test_ctrl_c_says_what_this_command_keeps(
+    words: list[str], kept: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(asked: str | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "application", stopped)
+    assert cli._run(words) == 130
+    assert capsys.readouterr().err == f"error: interrupted\n hint: {kept}\n"
+
+
+# Names of files ---------------------------------------------------------------------------------------------
+
+
+def test_an_empty_name_of_a_file_is_told_before_anything_is_computed(run: Run) -> None:
+    for words in (["estimate", "olmoe", "-o", ""], ["estimate", "olmoe", "--output", "."], ["gpus", "-o", ""]):
+        outcome = run(*words)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert outcome.err.startswith("error: --output is empty, or this folder: it cannot be written\n hint: ")
+
+
+def test_a_name_that_promises_another_format_is_noted(run: Run, folder: Path) -> None:
+    told = run("estimate", "olmoe", "--offline", "-o", "g.html")
+    assert (told.code, told.out) == (0, "")
+    assert told.err == "note: g.html holds a table; --format html writes what its name says\n"
+    assert (folder / "g.html").read_text(encoding="utf-8").startswith("allenai/OLMoE")
+    for words in (
+        ["estimate", "olmoe", "--offline", "-o", "g.txt"],
+        ["estimate", "olmoe", "--offline", "--json", "-o", "g.html"],
+        ["estimate", "olmoe", "--offline", "--quiet", "-o", "g.html"],
+        ["gpus", "-o", "g.html"],  # has no page
+    ):
+        assert run(*words).err == "", words

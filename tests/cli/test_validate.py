@@ -84,13 +84,13 @@ def test_a_path_of_another_machine_is_3_with_the_command_to_type(run: Run, log: 
     assert f"moeplan validate qwen3-30b-a3b-fp8 --log {log}" in hint
 
 
-def test_an_interrupt_says_that_what_was_done_is_kept(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_says_that_nothing_is_kept(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> Iterator[str]:
         yield LOG
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sys.stdin", interrupted())
-    assert said(run(*WORDS, "--log", "-"), 130)[1].startswith("what was done is kept; run it again")
+    assert said(run(*WORDS, "--log", "-"), 130)[1] == "nothing was written; run it again"
 
 
 def test_a_failed_start_that_was_not_foreseen_is_1(run: Run, log: Path) -> None:
