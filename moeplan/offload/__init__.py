@@ -226,12 +226,15 @@ def _machine(gpu: str | Sequence[str], folders: Sequence[Path], notes: list[Rema
 
 
 def _fitted(form: Tried, around: Host) -> Placed:
-    """The fewest layers in host memory; where kept prompts would not fit beside them, with a limit on those."""
+    """The fewest layers in host memory; where kept prompts may not fit beside them and all that is guessed, with a limit on those:
+    no format is passed over for what the server may do without."""
     found = fewest(form.question)
     spare = around.room_bytes - found.host_bytes
     kept = next((entry.high_bytes for entry in found.lines if entry.code == "host.prompt_cache"), 0)
-    if 0 <= spare < kept:
-        return placed(form.question, found.host_layers, {KEEPS_PROMPTS: spare // 2 // MIB * MIB})
+    least = around.used.ram_bytes - around.used.system_high_bytes - (found.host_high_bytes - kept)
+    if spare >= 0 and least < kept:
+        room = least if least > 0 else spare
+        return placed(form.question, found.host_layers, {KEEPS_PROMPTS: room // 2 // MIB * MIB})
     return found
 
 

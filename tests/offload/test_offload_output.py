@@ -124,6 +124,8 @@ def test_a_model_that_fits_the_card_is_told_so(answers: dict[str, result.Offload
     text = offload_table(answers["all of it fits"], width=100, color=False, unicode=True)
     assert "GOES: all of it fits on the GPU in q4_k_m, no layer stays in host memory" in text
     assert "What would help" not in text
+    assert "without it tell more" in " ".join(text.split())
+    assert "stay there" not in text
 
 
 def test_chosen_layers_are_named_where_cards_are_several(answers: dict[str, result.Offload]) -> None:

@@ -21,12 +21,14 @@ from moeplan.offload.calls import measured_stages
 from moeplan.offload.questions import Machine, Questions
 from moeplan.offload.result import Offload
 from moeplan.offload.search import MARGIN_BYTES, Placed, fewest, movable_layers, placed
+from moeplan.report.offload_words import format_mark
+from moeplan.sources.gguf.mixes import IQ_MIXES
 from moeplan.sources.hardware_profiles import find_hardware
 from moeplan.sources.host_constants import host_constants
 from moeplan.sources.loaded import Asked
 from moeplan.sources.models import find_model
 from moeplan.sources.routing_files import write_profile
-from tests.sources.gguf_files import converted, write
+from tests.sources.gguf_files import write
 from tests.sources.gguf_models import MODELS
 
 MACHINES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -116,7 +118,15 @@ def _leaves_room(found: Placed) -> bool:
 
 def test_a_gguf_file_is_its_own_format(tmp_path: Path) -> None:
     model = MODELS["qwen3moe"]
-    shapes, _ = converted(model.config, model.architecture)
+    block = {
+        "attn_norm": (64,), "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64),
+        "attn_q_norm": (16,), "attn_k_norm": (16,), "ffn_norm": (64,), "ffn_gate_inp": (8, 64), "ffn_gate_exps": (8, 32, 64),
+        "ffn_up_exps": (8, 32, 64), "ffn_down_exps": (8, 64, 32),
+    }  # fmt: skip
+    shapes: dict[str, tuple[int, ...]] = {
+        "token_embd.weight": (96, 64), "output_norm.weight": (64,), "output.weight": (96, 64),
+        **{f"blk.{layer}.{name}.weight": shape for layer in range(4) for name, shape in block.items()},
+    }  # fmt: skip
     path = tmp_path / "tiny.gguf"
     write(path, model.architecture, model.values, shapes)
     answer = moeplan.offload(path, gpu="rtx-4090", ram="8GiB", context=256, input=16, output=16, offline=True)
@@ -173,6 +183,18 @@ def test_kept_prompts_are_limited_where_there_is_no_room_for_them() -> None:
     assert "--cache-ram" not in roomy.best.launch
 
 
+def test_no_format_is_passed_over_for_prompts_that_the_server_may_keep() -> None:
+    """What it may keep, up to 8 GiB, is limited where that and all that is guessed do not fit side by side."""
+    asked: dict[str, Any] = {"gpu": "rtx-4090", "ram": "14GiB", "context": "8k", "offline": True}
+    answer = moeplan.offload("qwen3-30b-a3b", quants=["q6_k", "q5_k_m"], **asked)
+    assert answer.best is not None
+    assert answer.best.format == "q6_k"
+    assert answer.best.launch is not None
+    assert "--cache-ram" in answer.best.launch
+    assert answer.best.has_margin
+    assert 4 < answer.best.host_free_bytes / 2**30 < 8 + 2 + 1
+
+
 # Formats -----------------------------------------------------------------------------------------------------------
 
 
@@ -185,6 +207,28 @@ def test_the_stored_format_comes_first_where_llamacpp_reads_it(found: dict[str, 
     assert {row.format_origin for row in fp8.formats} == {"other file"}
     with pytest.raises(InputError, match="--quant stored"):
         moeplan.offload("deepseek-r1", gpu="rtx-4090", ram="512GiB", quants=["stored"], offline=True)
+
+
+def test_mixes_of_fewer_bits_are_tried_where_none_of_the_others_has_room() -> None:
+    asked: dict[str, Any] = {"gpu": "rtx-4090", "context": "8k", "offline": True}
+    answer = moeplan.offload("deepseek-v3", ram="192GiB", **asked)
+    assert answer.best is not None
+    assert answer.best.format == "iq2_m"
+    marks = {row.format: format_mark(answer, row) for row in answer.formats}
+    assert marks["q2_k"] == "too little"
+    assert (marks["iq2_m"], marks["iq1_s"]) == ("best", "")
+    assert format_mark(answer, answer.formats[-1]._replace(host_free_low_bytes=-1)) == "no margin"
+    roomy = {row.format for row in moeplan.offload("deepseek-v3", ram="512GiB", **asked).formats}
+    assert "q2_k" in roomy
+    assert not roomy & set(IQ_MIXES)
+    none = moeplan.offload("deepseek-v3", ram="96GiB", **asked)
+    assert none.missing is not None
+    assert none.way_out is not None
+    assert "missing in iq1_s" in none.missing
+    assert "mixed by hand" in none.way_out
+    named = moeplan.offload("deepseek-v3", ram="192GiB", quants=["iq1_m", "iq4_xs"], **asked)
+    assert named.best is not None
+    assert named.best.format == "iq1_m"
 
 
 def test_the_best_has_the_most_bits_of_those_with_room_for_all_that_is_guessed() -> None:

@@ -14,7 +14,7 @@ from moeplan.core.deployment import Serving, Settings, Value
 from moeplan.core.errors import InputError
 from moeplan.core.gguf_names import gguf_names
 from moeplan.core.model import Weight
-from moeplan.engines.llamacpp.layout import placed
+from moeplan.engines.llamacpp.layout import Placed, placed
 from moeplan.engines.llamacpp.settings import chosen, is_on, on_cpu, switched_off
 
 EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
@@ -67,8 +67,16 @@ def host_share(serving: Serving, settings: Settings) -> Callable[[Weight, int | 
     if on_cpu(serving):
         return None
     values = chosen(settings)
-    on_device, rules = placed(serving, values), overrides(values)
     towers_on_host = switched_off(values, "--mmproj-offload") or is_on(values, "--no-mmproj")
+    return _shares(placed(serving, values), overrides(values), towers_on_host)
+
+
+@lru_cache(maxsize=64)
+def _shares(
+    on_device: Placed, rules: tuple[Override, ...], towers_on_host: bool
+) -> Callable[[Weight, int | None], float]:
+    """The shares of one setting, each worked out once: a ledger asks for those of every weight in every layer, many times."""
+    known: dict[tuple[Weight, int | None], float] = {}
 
     def share(weight: Weight, layer: int | None) -> float:
         if weight.role == "embedding":
@@ -76,10 +84,14 @@ def host_share(serving: Serving, settings: Settings) -> Callable[[Weight, int | 
         if weight.role == "towers":
             return float(towers_on_host)
         plain = not on_device.output if layer is None else layer < on_device.host_layers
-        names = gguf_names(weight, layer) if rules else ()
-        if not names:
+        if not rules:
             return float(plain)
-        return sum(_on_host(name, rules, plain) for name in names) / len(names)
+        found = known.get((weight, layer))
+        if found is None:
+            names = gguf_names(weight, layer)
+            here = [_on_host(name, rules, plain) for name in names]
+            found = known[weight, layer] = sum(here) / len(names) if names else float(plain)
+        return found
 
     return share
 
