@@ -16,7 +16,9 @@ all of them out anew."""
 
 DOUBTS = """- The share of the host's bandwidth that experts are read at comes from these same decode rows: the least, the middle and the
   most of them. The page named above says what it would be without each.
-- A bound says nothing of a program that is not among them, or that is set otherwise; `likely` is a middle of few machines."""
+- A bound says nothing of a program that is not among them, or that is set otherwise; `likely` is a middle of few machines.
+- With everything on the card, calls of kernels are those of engines that were measured, times the middle of eleven published runs of
+  llama.cpp on cards of one maker."""
 
 
 def heads() -> tuple[str, ...]:

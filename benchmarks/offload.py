@@ -385,7 +385,15 @@ def unpredicted_table() -> str:
     return "\n".join(lines)
 
 
-BLOCKS = {"bounds": table, "constants": constants_table, "unpredicted": unpredicted_table}
+def calls_table() -> str:
+    """Factors of calls that the rows imply."""
+    factors = call_factors()
+    lines = ["| row | calls, over those of measured kernels |", "|---|---:|"]
+    lines += [f"| {name} | {factor:.2f} |" for name, factor in factors.items()]
+    return "\n".join([*lines, f"| middle | {median(factors.values()):.2f} |"])
+
+
+BLOCKS = {"bounds": table, "constants": constants_table, "calls": calls_table, "unpredicted": unpredicted_table}
 
 
 def written(page: str) -> str:
@@ -402,10 +410,7 @@ def main(arguments: Sequence[str]) -> int:
     if "--write" in arguments:
         PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
         return 0
-    print(table(), constants_table(), unpredicted_table(), sep="\n\n")
-    factors = call_factors()
-    print("\ncalls: " + ", ".join(f"{name} {factor:.2f}" for name, factor in factors.items()), end="; ")
-    print(f"middle {median(factors.values()):.2f}")
+    print(*(make() for make in BLOCKS.values()), sep="\n\n")
     print(f"\nwait per layer: {wait_seconds() * 1e6:.0f} us; pageable copies: {pageable_rate() / 1e9:.1f} GB/s")
     broken = [each.row.id for each in outcomes() if not each.holds]
     if broken:

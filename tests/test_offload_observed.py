@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from statistics import median
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from benchmarks import offload
 from benchmarks.offload import (
     FACTOR,
     Outcome,
+    call_factors,
     host_share,
     implied,
     outcomes,
@@ -90,6 +92,17 @@ def test_the_shares_are_those_of_the_rows() -> None:
     assert f"its bound too low by {100 * (1 - bound / row.published):.0f} %" in (share.error or "")
     ratios = [each.ratio for each in outcomes() if each.row.judge == "best"]
     assert f"{100 * min(ratios) - 100:.0f} to {100 * max(ratios) - 100:.0f} %" in (share.error or "")
+
+
+def test_calls_are_those_of_the_rows() -> None:
+    factor, found = host_constants()["device_call_factor"], call_factors()
+    assert set(factor.rows) == set(found)
+    assert factor.value == pytest.approx(median(found.values()), abs=0.05)
+    assert factor.low == 0 < max(found.values()) <= factor.high
+    without = [median([each for name, each in found.items() if name != left]) for left in found]
+    assert f"the middle would be {min(without):.2f} to {max(without):.2f}" in (factor.error or "")
+    likely = [each.likely / each.row.published for each in outcomes() if each.row.id in found]
+    assert f"{min(likely):.2f} to {max(likely):.2f} of what was published" in (factor.error or "")
 
 
 def test_the_wait_of_a_layer_and_copies_are_those_of_the_rows() -> None:
