@@ -15,6 +15,7 @@ Record = TypeVar("Record")
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1: escape sequences, line ends
     "\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"  # invisible, reordering, line separators
+    "\ufdd0-\ufdef\ufffe\uffff"  # no characters: what draws charts ends the whole program at the last two
     "\ud800-\udfff\U000e0000-\U000e007f]"  # bytes that were no text; invisible tags
 )
 

@@ -15,8 +15,9 @@ from tests.pages.other_pages import OTHERS
 
 ROOT = Path(__file__).resolve().parents[2]
 
-HOSTILE = "<script>alert(1)<plaintext><img src=x onerror=alert(2)>\"'&amp;\u202e\u2028\x1b[31m"
-"""A folder's name that tries to leave its place: tags, quotes, an entity, reordering, an escape sequence."""
+HOSTILE = "<script>alert(1)<plaintext><img src=x onerror=alert(2)>\"'&amp;\u202e\u2028\x1b[31m\uffff"
+"""A folder's name that tries to leave its place: tags, quotes, an entity, reordering, an escape sequence, and no character,
+at which the drawing library ends the program."""
 HOSTILE_TEXT = f"</script></title></main>{HOSTILE}-->"
 """A name that may hold slashes too."""
 LOAD = ["--context", "8k", "--concurrency", "64", "--input", "2k", "--output", "500", "--ttft", "2s", "--tpot", "40ms"]

@@ -19,6 +19,7 @@ REORDERING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068
 def test_known_characters() -> None:
     assert printable("\x1b[31m\x07\t\n\r\x7f\x9b") == r"\x1b[31m\x07\t\n\r\x7f\x9b"
     assert printable("\u202e\udcff\U000e0041") == r"\u202e\udcff\U000e0041"
+    assert printable("\ufdd0\ufffe\uffff") == r"\ufdd0\ufffe\uffff"
     assert printable("Qwen/Qwen3-30B · 模型 é 🙂") == "Qwen/Qwen3-30B · 模型 é 🙂"
 
 
