@@ -9,13 +9,12 @@ from moeplan.compare.result import Compared, Comparison
 from moeplan.core.units import GIB, duration, gib, params
 from moeplan.report import compare_words as words
 from moeplan.report.page import Column
-from moeplan.report.pages.charts import COLOURS, INK, figure
+from moeplan.report.pages.charts import COLOURS, INK, figure, log_ticks, look_of
 from moeplan.report.pages.markup import Html, element, joined, listed, paragraph, shown
 from moeplan.report.pages.shell import Section, Tile, page_html, tiles
 from moeplan.report.pages.tables import notes_list, rows_table
 from moeplan.report.printable import printable_record
 
-SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right")
 BAR = 36
 """Height of a bar with its gap."""
 BARS: dict[str, Any] = {"width": 600, "padding": {"left": 40, "right": 40, "top": 4, "bottom": 4}}
@@ -65,8 +64,8 @@ def _parameters(result: Comparison, model: Compared, place: int) -> Html:
 def _by_model(labels: Sequence[str]) -> dict[str, Any]:
     """Colour and shape of each model."""
     return {
-        "color": {"field": "model", "title": None, "scale": _scale(labels, COLOURS)},
-        "shape": {"field": "model", "title": None, "scale": _scale(labels, SHAPES)},
+        channel: {"field": "model", "title": None, "scale": {"domain": list(labels), "range": list(looks)}}
+        for channel, looks in zip(("color", "shape"), zip(*map(look_of, range(len(labels))), strict=True), strict=True)
     }
 
 
@@ -90,20 +89,13 @@ def _over_batch(result: Comparison) -> Html:
         for model in result.models
         for read in model.reads
     ]
-    turn = next((turn for pair in result.pairs for turn in pair.turns if len(result.pairs) == 1), None)
+    sizes = [read.bytes_per_token / GIB for model in result.models for read in model.reads]
+    look = _by_model(labels)
     layers: list[dict[str, Any]] = [
-        {"mark": {"type": "line", "aria": False}, "encoding": {"color": _by_model(labels)["color"]}},
-        {"mark": {"type": "point", "size": 90, "opacity": 1}, "encoding": {**_by_model(labels), "description": {"field": "told"}}},
+        {"mark": {"type": "line", "aria": False}, "encoding": {"color": look["color"]}},
+        {"mark": {"type": "point", "size": 90, "opacity": 1}, "encoding": {**look, "description": {"field": "told"}}},
+        *_turns(result, labels),
     ]  # fmt: skip
-    if turn is not None and batches[0] <= turn.batch <= batches[-1]:
-        told = f"from {turn.batch:,} on {labels[turn.less]} reads less"
-        left = turn.batch**2 > batches[0] * batches[-1]
-        place = {"data": {"values": [{"batch": turn.batch, "told": told}]}}
-        text = {"type": "text", "align": "right" if left else "left", "dx": -6 if left else 6, "y": 8, "aria": False}
-        layers += [
-            place | {"mark": {"type": "rule", "strokeDash": [6, 4], "color": INK, "aria": False}, "encoding": {"y": None}},
-            place | {"mark": text, "encoding": {"y": None, "text": {"field": "told"}}},
-        ]  # fmt: skip
     spec = {
         "data": {"values": values},
         "height": 320,
@@ -115,7 +107,8 @@ def _over_batch(result: Comparison) -> Html:
             },
             "y": {
                 "field": "size", "type": "quantitative", "title": "GiB read per token (logarithmic)",
-                "scale": {"type": "log", "nice": False, "padding": 12}, "axis": {"format": "~r", "labelOverlap": "greedy"},
+                "scale": {"type": "log", "nice": False, "padding": 12},
+                "axis": {"format": ",~g", "values": log_ticks(sizes)},
             },
         },
         "layer": layers,
@@ -134,6 +127,28 @@ def _over_batch(result: Comparison) -> Html:
     ]
     title = f"Bytes that a step reads per token, over its batch, at {result.request.context_tokens:,} tokens of context"
     return figure(spec, title=title, description=description, table=table)
+
+
+def _turns(result: Comparison, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Of two models: at every batch from which another one reads less, a line with its words."""
+    batches = result.request.batches
+    turns = [turn for pair in result.pairs for turn in pair.turns if len(result.pairs) == 1]
+    for place, turn in enumerate(turn for turn in turns if batches[0] <= turn.batch <= batches[-1]):
+        left = turn.batch**2 > batches[0] * batches[-1]
+        told = f"from {turn.batch:,} on {labels[turn.less]} reads less"
+        at = {"data": {"values": [{"batch": turn.batch, "told": told}]}}
+        text = {
+            "type": "text",
+            "align": "right" if left else "left",
+            "dx": -6 if left else 6,
+            "y": 8 + 18 * place,
+            "aria": False,
+        }
+        yield at | {
+            "mark": {"type": "rule", "strokeDash": [6, 4], "color": INK, "aria": False},
+            "encoding": {"y": None},
+        }
+        yield at | {"mark": text, "encoding": {"y": None, "text": {"field": "told"}}}
 
 
 def _parts(result: Comparison) -> Html:

@@ -11,7 +11,7 @@ from moeplan.profile.result import Figure, Profile, Timed
 from moeplan.report import profile_words as words
 from moeplan.report.amounts import amount
 from moeplan.report.page import UNKNOWN, Column
-from moeplan.report.pages.charts import COLOURS, INK, QUIET, figure
+from moeplan.report.pages.charts import INK, QUIET, figure, log_ticks, look_of
 from moeplan.report.pages.markup import Html, listed, paragraph, shown, unfolding
 from moeplan.report.pages.shell import Section, State, Tile, headline, page_html, tiles
 from moeplan.report.pages.tables import columns_table, notes_list, rows_table
@@ -29,7 +29,6 @@ MAIN = (
     "context_bytes",
 )
 """Figures at the top of the page, beside the matrix rates."""
-SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right")
 EVEN = "uniform"
 """The routing whose times are drawn over tokens: the others stand in the table of points."""
 
@@ -167,7 +166,7 @@ def _roofline(profile: Profile) -> Iterator[Html]:
     ratios = [each.flops_per_s / each.bytes_per_s for each in points]
     top = max(rates.values())
     least, most = min(ratios) / 1.5, max(*ratios, 3 * top / bandwidth)
-    roofs = [
+    roofs: list[dict[str, Any]] = [
         {"roof": dtype, "ratio": ratio, "rate": min(rate, bandwidth * ratio) / TERA}
         for dtype, rate in rates.items()
         for ratio in (least, rate / bandwidth, most)
@@ -179,21 +178,24 @@ def _roofline(profile: Profile) -> Iterator[Html]:
     slope = (least * top / bandwidth) ** 0.5
     memory = [{"ratio": slope, "rate": bandwidth * slope / TERA, "label": f"memory: {amount(bandwidth, 'bytes/s')}"}]
     kinds = list(dict.fromkeys(map(_kind, points)))
-    values = [
+    values: list[dict[str, Any]] = [
         {"kind": _kind(each), "ratio": ratio, "rate": each.flops_per_s / TERA, "told": _told(each)}
         for each, ratio in zip(points, ratios, strict=True)
     ]
     ends_of_axis = {"domain": [least, most], "type": "log", "nice": False}
     log = {"type": "log", "nice": False, "padding": 12}
-    axis = {"format": "~r", "labelOverlap": "greedy", "grid": False}
+    heights = [each["rate"] for each in (*roofs, *values)]
     spec: dict[str, Any] = {
         "height": 360,
         "encoding": {
             "x": {
                 "field": "ratio", "type": "quantitative", "title": "operations per byte (logarithmic)", "scale": ends_of_axis,
-                "axis": axis,
+                "axis": {"format": ",~g", "values": log_ticks([least, most]), "grid": False},
             },
-            "y": {"field": "rate", "type": "quantitative", "title": "TFLOP/s (logarithmic)", "scale": log, "axis": {**axis, "grid": True}},
+            "y": {
+                "field": "rate", "type": "quantitative", "title": "TFLOP/s (logarithmic)", "scale": log,
+                "axis": {"format": ",~g", "values": log_ticks(heights)},
+            },
         },
         "layer": [
             {
@@ -260,7 +262,7 @@ def _latency(profile: Profile) -> Iterator[Html]:
             },
             "y": {
                 "field": "at", "type": "quantitative", "title": "milliseconds (logarithmic)", "scale": log,
-                "axis": {"format": "~r", "labelOverlap": "greedy"},
+                "axis": {"format": ",~g", "values": log_ticks([1e3 * end for each in points for end in (each.low_s, each.high_s)])},
             },
         },
         "layer": [
@@ -299,9 +301,9 @@ def _look(kinds: Sequence[str]) -> dict[str, Any]:
     return {
         name: {
             "field": "kind", "type": "nominal", "title": None,
-            "scale": {"domain": list(kinds), "range": [looks[place % len(looks)] for place in range(len(kinds))]},
+            "scale": {"domain": list(kinds), "range": list(looks)},
         }
-        for name, looks in (("color", COLOURS), ("shape", SHAPES))
+        for name, looks in zip(("color", "shape"), zip(*map(look_of, range(len(kinds))), strict=True), strict=True)
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -120,9 +121,24 @@ def test_a_turn_is_drawn_where_it_lies_among_the_batches() -> None:
     found = moeplan.compare(["qwen3-30b-a3b", "qwen3-8b"], concurrency=8, context=1024, offline=True)
     (pair,) = found.pairs
     assert 1 < pair.turns[0].batch < 256
-    assert f"from {pair.turns[0].batch:,} on" in compare_html(found)
+    # At longer sequences the order turns twice: a chart with the first turn alone would be wrong beyond the second.
+    twice = (*pair.turns[:1], pair.turns[0]._replace(batch=100, less=1 - pair.turns[0].less))
+    page = compare_html(found._replace(pairs=(pair._replace(turns=twice),)))
+    for turn in twice:
+        assert f">from {turn.batch:,} on {found.models[turn.less].label} reads less<" in page
     still = found._replace(pairs=(pair._replace(turns=()),))
     assert f"from {pair.turns[0].batch:,} on" not in compare_html(still)
+
+
+def test_no_two_of_many_models_share_their_mark_and_round_figures_are_named() -> None:
+    found = moeplan.compare(["qwen3-30b-a3b", "qwen3-8b"], concurrency=8, context=1024, offline=True)
+    many = tuple(found.models[place % 2]._replace(label=f"model {place}") for place in range(10))
+    page = compare_html(found._replace(models=many, pairs=()))
+    marks = re.findall(r'aria-label="(model \d), batch [^>]* d="([^"]*)" fill="([^"]*)"', page)
+    assert {name for name, *_ in marks} == {model.label for model in many}
+    assert len({tuple(look) for _, *look in marks}) == len(many)
+    drawn = page[page.index("<svg") : page.index("</svg>")]
+    assert {"2", "5", "10"} <= set(re.findall(r">([\d.,]+)</text>", drawn))
 
 
 @pytest.mark.parametrize(("count", "width", "beside"), [(2, 80, True), (4, 100, True), (4, 80, False), (2, 40, False)])

@@ -6,6 +6,7 @@ Every figure of a page stands in its JSON, the JSON is what the command line pri
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ from tests.pages.pages_written import HOSTILE, PAGES, Written
 Page = Callable[[str], Written]
 LARGEST, DRAFTS, SMALL = "estimate of 600b", "estimate with drafts", "estimate that fits not"
 WITHOUT_CHARTS = {"estimate without gpu", "plan that finds none", "offload that does not go"}
+PAPER = 718
+"""Pixels between the edges of A4, in print as a browser is set at first."""
 MOST_BYTES = 6_000_000
 MOST_SECONDS = 5.0
 """Generous, for a busy machine; `benchmarks/page.py` holds the bound of 2 s."""
@@ -45,6 +48,24 @@ def test_a_page_is_whole_asks_nobody_and_tells_what_its_json_does(name: str, pag
     looked_at.window(390, 800)
     # Tables and charts scroll in their places, the page does not.
     assert looked_at.run("return document.documentElement.scrollWidth") <= 390
+    paper_holds_all(looked_at)
+
+
+def paper_holds_all(browser: Browser) -> None:
+    """Nothing is cut off at the edge, nothing is folded, and every line of a ledger has its name."""
+    browser.window(PAPER)
+    browser.command("Emulation.setEmulatedMedia", media="print")
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    cut, unseen = browser.run(
+        """const all = [...document.querySelectorAll('main *')].filter(each => !each.closest('svg'));
+        const beyond = all.filter(each => each.getBoundingClientRect().right > document.documentElement.clientWidth + 1);
+        const lost = all.filter(each => each.matches('summary, td, th, p, li, dd, pre') && !each.checkVisibility());
+        return [beyond, lost].map(found => found.map(each => `${each.tagName} ${each.textContent.slice(0, 60)}`))"""
+    )
+    browser.command("Emulation.setEmulatedMedia", media="")
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    assert cut == []
+    assert unseen == []
 
 
 def has_its_parts(browser: Browser) -> None:
@@ -77,6 +98,8 @@ def charts_with_words_and_tables(browser: Browser) -> int:
             heads: each.querySelectorAll('details table thead th[scope=col]').length,
             caption: each.querySelector('details caption').textContent,
             unnamed: [...each.querySelectorAll('[role=graphics-symbol]')].filter(mark => !mark.getAttribute('aria-label')).length,
+            axes: [...each.querySelectorAll('[aria-roledescription=axis]')].map(axis => axis.getAttribute('aria-label')),
+            titles: [...each.querySelectorAll('.role-axis-title')].map(title => title.textContent),
         }))"""
     )
     for chart in charts:
@@ -87,6 +110,10 @@ def charts_with_words_and_tables(browser: Browser) -> int:
         assert chart["heads"] >= 2
         assert chart["caption"]
         assert chart["unnamed"] == 0
+        assert not any(re.search(r"[1-9]\d*\.\d{3}|\.0*[1-9]\d{3}", axis) for axis in chart["axes"])
+        # Who sees the axis reads that it is one of logarithms, as who hears it.
+        logarithmic = [axis for axis in chart["axes"] if re.search("log scale|logarithmic", axis)]
+        assert sum("logarithmic" in title for title in chart["titles"]) == len(logarithmic)
     return len(charts)
 
 
@@ -148,6 +175,21 @@ def test_the_keyboard_reaches_everything_in_its_order(name: str, page: Page, loo
     assert number > 10
     ActionChains(looked_at.driver).send_keys(Keys.TAB * number).perform()
     assert looked_at.run("return window.met") == list(range(number))
+
+
+def test_a_table_is_a_stop_where_it_can_be_scrolled_and_no_landmark(page: Page, looked_at: Browser) -> None:
+    looked_at.open(page("plan with fallbacks").path)
+    stops = """return [...document.querySelectorAll('.table')].filter(each => each.checkVisibility())
+        .map(each => [each.tabIndex === 0, each.scrollWidth > each.clientWidth])"""
+    wide = looked_at.run(stops)
+    assert wide == [[False, False]] * len(wide)
+    looked_at.window(390, 800)
+    until = time.monotonic() + 5
+    while (narrow := looked_at.run(stops)) == wide and time.monotonic() < until:
+        time.sleep(0.02)
+    assert [True, True] in narrow
+    assert all(stop == scrolls for stop, scrolls in narrow)
+    assert looked_at.run("return document.querySelectorAll('[role=region]').length") == 0
 
 
 def test_what_has_the_focus_shows_it(page: Page, looked_at: Browser) -> None:

@@ -20,7 +20,7 @@ from moeplan.core.model import Remark
 from moeplan.report.as_json import as_json
 from moeplan.report.page import Column
 from moeplan.report.pages import charts
-from moeplan.report.pages.charts import drawn, figure
+from moeplan.report.pages.charts import MOST_TICKS, drawn, figure, log_ticks, look_of
 from moeplan.report.pages.markup import Html, at_path, element, joined, listed, shown, text
 from moeplan.report.pages.shell import Section, Tile, headline, page_html, tiles
 from moeplan.report.pages.tables import columns_table, notes_list, rows_table
@@ -59,7 +59,7 @@ class Reader(html.parser.HTMLParser):
 # Markup ----------------------------------------------------------------------------------------------------
 
 
-VISIBLE = st.text(st.characters(min_codepoint=32, exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"]))
+VISIBLE = st.text(st.characters(min_codepoint=32, exclude_categories=["Cc", "Cf", "Cn", "Cs", "Zl", "Zp"]))
 
 
 @given(VISIBLE, VISIBLE)
@@ -199,6 +199,34 @@ def test_a_chart_is_markup_of_its_own_names_in_colours_of_the_page() -> None:
     assert 'viewBox="0 0 ' in one
 
 
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.9, 15.2], [1, 2, 5, 10]),
+        ([1, 700], [1, 10, 100]),
+        ([140, 420], [200, 300, 400]),
+        ([1.1, 1.42], [1.1, 1.2, 1.3, 1.4]),
+        ([3.0, 3.0], [3.0]),
+        ([3.14159], [3.14159]),
+    ],
+)
+def test_axes_of_logarithms_name_round_figures(values: list[float], ticks: list[float]) -> None:
+    assert log_ticks(values) == ticks
+
+
+@given(st.lists(st.floats(1e-9, 1e12), min_size=1, max_size=9))
+def test_ticks_lie_among_the_figures_and_are_few(values: list[float]) -> None:
+    ticks = log_ticks(values)
+    assert 1 <= len(ticks) <= MOST_TICKS
+    assert ticks == sorted(set(ticks))
+    assert min(values) <= ticks[0]
+    assert ticks[-1] <= max(values)
+
+
+def test_many_series_are_told_apart_by_colour_and_shape() -> None:
+    assert len({look_of(place) for place in range(49)}) == 49
+
+
 def test_hostile_names_are_words_of_a_chart() -> None:
     read = Reader(drawn(bars([HOSTILE_TEXT, "datum.x + alert(1)", "a'b\\"]), HOSTILE_TEXT))
     assert {"script", "img", "foreignobject", "a", "image"}.isdisjoint(name for name, _ in read.elements)
@@ -206,6 +234,11 @@ def test_hostile_names_are_words_of_a_chart() -> None:
     assert "datum.x + alert(1): 1" in told
     assert any(str(each).startswith("</script></title></main><script>alert(1)<plaintext>") for each in told)
     assert "\u2028" not in "".join(map(str, told))
+
+
+def test_no_character_of_a_name_ends_the_program() -> None:
+    """The library measures labels, and aborts at what is none."""
+    assert "a\\ufffe" in drawn(bars(["a\ufffe", "b\uffff", "\ufdd0"]), "A chart")
 
 
 def test_a_figure_has_its_words_and_its_table() -> None:

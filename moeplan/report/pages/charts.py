@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.util import find_spec
+from math import ceil, floor, log10
 from typing import Any
 
 from moeplan.core.errors import UnknownError
@@ -26,6 +27,8 @@ FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 """Vega measures texts by the first, which it brings along: the same drawing on every machine. The others are as wide."""
 INK, QUIET, LINE, GRID, FREE = (f"var(--{name})" for name in ("ink", "quiet", "line", "grid", "free"))
 COLOURS = tuple(f"var(--{name})" for name in KINDS)
+SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right")
+LEAST_TICKS, MOST_TICKS = 3, 12
 
 _CONFIG: dict[str, Any] = {
     "background": None,
@@ -52,8 +55,28 @@ _CONFIG: dict[str, Any] = {
 }  # fmt: skip
 _LENGTHS = re.compile(r'( (?:d|transform|x2?|y2?|width|height|opacity)=")([^"]*)')
 _LONG = re.compile(r"(\.\d\d)\d+")
+_AXIS, _DIGITS = re.compile(r'aria-label="[XY]-axis [^"]*"'), re.compile(r"\d+\.\d{3,}")
 _ID = re.compile(r'\bid="([^"]+)"')
 _REFERENCE = re.compile(r'(\bid="|url\(#)([^")]+)("|\))')
+
+
+def log_ticks(values: Sequence[float]) -> list[float]:
+    """Round figures to name on a logarithmic axis over these: three at least where there is a span, of the roundest that are
+    so many. Vega names what has room, which leaves out 1 and 10 for 7 and 8."""
+    least, most = min(values), max(values)
+    powers = range(floor(log10(least)), ceil(log10(most)) + 1)
+    found: list[float] = []
+    for steps in ((1,), (1, 2, 5), range(1, 10), [each / 10 for each in range(10, 100)]):
+        found = [float(f"{step}e{power}") for power in powers for step in steps]
+        found = [each for each in found if least <= each <= most]
+        if len(found) >= LEAST_TICKS:
+            break
+    return found[:: 1 + len(found) // MOST_TICKS] or [least]
+
+
+def look_of(place: int) -> tuple[str, str]:
+    """Colour and shape of a series by its number; those that share a colour have other shapes."""
+    return COLOURS[place % len(COLOURS)], SHAPES[(place + place // len(COLOURS)) % len(SHAPES)]
 
 
 def need_charts() -> None:
@@ -98,6 +121,8 @@ def drawn(spec: Mapping[str, Any], label: str) -> Html:
     svg = vl_convert.vegalite_to_svg(whole)
     # Digits beyond a hundredth of a pixel are noise of the machine.
     svg = _LENGTHS.sub(lambda found: found[1] + _LONG.sub(r"\1", found[2]), svg)
+    # What is read out of an axis has the ends of its scale, and all their digits.
+    svg = _AXIS.sub(lambda axis: _DIGITS.sub(lambda found: f"{float(found[0]):.3g}", axis[0]), svg)
     own = sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:8]
     # Vega numbers what it refers to through all charts of a process.
     names = {name: f"{own}-{number}" for number, name in enumerate(dict.fromkeys(_ID.findall(svg)))}

@@ -36,7 +36,7 @@ def coverage_figure(coverage: Coverage, concurrency: int) -> Html:
     guessed = bool(doubled)
     asked = {"tokens": concurrency, "told": f"asked: {concurrency:,} in flight"}
     x = {
-        "field": "tokens", "type": "quantitative", "title": "tokens of a step, each of another sequence",
+        "field": "tokens", "type": "quantitative", "title": "tokens of a step, each of another sequence (logarithmic)",
         "scale": {"type": "log", "base": 2, "nice": False}, "axis": {"format": ",d", "values": [4**power for power in range(7)]},
     }  # fmt: skip
     y = {"type": "quantitative", "title": "experts touched", "axis": {"format": ".0%"}, "scale": {"domain": [0, 1]}}
@@ -46,7 +46,7 @@ def coverage_figure(coverage: Coverage, concurrency: int) -> Html:
         "encoding": {"x": x},
         "layer": [
             {
-                "mark": {"type": "area", "opacity": 0.18, "color": COLOURS[0], "aria": False},
+                "mark": {"type": "area", "opacity": 0.35, "color": COLOURS[0], "aria": False},
                 "encoding": {"y": {**y, "field": "least"}, "y2": {"field": "even"}},
             },
             {"mark": {"type": "line", "aria": False}, "encoding": {"y": {**y, "field": "used"}}},

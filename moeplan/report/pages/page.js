@@ -57,6 +57,14 @@
     block.after(copy);
   }
 
+  // A table is a stop of the keyboard where it can be scrolled.
+  const reached = () => {
+    for (const table of document.querySelectorAll(".table")) table.tabIndex = table.scrollWidth > table.clientWidth ? 0 : -1;
+  };
+  reached();
+  addEventListener("resize", reached);
+  addEventListener("toggle", reached, true);
+
   // A mark says what it stands for where it is pointed at, and by the arrow keys where its chart has the focus.
   const marked = "[role=graphics-symbol][aria-label]";
   for (const chart of document.querySelectorAll(".chart")) {

@@ -33,14 +33,14 @@ def room_figure(estimate: Estimate) -> Html:
     x: dict[str, Any] = {
         "field": "context",
         "type": "quantitative",
-        "title": "tokens of each sequence",
+        "title": "tokens of each sequence (logarithmic)",
         "scale": {"type": "log", "base": 2, "nice": False},
         "axis": {"format": ",d", "values": _ticks([each.context_tokens for each in points], 4), "labelFlush": False},
     }
     y: dict[str, Any] = {
         "field": "sequences",
         "type": "quantitative",
-        "title": "sequences at once, per data-parallel rank" if per_rank else "sequences at once",
+        "title": f"sequences {'of a rank' if per_rank else 'at once'} (logarithmic)",
         "scale": {"type": "log", "base": 2, "domainMin": 1, "nice": False},
         "axis": {"format": ",d", "values": _ticks([1, max(held, *(each.max_concurrency for each in points))], 4)},
     }
@@ -50,7 +50,7 @@ def room_figure(estimate: Estimate) -> Html:
         "layer": [
             {
                 "data": {"values": values},
-                "mark": {"type": "area", "color": COLOURS[0], "opacity": 0.12, "aria": False},
+                "mark": {"type": "area", "color": COLOURS[0], "opacity": 0.22, "aria": False},
                 "encoding": {"y2": {"datum": 1}},
             },
             {"data": {"values": values}, "mark": {"type": "line", "aria": False}},

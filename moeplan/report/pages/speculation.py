@@ -39,7 +39,7 @@ def speculation_figure(speed: Speed, found: Speculation) -> Html:
         "height": 240,
         "encoding": {
             "x": {
-                "field": "flight", "type": "quantitative", "title": "requests in flight",
+                "field": "flight", "type": "quantitative", "title": "requests in flight (logarithmic)",
                 "scale": {"type": "log", "base": 2, "nice": False},
                 "axis": {"format": ",d", "values": [each["flight"] for each in values]},
             },

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from moeplan.core.model import Remark
 from moeplan.report.page import Column
 from moeplan.report.pages.markup import Html, element, listed, text
+
+LONG = 24
+"""Characters of a word that paper breaks."""
+_PARTS = re.compile(r"[\s/-]+")
 
 
 def columns_table(columns: Sequence[Column], caption: str, *, head: bool = True, hide_caption: bool = False) -> Html:
@@ -44,8 +49,8 @@ def rows_table(
 
 
 def scrolled(table: Html, name: str) -> Html:
-    """A table that may be wider than the page."""
-    return element("div", table, class_="table", role="region", aria_label=name, tabindex=0)
+    """A table that may be wider than the page: a group and no region, which would be a landmark among too many."""
+    return element("div", table, class_="table", role="group", aria_label=name, tabindex=0)
 
 
 def notes_list(notes: Sequence[Remark]) -> Html:
@@ -60,10 +65,16 @@ def _note(note: Remark) -> Html:
 
 
 def _head(column: Column) -> Html:
-    class_ = "figure" if column.right else None
+    class_ = _classes(column, column.title)
     return element("th", column.title, scope="col", class_=class_) if column.title else element("td", class_=class_)
 
 
 def _cell(column: Column, cell: str, place: int) -> Html:
-    class_ = "figure" if column.right else None
+    class_ = _classes(column, cell)
     return element("th", cell, scope="row", class_=class_) if place == 0 else element("td", cell, class_=class_)
+
+
+def _classes(column: Column, cell: str) -> str | None:
+    """Figures stand right; a word that is wider than a column of paper may be broken there."""
+    long = not isinstance(cell, Html) and any(len(word) > LONG for word in _PARTS.split(cell))
+    return " ".join([*(["figure"] if column.right else []), *(["long"] if long else [])]) or None
