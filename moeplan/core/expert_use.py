@@ -145,10 +145,12 @@ class MeasuredUse:
         growth: float,
         source: str,
         growth_band: tuple[float, float] = (SEQUENCE_GROWTH_LOW, SEQUENCE_GROWTH_HIGH),
+        layers: Sequence[int] = (),
     ) -> None:
         """`inclusions` sum to `chosen` in each layer; `exponent` and `growth` are the laws that fit the profile best, and the
-        growth lies within its band."""
+        growth lies within its band. `layers` are their places in the model, by default from 0."""
         self.inclusions = tuple(tuple(layer) for layer in inclusions)
+        self.layers = tuple(layers) or tuple(range(len(self.inclusions)))
         self.chosen = chosen
         self.exponent = exponent
         self.growth = growth
@@ -172,12 +174,12 @@ class MeasuredUse:
             inclusion_of([share * share for share in layer], max(1, round(sum(layer)))) for layer in self.inclusions
         ]
         band = self.growth_low, self.growth_high
-        return MeasuredUse(layers, self.chosen, 2 * self.exponent, self.growth, self.source, band)
+        return MeasuredUse(layers, self.chosen, 2 * self.exponent, self.growth, self.source, band, self.layers)
 
     def growing(self, growth: float) -> MeasuredUse:
         """The same with another growth."""
         band = self.growth_low, self.growth_high
-        return MeasuredUse(self.inclusions, self.chosen, self.exponent, growth, self.source, band)
+        return MeasuredUse(self.inclusions, self.chosen, self.exponent, growth, self.source, band, self.layers)
 
     def distinct(
         self,

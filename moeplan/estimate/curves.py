@@ -154,5 +154,5 @@ def _loads(use: ExpertUse) -> tuple[LayerLoads, ...]:
         return ()
     return tuple(
         LayerLoads(place, tuple(round(share * len(layer) / sum(layer), 3) for share in layer))
-        for place, layer in enumerate(use.inclusions)
+        for place, layer in zip(use.layers, use.inclusions, strict=True)
     )

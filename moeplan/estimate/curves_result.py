@@ -64,7 +64,7 @@ class LayerLoads(NamedTuple):
     """How often each expert of a layer is chosen, over the mean of the layer, to a thousandth."""
 
     layer: int
-    """Its place among the counted layers, from 0."""
+    """Its place among all layers of the model, dense ones counted, from 0: as in the routing profile."""
     loads: tuple[float, ...]
 
 

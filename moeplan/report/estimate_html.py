@@ -9,7 +9,6 @@ from moeplan.core.ledger import band_bytes, total_bytes
 from moeplan.core.units import duration, gib, gib_floor, params, per_second
 from moeplan.estimate.judge import ranks_words
 from moeplan.estimate.result import Estimate, Rank
-from moeplan.report.page import UNKNOWN
 from moeplan.report.pages.ledger import ledger_table
 from moeplan.report.pages.markup import Html, element, joined, listed, paragraph, shown
 from moeplan.report.pages.memory_stack import Stack, memory_figure
@@ -36,6 +35,11 @@ if TYPE_CHECKING:
     from moeplan.estimate.speed_result import Speculation, Speed
 
 STATES: dict[bool | None, State] = {True: "good", False: "bad", None: "open"}
+MISSED = "limit-missed"
+"""The notes on limits of the load that are not kept; they stand below the verdict."""
+
+NO_GPU = "Nothing was held against a GPU, so there is no memory to fill: name one with --gpu."
+NO_MEMORY = "Nobody knows how much memory the device has, so there is none to fill."
 
 
 def estimate_html(estimate: Estimate, *, explain: bool = False) -> str:
@@ -55,10 +59,20 @@ def estimate_html(estimate: Estimate, *, explain: bool = False) -> str:
     ]
     lead = [
         paragraph(f"{shape_words(estimate.model)}. {' · '.join(setting_words(estimate))}.", class_="quiet"),
-        headline(verdict_words(estimate), STATES[estimate.verdict.fits], further_reasons(estimate)),
+        headline(verdict_words(estimate), _state(estimate), [*further_reasons(estimate), *_missed(estimate)]),
         tiles(list(_tiles(estimate))),
     ]
     return page_html(title=estimate.model.id, lead=lead, sections=sections, result=estimate)
+
+
+def _state(estimate: Estimate) -> State:
+    """Good is what surely fits and keeps every limit."""
+    verdict = estimate.verdict
+    return "open" if verdict.fits and (not verdict.certain or _missed(estimate)) else STATES[verdict.fits]
+
+
+def _missed(estimate: Estimate) -> list[str]:
+    return [f"MISSED: {note.message}" for note in estimate.notes if note.code == MISSED]
 
 
 def _tiles(estimate: Estimate) -> Iterator[Tile]:
@@ -97,7 +111,7 @@ def _speed_tiles(estimate: Estimate, speed: Speed) -> Iterator[Tile]:
 
 def _memory(estimate: Estimate, gpus: list[Rank]) -> Iterator[Html]:
     if not gpus:
-        yield paragraph("Nothing was held against a GPU, so there is no memory to fill: name one with --gpu.")
+        yield paragraph(NO_GPU if estimate.hardware is None else NO_MEMORY)
         yield rows_table(
             ("memory of the whole model", "size", "basis"),
             "<><",
@@ -108,29 +122,33 @@ def _memory(estimate: Estimate, gpus: list[Rank]) -> Iterator[Html]:
             "What the model needs",
             hide_caption=True,
         )
+        yield _not_so(estimate)
         return
-    worst = worst_rank(estimate)
-    fullest = "" if worst is None or len(gpus) == 1 else f" The fullest: {ranks_words(worst.ranks)}."
-    used = total_bytes((worst or gpus[0]).lines)
-    low, high = band_bytes((worst or gpus[0]).lines)
-    band = "" if low == high else f" (between {gib(low)} and {gib(high)})"
+    worst = worst_rank(estimate) or gpus[0]
+    fullest = "" if len(gpus) == 1 else f" The fullest: {ranks_words(worst.ranks)}."
+    engine, told = estimate.layout.engine, f"Needed: {_needed(worst)}"
+    if worst.free_bytes is not None:
+        told += f" of the {gib(total_bytes(worst.lines) + worst.free_bytes)} that {engine} may use, which the thick mark shows"
     yield memory_figure(
         [Stack(_stack_label(estimate, rank), rank.lines, rank.free_bytes) for rank in gpus],
         title="The memory of every GPU" if estimate.layout.num_gpus > 1 else "The memory of the GPU",
-        description=f"Needed: {gib(used)}{band} of the {gib(used + ((worst or gpus[0]).free_bytes or 0))} that "
-        f"{estimate.layout.engine} may use, which the thick mark shows.{fullest}",
-        may_use=f"{estimate.layout.engine} may use",
+        description=f"{told}.{fullest}",
+        may_use=f"{engine} may use",
     )
     rows = list(rank_rows(estimate))
     if len(rows) > 1:
         yield rows_table(("ranks", "weights", "needed", "left"), "<>>>", rows, "All ranks")
     yield _host(estimate)
-    told = host_words(estimate)
-    if told is not None:
-        yield paragraph(f"{told[:1].upper()}{told[1:]}.")
-    for note in estimate.notes:
-        if note.code == NAIVE:
-            yield sentence(element("strong", "Not so: "), f"{note.message}.")
+    host = host_words(estimate)
+    if host is not None:
+        yield paragraph(f"{host[:1].upper()}{host[1:]}.")
+    yield _not_so(estimate)
+
+
+def _not_so(estimate: Estimate) -> Html:
+    """What the sum over active parameters would give, where somebody might think so."""
+    notes = (note for note in estimate.notes if note.code == NAIVE)
+    return joined(sentence(element("strong", "Not so: "), f"{note.message}.") for note in notes)
 
 
 def _host(estimate: Estimate) -> Html:
@@ -141,9 +159,15 @@ def _host(estimate: Estimate) -> Html:
     return memory_figure(
         [Stack("host", host.lines, host.free_bytes)],
         title="Host memory of all ranks",
-        description=f"{gib(host.weights_bytes)} of weights stay in host memory, of {gib(total_bytes(host.lines))} that are needed there.",
+        description=f"{gib(host.weights_bytes)} of weights stay in host memory, of {_needed(host)} that are needed there.",
         may_use="the host has",
     )
+
+
+def _needed(rank: Rank) -> str:
+    low, high = band_bytes(rank.lines)
+    band = "" if low == high else f" (between {gib(low)} and {gib(high)})"
+    return f"{gib(total_bytes(rank.lines))}{band}"
 
 
 def _room(estimate: Estimate) -> Iterator[Html]:
@@ -188,7 +212,8 @@ def _speed(estimate: Estimate) -> Iterator[Html]:
     columns = class_columns(speed)
     if columns:
         yield columns_table(columns, "Each class of requests, as if all were of its kind")
-    yield frontier_figure(speed)
+    if len(speed.over_concurrency) > 1:
+        yield frontier_figure(speed)
     yield from _roofline(estimate, speed)
     yield step_parts_figure(speed)
     yield listed(explained_words(speed))
@@ -251,7 +276,7 @@ def _experts(estimate: Estimate) -> Iterator[Html]:
         from moeplan.report.pages.loads_map import loads_figure
 
         yield loads_figure(
-            [(f"layer {each.layer}", each.loads) for each in curves.loads],
+            [(str(each.layer), each.loads) for each in curves.loads],
             title="How often each expert is chosen",
             description="A row for each counted layer, a column for each expert: the stronger its colour, the more often it is chosen. "
             "The table has the busiest expert of each layer.",
@@ -288,10 +313,12 @@ def _asked(estimate: Estimate) -> Iterator[Html]:
     asked, layout, model = estimate.request, estimate.layout, estimate.model
     values = {name: value for name, value in asked._asdict().items() if name != "origins" and value is not None}
     rows = [(name.replace("_", " "), _said(value), asked.origins.get(name, "")) for name, value in values.items()]
+    dtype = "as stated" if asked.origins.get("dtype") == "stated" else "none is stated"
+    taken = {"quant": "as stored", "kv_dtype": estimate.kv_cache.dtype, "dtype": dtype}
     rows += [
-        (name.replace("_", " "), UNKNOWN, origin)
+        (name.replace("_", " "), taken[name], origin)
         for name, origin in asked.origins.items()
-        if name not in values and name != "engine"
+        if name in taken and name not in values
     ]
     rows.append(("engine", f"{layout.engine} {layout.engine_version}", layout.version_origin))
     yield rows_table(("setting", "value", "origin"), "<<<", rows, "The question, as it was read")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from moeplan.core.units import duration, per_second
 from moeplan.estimate.result import Estimate
-from moeplan.estimate.speed_result import ClassSpeed, Rate, Speed, Step, Time
+from moeplan.estimate.speed_result import ClassSpeed, Rate, Skew, Speed, Step, Time
 from moeplan.report.page import UNKNOWN, Column
 
 KEPT = {True: "kept", False: "MISSED", None: ""}
@@ -19,8 +19,13 @@ def load_words(speed: Speed) -> str:
     mean = " on average" if len(load.classes) > 1 else ""
     told = f"{requests} in flight, {load.input_tokens:,.0f} tokens in and {load.output_tokens:,.0f} out{mean}"
     if speed.skew is not None:
-        told += f", router skew {speed.skew.exponent:g} ({speed.skew.basis})"
+        told += f", router skew {skew_figure(speed.skew)} ({speed.skew.basis})"
     return told
+
+
+def skew_figure(skew: Skew) -> str:
+    """The exponent: as it was said, or to a hundredth where counts were fitted."""
+    return f"{skew.exponent:.2f}" if skew.basis == "measured" else f"{skew.exponent:g}"
 
 
 def figure_columns(estimate: Estimate, speed: Speed) -> list[Column]:
@@ -91,7 +96,7 @@ def explained_steps(speed: Speed) -> Iterator[tuple[str, list[Column]]]:
 def explained_words(speed: Speed) -> Iterator[str]:
     """What the figures were computed with."""
     if speed.skew is not None:
-        yield f"router skew: Zipf law of exponent {speed.skew.exponent:g}, {speed.skew.basis}; {speed.skew.why}"
+        yield f"router skew: Zipf law of exponent {skew_figure(speed.skew)}, {speed.skew.basis}; {speed.skew.why}"
     yield f"one step takes at most {speed.step_tokens:,} new tokens"
 
 

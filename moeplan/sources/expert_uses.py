@@ -145,7 +145,8 @@ def measured_use(
     if growths:
         growth = median(growths)
         growth_band = growth, growth
-    return MeasuredUse(shares, chosen, exponent, growth, profile.provenance.source or profile.model, growth_band)
+    source, places = profile.provenance.source or profile.model, [layer.layer for layer in layers]
+    return MeasuredUse(shares, chosen, exponent, growth, source, growth_band, places)
 
 
 def _few_tokens(layers: Sequence[LayerRouting]) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moeplan.core.units import per_second
+from moeplan.core.units import duration, per_second
 from moeplan.estimate.speed_result import Speed
 from moeplan.report.pages.charts import COLOURS, INK, QUIET, figure
 from moeplan.report.pages.markup import Html
@@ -33,7 +33,8 @@ def frontier_figure(speed: Speed) -> Html:
     shapes = {
         kind: look
         for kind, look in {
-            _FITS: ("circle", COLOURS[0]), _ASKED: ("diamond", COLOURS[1]), _NO_ROOM: ("cross", QUIET),
+            _FITS: ("circle", COLOURS[0]), _ASKED: ("diamond", COLOURS[1]),
+            _ASKED_NO_ROOM: ("triangle-down", COLOURS[1]), _NO_ROOM: ("cross", QUIET), _UNKNOWN: ("circle", COLOURS[0]),
         }.items()
         if kind in shown
     }  # fmt: skip
@@ -72,7 +73,7 @@ def frontier_figure(speed: Speed) -> Html:
                     {
                         "data": {"values": limits},
                         "mark": {"type": "text", "align": "left", "dx": 6, "baseline": "top", "aria": False},
-                        "encoding": {"y": {"value": 4}, "text": {"value": "limit per token"}},
+                        "encoding": {"y": {"value": 4}, "text": {"value": f"limit: {duration(limit_s or 0)} a token"}},
                     },
                 ]
                 if limits
@@ -104,22 +105,36 @@ def frontier_figure(speed: Speed) -> Html:
             },
         ],
     }
-    room = [each for each in speed.over_concurrency if each.fits is not False] or list(speed.over_concurrency)
-    best = max(room, key=lambda each: each.tokens_per_s_per_gpu)
     at = next(each for each in speed.over_concurrency if each.concurrency == speed.concurrency)
     return figure(
         spec,
         title="The frontier: each GPU against each user",
         description=f"Points are requests in flight. At {at.concurrency:,} each user gets {per_second(at.tokens_per_s_per_user)} tokens/s "
-        f"and each GPU brings {per_second(at.tokens_per_s_per_gpu)}; of what fits, {best.concurrency:,} bring most: "
-        f"{per_second(best.tokens_per_s_per_gpu)} per GPU at {per_second(best.tokens_per_s_per_user)} per user. "
-        "The middle of the band.",
+        f"and each GPU brings {per_second(at.tokens_per_s_per_gpu)}; {_most(speed)}. The middle of the band.",
         table=reach_columns(speed),
     )
 
 
-_FITS, _ASKED, _NO_ROOM = "there is room", "asked", "no room"
+_FITS, _ASKED, _NO_ROOM, _ASKED_NO_ROOM, _UNKNOWN = (
+    "there is room", "asked", "no room", "asked, no room", "whether there is room is not known",
+)  # fmt: skip
 
 
 def _kind(asked: bool, fits: bool | None) -> str:
-    return _NO_ROOM if fits is False else _ASKED if asked else _FITS
+    if fits is False:
+        return _ASKED_NO_ROOM if asked else _NO_ROOM
+    return _ASKED if asked else _UNKNOWN if fits is None else _FITS
+
+
+def _most(speed: Speed) -> str:
+    """What brings most of all that there is room for."""
+    room = [each for each in speed.over_concurrency if each.fits]
+    if not room:
+        return (
+            "there is room for none of them" if any(each.fits is False for each in speed.over_concurrency) else _UNKNOWN
+        )
+    best = max(room, key=lambda each: each.tokens_per_s_per_gpu)
+    return (
+        f"of what fits, {best.concurrency:,} bring most: {per_second(best.tokens_per_s_per_gpu)} per GPU at "
+        f"{per_second(best.tokens_per_s_per_user)} per user"
+    )

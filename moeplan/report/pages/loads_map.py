@@ -51,7 +51,10 @@ def loads_figure(
             },
             "y": {
                 "field": "layer", "type": "ordinal", "title": "layer", "scale": {"padding": 0},
-                "axis": {"values": list(labelled), "grid": False, "labelExpr": _labels(rows)},
+                "axis": {
+                    "values": list(labelled), "grid": False, "labelExpr": _labels(rows),
+                    "description": f"Y-axis: {len(rows)} layers, from {rows[0][0]} above to {rows[-1][0]} below",
+                },
             },
         },
         "layer": [

@@ -30,7 +30,7 @@ def roofline_figure(roofline: Roofline, concurrency: int, *, where: str) -> Html
             rate = min(roof.flops_per_s, bandwidth * ratio)
             roofs.append({"roof": roof.format, "ratio": ratio, "rate": rate / TERA})
     ends = [
-        {"ratio": most, "rate": roof.flops_per_s / TERA, "label": f"{roof.format}: {per_second(roof.flops_per_s / TERA)} Tflop/s"}
+        {"ratio": most, "rate": roof.flops_per_s / TERA, "label": f"{roof.format}: {roof.flops_per_s / TERA:,.0f} Tflop/s"}
         for roof in roofline.roofs
     ]  # fmt: skip
     middle = (least * highest.flops_per_s / bandwidth) ** 0.5
@@ -56,11 +56,11 @@ def roofline_figure(roofline: Roofline, concurrency: int, *, where: str) -> Html
         "height": 340,
         "encoding": {
             "x": {
-                "field": "ratio", "type": "quantitative", "title": "operations per byte read from memory",
+                "field": "ratio", "type": "quantitative", "title": "operations per byte read from memory (logarithmic)",
                 "scale": {**log, "domain": [least, most]}, "axis": {"format": ",~g", "values": _TENS},
             },
             "y": {
-                "field": "rate", "type": "quantitative", "title": "Tflop/s of one GPU", "scale": {**log, "domain": heights},
+                "field": "rate", "type": "quantitative", "title": "Tflop/s of one GPU (logarithmic)", "scale": {**log, "domain": heights},
                 "axis": {"format": ",~g", "values": _TENS},
             },
         },
@@ -106,14 +106,14 @@ def roofline_figure(roofline: Roofline, concurrency: int, *, where: str) -> Html
         (point for point in roofline.points if point.kind == "decode" and point.sequences == concurrency), None
     )
     told = "" if asked is None else (
-        f" Decode at {concurrency:,} in flight has {_ratio(asked)} operations for each byte; from "
-        f"{per_second(highest.flops_per_s / bandwidth)} on, memory would no longer be what bounds it."
+        f" Decode at {concurrency:,} in flight has {_ratio(asked)} operations for each byte."
     )  # fmt: skip
+    ridges = " and ".join(f"{per_second(roof.flops_per_s / bandwidth)} ({roof.format})" for roof in roofline.roofs)
     return figure(
         spec,
         title="The roofline",
         description=f"One step of {where}: what it computes for each byte that it reads, and how fast, under what memory and matrix "
-        f"units allow.{told}",
+        f"units allow.{told} From {ridges} on, matrix units bound a step; below, memory does.",
         table=_table(roofline),
         note="Operations are those that the result needs, bytes are weights, touched experts and cache; times are the estimate's.",
     )
