@@ -7,10 +7,10 @@ from typing import Any
 
 from moeplan.core.units import duration, gib_floor, per_second
 from moeplan.estimate.speed_result import Time
-from moeplan.plan.result import Plan, PlanResult
+from moeplan.plan.result import Deployment, Plan, PlanResult
 from moeplan.report import plan_words as words
 from moeplan.report.page import Column
-from moeplan.report.pages.charts import COLOURS, INK, QUIET, figure
+from moeplan.report.pages.charts import COLOURS, INK, QUIET, figure, log_ticks
 from moeplan.report.pages.markup import Html, element, listed, paragraph, shown
 from moeplan.report.pages.shell import Section, Tile, headline, page_html, tiles
 from moeplan.report.pages.tables import columns_table, notes_list, rows_table
@@ -31,7 +31,7 @@ def plan_html(result: PlanResult) -> str:
         title=f"Plans for {result.model.id}",
         lead=_lead(result),
         sections=[
-            Section("best", best, _best(result)),
+            Section("best", best, _best(result, whole.deployment)),
             Section(
                 "plans", "Plans, by cost and speed" if _by_cost(result) else "Plans, by GPUs and speed", _plans(result)
             ),
@@ -49,8 +49,11 @@ def _lead(result: PlanResult) -> list[Html]:
     if best is None:
         state = headline(_none(result), "open" if result.unmeasured else "bad")
         return [*(paragraph(told) for told in asked), state]
-    stored = words.stored_words(result)
-    told = headline(f"BEST: {words.headline(best)}", "good" if best.certain else "open", [stored] if stored else [])
+    guessed, stored = words.guessed_words(result), words.stored_words(result)
+    further = [*([f"Guessed: {guessed}."] if guessed else []), *([stored] if stored else [])]
+    told = headline(
+        f"{words.best_lead(best).upper()}{words.headline(best)}", "good" if best.certain else "open", further
+    )
     return [*(paragraph(told) for told in asked), told, tiles(_tiles(result, best, "best"))]
 
 
@@ -99,7 +102,8 @@ def _band(time: Time) -> str:
     return f"{duration(time.low_s)} to {duration(time.high_s)}, {time.basis}"
 
 
-def _best(result: PlanResult) -> list[Html]:
+def _best(result: PlanResult, deployment: Deployment | None) -> list[Html]:
+    """With its commands, and its file line by line: `result` is printable, and has escapes for the ends of lines."""
     best = result.best or result.nearest
     if best is None:
         return []
@@ -107,8 +111,8 @@ def _best(result: PlanResult) -> list[Html]:
     told.append(listed(element("span", element("strong", lead), text) for lead, text in words.detail_words(best)))
     for lead, command in words.launch_lines(best):
         told += [element("h3", f"Start a {lead}"), _command(command)]
-    if result.deployment is not None:
-        told += [element("h3", f"As a deployment file ({result.deployment.kind})"), _command(result.deployment.text)]
+    if deployment is not None:
+        told += [element("h3", f"As a deployment file ({deployment.kind})"), _command(deployment.text)]
     return told
 
 
@@ -231,28 +235,38 @@ def _frontier(result: PlanResult) -> Html:
             "x": {
                 "field": "price",
                 "type": "quantitative",
-                "title": f"{what} (logarithmic)",
-                "scale": {"type": "log", "nice": False, "padding": 24},
-                "axis": {"format": ",", "grid": False, "labelOverlap": "greedy"},
+                **_along(what, [value["price"] for value in values]),
             },
             "y": {
                 "type": "quantitative",
                 "title": "time per token (ms, logarithmic)",
                 "scale": {"type": "log", "nice": False, "padding": 12},
-                "axis": {"format": ",", "labelOverlap": "greedy"},
+                "axis": {
+                    "format": ",~g",
+                    "values": log_ticks([value[end] for value in values for end in ("low", "high")]),
+                },
             },
         },
         "layer": layers,
     }
     first, last = values[0], min(values, key=lambda value: value["tpot"])
+    times = [duration(value["tpot"] / 1e3) for value in (first, last)]
     description = (
         f"Each point is a plan, numbered as in the tables below; upright lines are the bands of the estimate, and the dotted line "
-        f"is the frontier in {OWN}. The first costs {_figure(first['price'], result)} at {first['tpot']:.1f} ms per token; "
-        f"the fastest is number {last['number']} with {last['tpot']:.1f} ms at {_figure(last['price'], result)}.{told_limit}"
+        f"is the frontier in {OWN}. The first costs {_figure(first['price'], result)} at {times[0]} per token; "
+        f"the fastest is number {last['number']} with {times[1]} at {_figure(last['price'], result)}.{told_limit}"
     )
     return figure(
         spec, title=f"Time per token over {what}", description=description, table=_table(values, result, what)
     )
+
+
+def _along(what: str, prices: Sequence[float]) -> dict[str, Any]:
+    """The axis of prices, by logarithms unless a card costs nothing."""
+    if min(prices) <= 0:
+        return {"title": what, "scale": {"padding": 24}, "axis": {"grid": False}}
+    axis = {"format": ",~g", "values": log_ticks(prices), "grid": False}
+    return {"title": f"{what} (logarithmic)", "scale": {"type": "log", "nice": False, "padding": 24}, "axis": axis}
 
 
 def _figure(price: float, result: PlanResult) -> str:

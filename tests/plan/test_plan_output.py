@@ -98,6 +98,42 @@ def test_every_answer_has_a_page_with_all_plans(name: str, answers: dict[str, re
     )
 
 
+def test_a_deployment_file_can_be_copied_from_the_page(answers: dict[str, result.PlanResult]) -> None:
+    found = answers["a deployment file"]
+    assert found.deployment is not None
+    assert found.deployment.text.count("\n") > 10
+    assert found.deployment.text.rstrip("\n") in read(plan_html(found)).words
+
+
+@pytest.mark.parametrize("name", ["an MoE", "pools apart"])
+def test_the_page_says_first_what_of_the_best_plan_is_a_guess(name: str, answers: dict[str, result.PlanResult]) -> None:
+    found = answers[name]
+    assert found.best is not None
+    for certain, state in ((True, "good"), (False, "open")):
+        page = plan_html(found._replace(best=found.best._replace(certain=certain)))
+        assert f'class="headline {state}"' in page
+        assert ("BEST, IF GUESSES HOLD" in page) is (not certain)
+        assert ("Guessed: that it fits" in page) is (not certain)
+
+
+def test_cards_that_cost_nothing_have_no_logarithm(answers: dict[str, result.PlanResult]) -> None:
+    found = answers["an MoE"]
+    free = [plan._replace(cost=plan.cost and plan.cost._replace(usd_per_hour=0.0)) for plan in found.frontier]
+    page = read(plan_html(found._replace(frontier=tuple(free))))
+    assert len(page.charts["Time per token over USD per hour"]) == len(found.frontier) + len(found.smaller_formats)
+    assert "USD per hour (logarithmic)" not in plan_html(found._replace(frontier=tuple(free)))
+
+
+def test_the_words_of_the_chart_round_as_its_table_does(answers: dict[str, result.PlanResult]) -> None:
+    found = answers["an MoE"]
+    page = read(plan_html(found))
+    times = {row[0]: row[3] for row in page.tables["Time per token over USD per hour"]}
+    number = re.search(r"the fastest is number (\d+) with ([\d.,]+ .?s) at", page.words)
+    assert number is not None
+    assert times[number[1]] == number[2]
+    assert f"at {times['1']} per token; the fastest" in page.words
+
+
 def test_more_cards_than_colours_share_the_last_one(answers: dict[str, result.PlanResult]) -> None:
     found = answers["an MoE"]
     many = [found.frontier[0]._replace(profile=f"card-{number}") for number in range(12)]
