@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from moeplan.report.check_words import (
     gpus_words,
     headroom_words,
     layout_words,
+    left_words,
     memory_words,
     nothing_helps,
     outcome_words,
@@ -44,6 +46,8 @@ STATES: dict[str, State] = {"PASSES": "good", "FAILS": "bad"}
 MOST_BARS = 40
 """Deployments whose memory is drawn: those with least left."""
 BAR_PIXELS = 26
+MOST_ALIKE = 5
+"""Findings of one rule, no errors, that are told one by one."""
 HEADS = ("deployment", "verdict", "file", "model", "GPUs", "headroom", "tokens", "sequences")
 _SPAN = re.compile(r"(`[^`]+`)")
 
@@ -56,10 +60,10 @@ def check_html(check: Check) -> str:
     outcome = outcome_words(check)
     first, *others = summary_words(check)
     sections = [
-        Section("findings", "Findings", [_finding(finding) for finding in new]),
+        Section("findings", "Findings", _findings(new)),
         Section("memory", "Memory", _memory(check)),
         Section("deployments", "Deployments", _deployments(found)),
-        Section("quiet", "Known and ignored", [_finding(finding) for finding in quiet]),
+        Section("quiet", "Known and ignored", _findings(quiet)),
         Section("rules", "Rules", _rules(check.findings)),
         Section("files", "Files of other programs", [listed(check.passed_over)]),
         Section("notes", "Notes", [notes_list(check.notes)]),
@@ -75,8 +79,8 @@ def check_html(check: Check) -> str:
 
 
 def _tiles(check: Check) -> Iterator[Tile]:
-    number = "{:,}".format
-    yield Tile("deployments", shown(check, "summary.deployments", number), f"in {check.summary.files:,} files")
+    number, read = "{:,}".format, check.summary.files - check.summary.files_passed_over
+    yield Tile("deployments", shown(check, "summary.deployments", number), f"in {count(read, 'file')}")
     yield Tile("pass", shown(check, "summary.passed", number))
     yield Tile("fail", shown(check, "summary.failed", number))
     yield Tile("cannot be verified", shown(check, "summary.cannot_verify", number))
@@ -92,6 +96,26 @@ def _asked(check: Check) -> Html:
     told += ["models from the lock file alone"] if check.locked else []
     told += [f"baseline: {check.baseline}"] if check.baseline else []
     return paragraph(" · ".join(told), class_="quiet")
+
+
+def _findings(found: Sequence[Finding]) -> list[Html]:
+    """One after the other; what a rule finds of many deployments is told once, and opens, unless they are errors."""
+    many = Counter((finding.level, finding.code) for finding in found)
+    parts, told = [], set()
+    for finding in found:
+        kind = (finding.level, finding.code)
+        if finding.level == "error" or many[kind] <= MOST_ALIKE:
+            parts.append(_finding(finding))
+        elif kind not in told:
+            told.add(kind)
+            parts.append(_alike([each for each in found if (each.level, each.code) == kind]))
+    return parts
+
+
+def _alike(found: Sequence[Finding]) -> Html:
+    first = found[0]
+    rule = f"{first.code} {LEVELS[first.level]}: {titles().get(first.code, '')}"
+    return unfolding(f"{rule} ({len(found):,} times)", *map(_finding, found), class_="alike")
 
 
 def _finding(finding: Finding) -> Html:
@@ -189,7 +213,7 @@ def _memory(check: Check) -> list[Html]:
             "bar": label,
             "limit": (judged.memory.budget_bytes or 0) / GIB,
             "end": max(judged.memory.budget_bytes or 0, judged.memory.needed_bytes or 0) / GIB,
-            "left": headroom_words(judged),
+            "left": left_words(judged),
         }
         for label, judged in zip(labels, drawn, strict=True)
         if judged.memory is not None
@@ -272,11 +296,13 @@ def _memory_table(known: Sequence[Judged]) -> list[Column]:
 
 def _labels(drawn: Sequence[Judged]) -> list[str]:
     """A name of its own for each bar: several files may have a deployment of one name."""
-    names = [judged.name for judged in drawn]
-    return [
-        judged.name if names.count(judged.name) == 1 else f"{judged.name}, {judged.file}:{judged.line}"
-        for judged in drawn
+    names = Counter(judged.name for judged in drawn)
+    labels = [
+        judged.name if names[judged.name] == 1 else f"{judged.name}, {judged.file}:{judged.line}" for judged in drawn
     ]
+    # A list on one line has several of one name at one place.
+    places = [labels[:place].count(label) for place, label in enumerate(labels)]
+    return [f"{label} ({place + 1})" if place else label for label, place in zip(labels, places, strict=True)]
 
 
 def _headroom(judged: Judged) -> int:

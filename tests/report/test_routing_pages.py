@@ -114,5 +114,13 @@ def test_a_law_has_no_layers_and_times_where_a_gpu_is_named() -> None:
     )
     page = read(routing_placement_html(told))
     assert set(page.charts) == {"Balancedness over copies", "What a step saves"}
-    saved = [each for row in told.sweep.spare for each in (row.decode, row.prefill)]
-    assert len(page.charts["What a step saves"]) == sum(each.saved_fraction is not None for each in saved)
+    # One base for all, so that the curve compares its points: experts in their order.
+    in_order, saved = told.sweep.in_order, page.charts["What a step saves"]
+    expected = []
+    for phase, base in (("decode", in_order.decode_s), ("prefill", in_order.prefill_s)):
+        for row in told.sweep.spare:
+            seconds = getattr(row, phase).seconds
+            assert base is not None
+            name = {"decode": "decode", "prefill": "prompts"}[phase]
+            expected.append(f"{name}, {row.redundant_experts} copies: {100 - 100 * seconds / base:.2f} %")
+    assert saved == expected
