@@ -31,7 +31,7 @@ def test_the_public_names_are_these() -> None:
         "model", "gpu", "engine", "engine_version", "engine_args", "engine_files", "tp", "pp", "dp", "ep", "dp_attention", "dcp",
         "redundant_experts", "pp_layers", "nodes", "utilization", "context", "concurrency", "encoder_tokens", "input", "output",
         "ttft", "tpot", "arrival", "workload", "routing", "skew", "draft_tokens", "acceptance", "accept_length", "speed", "dtype",
-        "quant", "kv_dtype", "revision", "offline", "headers", "file", "profiles", "strict", "progress", "find",
+        "quant", "kv_dtype", "revision", "offline", "headers", "file", "profiles", "strict", "curves", "progress", "find",
     ]  # fmt: skip
     assert list(inspect.signature(moeplan.compare).parameters) == [
         "models", "gpu", "engine", "engine_version", "context", "concurrency", "input", "output", "ttft", "tpot", "arrival",

@@ -16,6 +16,7 @@ from typing import NoReturn
 import pytest
 
 from moeplan import __version__, cli
+from moeplan.cli.record import record
 from moeplan.cli.routing import routing
 from tests.cli.conftest import Run
 
@@ -66,8 +67,9 @@ def test_help_names_every_command(flag: str, run: Run) -> None:
 
 def commands() -> list[str]:
     """All of them, those of a group with the name of the group before."""
-    names = [f"routing {command.name}" for command in routing.registered_commands]
-    return sorted([*(name for name in cli.COMMANDS if name != "routing"), *names])
+    groups = {"routing": routing, "record": record}
+    names = [f"{name} {command.name}" for name, group in groups.items() for command in group.registered_commands]
+    return sorted([*(name for name in cli.COMMANDS if name not in groups), *names])
 
 
 @pytest.mark.parametrize("command", commands())

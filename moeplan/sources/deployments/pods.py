@@ -8,7 +8,6 @@ from typing import NamedTuple
 from moeplan.core.deployed import Deployed, FileRemark, PlainSecret, Quote
 from moeplan.sources.deployments.containers import (
     Environment,
-    Run,
     container_runs,
     engine_runs,
     environment,
@@ -19,6 +18,7 @@ from moeplan.sources.deployments.containers import (
 )
 from moeplan.sources.deployments.device_claims import claimed_gpus
 from moeplan.sources.deployments.engine_files import with_engine_files
+from moeplan.sources.deployments.engine_run import Run
 from moeplan.sources.deployments.gangs import leading
 from moeplan.sources.deployments.gpu_names import gpu_of_pod
 from moeplan.sources.deployments.identity import NO_EVIDENCE, Evidence, Weights, identify

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote
 from moeplan.sources.deployments.containers import (
-    Run,
     container_runs,
     environment,
     gpus_of,
@@ -17,6 +16,7 @@ from moeplan.sources.deployments.containers import (
     words_of,
 )
 from moeplan.sources.deployments.device_claims import claimed_gpus
+from moeplan.sources.deployments.engine_run import Run
 from moeplan.sources.deployments.gangs import leading
 from moeplan.sources.deployments.go_templates import filled
 from moeplan.sources.deployments.gpu_names import gpu_of_pod

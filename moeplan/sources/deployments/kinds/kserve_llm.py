@@ -13,16 +13,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from moeplan.core.deployed import Deployed, FileRemark, Gang, Quote, Role, Spot
-from moeplan.sources.deployments.containers import (
-    Environment,
-    Run,
-    container_runs,
-    environment,
-    gpus_of,
-    slice_of,
-    words_of,
-)
+from moeplan.sources.deployments.containers import Environment, container_runs, environment, gpus_of, slice_of, words_of
 from moeplan.sources.deployments.device_claims import claimed_gpus
+from moeplan.sources.deployments.engine_run import Run
 from moeplan.sources.deployments.gangs import counted, leading
 from moeplan.sources.deployments.go_templates import filled
 from moeplan.sources.deployments.gpu_names import gpu_of_pod

@@ -12,13 +12,13 @@ from typing import NamedTuple
 from moeplan.core.deployed import Deployed, FileRemark, Gang, PlainSecret, Quote, Role
 from moeplan.sources.deployments.containers import (
     Environment,
-    Run,
     container_runs,
     engine_runs,
     environment,
     gpus_of,
     slice_of,
 )
+from moeplan.sources.deployments.engine_run import Run
 from moeplan.sources.deployments.helm_values import left_open, resolved, resolved_node
 from moeplan.sources.deployments.identity import Evidence
 from moeplan.sources.deployments.kinds.llm_d_scenario import is_scenario, read_scenario
