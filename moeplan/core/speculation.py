@@ -52,6 +52,32 @@ class Drafting(NamedTuple):
     branches: int = 1
 
 
+class Speculating(NamedTuple):
+    """Speculation with the times of the draft's operations."""
+
+    drafts: Drafts
+    acceptance: float | None
+    layers: StepModel | None
+    """One draft layer with the head; None where drafts cost nothing, or nobody knows what."""
+    cost_known: bool
+
+    @property
+    def counts(self) -> bool:
+        """Whether times and rates of the speed are those with speculation."""
+        return self.acceptance is not None and self.cost_known
+
+    @property
+    def tokens_per_step(self) -> float | None:
+        """None without an acceptance."""
+        return None if self.acceptance is None else tokens_per_step(self.acceptance, self.drafts.tokens)
+
+    @property
+    def drafting(self) -> Drafting:
+        """As a step model sees it; one token a step where nobody says how many."""
+        tokens, verify, _, branches, _ = self.drafts
+        return Drafting(verify, self.tokens_per_step or 1.0, tokens if self.layers else 0, self.layers, branches)
+
+
 def tokens_per_step(acceptance: float, drafted: int) -> float:
     """Tokens that a step brings a sequence: 1 + a + ... + a^g, at most g + 1."""
     return sum((float(acceptance) ** taken for taken in range(drafted + 1)), 0.0)

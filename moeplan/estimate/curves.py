@@ -18,7 +18,8 @@ from moeplan.core.workload import Workload
 from moeplan.estimate.curves_result import Coverage, Curves, LayerLoads, OperatingPoint, Roof, Roofline, Touched
 from moeplan.estimate.question import Question
 from moeplan.estimate.result import Capacity
-from moeplan.estimate.speed import MOST_IN_FLIGHT, Timed
+from moeplan.estimate.speed import MOST_IN_FLIGHT
+from moeplan.estimate.timed import Timed
 
 STEPS_BETWEEN_POINTS = 2
 """Operating points stand at every fourth number of requests in flight, as powers of two."""

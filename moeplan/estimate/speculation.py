@@ -17,7 +17,14 @@ from moeplan.core.layout import Layout
 from moeplan.core.model import ModelSpec, Remark
 from moeplan.core.quant import Holding
 from moeplan.core.serving_speed import PARTS, TERMS, ServedLoad, ServingSpeed, decode_step, sequences_at_once
-from moeplan.core.speculation import Drafting, DraftKind, Drafts, acceptance_of, least_tokens, tokens_per_step
+from moeplan.core.speculation import (
+    Drafting,
+    DraftKind,
+    Speculating,
+    acceptance_of,
+    least_tokens,
+    tokens_per_step,
+)
 from moeplan.core.step_time import StepModel, StepPart, StepTime
 from moeplan.core.workload import Workload
 from moeplan.estimate.drafts import Asked
@@ -37,7 +44,7 @@ from moeplan.estimate.speed_result import (
 )
 
 if TYPE_CHECKING:
-    from moeplan.estimate.speed import Timed
+    from moeplan.estimate.timed import Timed
 
 CONCURRENCIES = (1, 4, 16, 64, 256, 1024)
 """Rows of the table, beside what was asked for."""
@@ -51,32 +58,6 @@ PUBLISHED: dict[DraftKind, str] = {
 """How far off steps were (`benchmarks/speculation.py`, whose rows the tests hold against these words)."""
 Served = Callable[[ModelSpec, tuple[Holding, ...], Layout], tuple[StepModel, ...] | None]
 """A model under the question's layout, with the times of its operations."""
-
-
-class Speculating(NamedTuple):
-    """Speculation with the times of the draft's operations."""
-
-    drafts: Drafts
-    acceptance: float | None
-    layers: StepModel | None
-    """One draft layer with the head; None where drafts cost nothing, or nobody knows what."""
-    cost_known: bool
-
-    @property
-    def counts(self) -> bool:
-        """Whether times and rates of the speed are those with speculation."""
-        return self.acceptance is not None and self.cost_known
-
-    @property
-    def tokens_per_step(self) -> float | None:
-        """None without an acceptance."""
-        return None if self.acceptance is None else tokens_per_step(self.acceptance, self.drafts.tokens)
-
-    @property
-    def drafting(self) -> Drafting:
-        """As a step model sees it; one token a step where nobody says how many."""
-        tokens, verify, _, branches, _ = self.drafts
-        return Drafting(verify, self.tokens_per_step or 1.0, tokens if self.layers else 0, self.layers, branches)
 
 
 # The draft's own time ----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from moeplan.core.capacity import largest
 from moeplan.core.deployment import Settings
@@ -13,7 +13,7 @@ from moeplan.core.expert_use import LIGHT, ExpertUse, GateSkew
 from moeplan.core.layout import Layout
 from moeplan.core.model import ModelSpec, Remark
 from moeplan.core.quant import Holding
-from moeplan.core.serving_speed import Figure, ServedLoad, ServingSpeed, serving_speed
+from moeplan.core.serving_speed import Figure
 from moeplan.core.step_time import StepModel, StepTime
 from moeplan.core.units import duration, per_second
 from moeplan.core.workload import RequestClass, Workload
@@ -22,12 +22,11 @@ from moeplan.estimate.ledger import host_lines
 from moeplan.estimate.question import Question, drafts_by
 from moeplan.estimate.result import MEMORY_REASONS
 from moeplan.estimate.speed_result import AtConcurrency, ClassSpeed, Meets, Rate, Rates, Skew, Speed, Step, Time
+from moeplan.estimate.timed import Timed
 from moeplan.sources.step_models import served_stages
 
 if TYPE_CHECKING:  # only who speculates pays for it
-    from moeplan.core.speculation import Drafting
     from moeplan.estimate.drafts import Asked
-    from moeplan.estimate.speculation import Speculating
 
 OFFLOADED = "host.offloaded"
 """The engines' line of weights that a flag moves to host memory."""
@@ -42,35 +41,6 @@ STEP_TOKENS = {"vllm": "--max-num-batched-tokens", "trtllm": "--max_num_tokens"}
 SKEW_WHY = (
     "a light skew of the gates, as routers were observed to have; a skew of one's own load is measured, not known"
 )
-
-
-class Timed(NamedTuple):
-    """A question that times are known for."""
-
-    stages: tuple[StepModel, ...]
-    step_tokens: int
-    copies: int
-    """Replicas within the layout: data-parallel ranks that share nothing."""
-    use: ExpertUse = LIGHT
-    """How tokens use experts."""
-    speculating: Speculating | None = None
-    """None where nothing is drafted."""
-
-    def at(self, concurrency: int, input_tokens: float, output_tokens: float) -> ServingSpeed:
-        """The speed of the whole layout; copies share the requests. Raises UnknownError beyond what was measured."""
-        drafting = self.speculating.drafting if self.speculating is not None and self.speculating.counts else None
-        return self.with_drafts(drafting, concurrency, input_tokens, output_tokens)
-
-    def with_drafts(
-        self, drafting: Drafting | None, concurrency: int, input_tokens: float, output_tokens: float
-    ) -> ServingSpeed:
-        """The same with other drafts than were asked for, or with none."""
-        each = -(-concurrency // self.copies)
-        load = ServedLoad(each, input_tokens, output_tokens, self.step_tokens)
-        found = serving_speed(self.stages, load, self.use, drafting)
-        of_one, times = found.output_tokens_per_s, concurrency / each
-        total = Figure(of_one.value * times, of_one.low * times, of_one.high * times, of_one.basis)
-        return found._replace(output_tokens_per_s=total)
 
 
 def step_tokens(question: Question) -> int:

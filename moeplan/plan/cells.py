@@ -19,7 +19,8 @@ from moeplan.estimate.judge import Answer, judge, verdict
 from moeplan.estimate.ledger import ledger
 from moeplan.estimate.question import Question
 from moeplan.estimate.result import Verdict
-from moeplan.estimate.speed import Timed, step_tokens, times_of
+from moeplan.estimate.speed import step_tokens, times_of
+from moeplan.estimate.timed import Timed
 from moeplan.plan.cards import Card
 from moeplan.plan.folds import Fold
 from moeplan.plan.formats import Format
