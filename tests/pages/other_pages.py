@@ -17,13 +17,13 @@ ROUTING = Path(__file__).resolve().parents[2] / "examples" / "routing"
 
 def plan_with_fallbacks(folder: Path) -> list[str]:
     """Several cards, formats and failures, a limit among the plans, a deployment file."""
-    words = ["plan", "qwen3-30b-a3b", "--gpus", "h100-sxm,l40s", "--max-gpus", "8", "--offline"]
+    words = ["plan", "qwen3-30b-a3b", "--gpus", "h100-sxm,l40s", "--max-gpus", "4", "--offline"]
     return [*words, "--concurrency", "32", "--context", "8k", "--tpot", "20ms", "--fallback", "all", "--emit", "k8s"]
 
 
 def plan_that_finds_none(folder: Path) -> list[str]:
     """A limit that nothing keeps: no chart."""
-    return ["plan", "olmoe", "--gpus", "l40s", "--concurrency", "8", "--tpot", "100us", "--max-gpus", "8", "--offline"]
+    return ["plan", "olmoe", "--gpus", "l40s", "--concurrency", "8", "--tpot", "100us", "--max-gpus", "1", "--offline"]
 
 
 def plan_of_a_name_with_tags(folder: Path) -> list[str]:
