@@ -24,8 +24,8 @@ def remarks(models: Sequence[Compared], pairs: Sequence[Pair]) -> Iterator[Remar
 
 
 def ratio_words(ratio: float) -> str:
-    """`3.2 times`, and with two digits where it is less: `0.66 times`."""
-    return f"{ratio:.1f} times" if ratio >= 1.05 else f"{ratio:.2f} times"
+    """`3.2 times`, and with two digits where it is less: `0.66 times`, `0.0036 times`."""
+    return f"{ratio:.1f} times" if ratio >= 1.05 else f"{ratio:.2f} times" if ratio >= 0.01 else f"{ratio:.2g} times"
 
 
 def _beside_dense(first: Compared, second: Compared, pair: Pair) -> Iterator[Remark]:

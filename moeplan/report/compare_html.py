@@ -279,7 +279,9 @@ def _speed(result: Comparison) -> Iterator[Html]:
     ]
     told = ", ".join(f"{label} {duration(speed.tpot.value_s)}" for label, speed in known)
     gpus = ", ".join(
-        f"{model.label} {model.gpus.num_gpus}" for model in result.models if model.gpus and model.gpus.num_gpus
+        f"{model.label} {model.gpus.num_gpus}"
+        for model in result.models
+        if model.speed is not None and model.gpus and model.gpus.num_gpus
     )
     description = f"{told}, each on the fewest GPUs that hold it ({gpus}). Bars are the bands of the estimate."
     yield figure(spec, title="Time per further token", description=description, table=table)

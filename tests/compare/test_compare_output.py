@@ -18,6 +18,7 @@ import pytest
 import moeplan
 from moeplan import cli
 from moeplan.compare import result
+from moeplan.compare.told import ratio_words
 from moeplan.core.hardware import Price
 from moeplan.report.as_json import as_json
 from moeplan.report.compare_html import compare_html
@@ -128,6 +129,22 @@ def test_a_turn_is_drawn_where_it_lies_among_the_batches() -> None:
         assert f">from {turn.batch:,} on {found.models[turn.less].label} reads less<" in page
     still = found._replace(pairs=(pair._replace(turns=()),))
     assert f"from {pair.turns[0].batch:,} on" not in compare_html(still)
+
+
+def test_a_model_without_a_speed_is_not_told_of_among_speeds(answers: dict[str, result.Comparison]) -> None:
+    found = answers["a GPU"]
+    first, second = found.models
+    page = read(compare_html(found._replace(models=(first, second._replace(speed=None)))))
+    told = re.search(r"each on the fewest GPUs that hold it \(([^)]*)\)", page.words)
+    assert told is not None
+    assert told[1].startswith(f"{first.label} ")
+    assert second.label not in told[1]
+
+
+def test_a_small_ratio_is_no_zero() -> None:
+    assert [ratio_words(ratio) for ratio in (3.24, 1.0, 0.66, 0.0036)] == [
+        "3.2 times", "1.00 times", "0.66 times", "0.0036 times",
+    ]  # fmt: skip
 
 
 def test_no_two_of_many_models_share_their_mark_and_round_figures_are_named() -> None:

@@ -21,7 +21,7 @@ from moeplan.report.as_json import as_json
 from moeplan.report.page import Column
 from moeplan.report.pages import charts
 from moeplan.report.pages.charts import MOST_TICKS, drawn, figure, log_ticks, look_of
-from moeplan.report.pages.markup import Html, at_path, element, joined, listed, shown, text
+from moeplan.report.pages.markup import at_path, element, joined, listed, shown, text
 from moeplan.report.pages.shell import Section, Tile, headline, page_html, tiles
 from moeplan.report.pages.tables import columns_table, notes_list, rows_table
 from tests.pages.pages_written import HOSTILE_TEXT
@@ -290,7 +290,3 @@ def test_without_the_library_two_lines_say_what_to_install(
         " hint: pip install 'moeplan[page]', or take --format markdown",
     ]
     assert not path.exists()
-
-
-def test_markup_is_a_text() -> None:
-    assert isinstance(Html("x"), str)
