@@ -119,7 +119,7 @@ def _beside(profile: Profile) -> list[Html]:
             spec,
             title="Measured beside the specification",
             description=(
-                f"The dashed line is what the maker promises. Nearest to it is {best.label}: {_share(best)}; farthest "
+                f"The dashed line is what the maker promises. Most of that reaches {best.label}: {_share(best)}; least "
                 f"{least.label}: {_share(least)}."
             ),
             table=[
