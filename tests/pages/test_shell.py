@@ -8,6 +8,7 @@ import html.parser
 import json
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from moeplan.core.model import Remark
 from moeplan.report.as_json import as_json
 from moeplan.report.page import Column
 from moeplan.report.pages import charts
-from moeplan.report.pages.charts import MOST_TICKS, drawn, figure, log_ticks, look_of
+from moeplan.report.pages.charts import MOST_CHARACTERS, MOST_TICKS, drawn, figure, log_ticks, look_of
 from moeplan.report.pages.markup import at_path, element, joined, listed, shown, text
 from moeplan.report.pages.shell import Section, Tile, headline, page_html, tiles
 from moeplan.report.pages.tables import columns_table, notes_list, rows_table
@@ -239,6 +240,14 @@ def test_hostile_names_are_words_of_a_chart() -> None:
 def test_no_character_of_a_name_ends_the_program() -> None:
     """The library measures labels, and aborts at what is none."""
     assert "a\\ufffe" in drawn(bars(["a\ufffe", "b\uffff", "\ufdd0"]), "A chart")
+
+
+def test_a_very_long_name_does_not_hold_a_chart_up() -> None:
+    started = time.monotonic()
+    made = drawn(bars(["x" * 100_000, "y"]), "A chart")
+    assert time.monotonic() - started < 5  # a minute, were it measured letter by letter
+    assert f"{'x' * MOST_CHARACTERS}\N{HORIZONTAL ELLIPSIS}" in made
+    assert "x" * (MOST_CHARACTERS + 1) not in made
 
 
 def test_a_figure_has_its_words_and_its_table() -> None:

@@ -29,6 +29,8 @@ INK, QUIET, LINE, GRID, FREE = (f"var(--{name})" for name in ("ink", "quiet", "l
 COLOURS = tuple(f"var(--{name})" for name in KINDS)
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right")
 LEAST_TICKS, MOST_TICKS = 3, 12
+MOST_CHARACTERS = 2000
+"""Of a text in a chart, which shows some fifty; pages have the whole in their tables."""
 
 _CONFIG: dict[str, Any] = {
     "background": None,
@@ -117,7 +119,7 @@ def drawn(spec: Mapping[str, Any], label: str) -> Html:
     import vl_convert
 
     # Vega makes expressions of some texts, and reads them as an older JavaScript in which a line separator ends a string.
-    whole = printable_record({"width": WIDTH, **spec, "config": _merged(_CONFIG, spec.get("config", {}))})
+    whole = _cut(printable_record({"width": WIDTH, **spec, "config": _merged(_CONFIG, spec.get("config", {}))}))
     svg = vl_convert.vegalite_to_svg(whole)
     # Digits beyond a hundredth of a pixel are noise of the machine.
     svg = _LENGTHS.sub(lambda found: found[1] + _LONG.sub(r"\1", found[2]), svg)
@@ -135,6 +137,15 @@ def drawn(spec: Mapping[str, Any], label: str) -> Html:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         f' role="graphics-document document" aria-roledescription="chart" aria-label="{text(label)}">{rest}'
     )
+
+
+def _cut(value: Any) -> Any:
+    """The same with long texts cut: Vega shortens a label letter by letter, and measures it anew each time."""
+    if isinstance(value, str):
+        return value if len(value) <= MOST_CHARACTERS else f"{value[:MOST_CHARACTERS]}\N{HORIZONTAL ELLIPSIS}"
+    if isinstance(value, dict):
+        return {_cut(name): _cut(item) for name, item in value.items()}
+    return [_cut(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _merged(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
